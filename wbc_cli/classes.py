@@ -1,0 +1,42 @@
+"""The cell classes: names, labels, colours, and which of them the differential counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CellClass:
+    """One class as every product shows it.
+
+    Attributes:
+        name: identifier in CSV columns, manifests and weights.
+        label: what people read.
+        colour: sRGB, the same in every product (after Okabe and Ito, told apart by colour-blind eyes).
+        differential: counted in the percentages.
+        white_cell: a white blood cell (platelets and erythroblasts are reported beside them).
+    """
+
+    name: str
+    label: str
+    colour: tuple[int, int, int]
+    differential: bool
+    white_cell: bool
+
+
+CLASSES: tuple[CellClass, ...] = (
+    CellClass("neutrophil", "Neutrophil", (0, 114, 178), True, True),
+    CellClass("eosinophil", "Eosinophil", (213, 94, 0), True, True),
+    CellClass("basophil", "Basophil", (86, 60, 140), True, True),
+    CellClass("lymphocyte", "Lymphocyte", (0, 158, 115), True, True),
+    CellClass("monocyte", "Monocyte", (230, 159, 0), True, True),
+    CellClass("immature_granulocyte", "Immature granulocyte", (86, 180, 233), False, True),
+    CellClass("blast", "Blast (suspect)", (200, 30, 60), False, True),
+    CellClass("erythroblast", "Erythroblast", (204, 121, 167), False, False),
+    CellClass("platelet", "Platelet/other", (110, 110, 110), False, False),
+)
+UNIDENTIFIED = CellClass("unidentified", "Unidentified", (40, 40, 40), False, True)
+
+CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES)
+DIFFERENTIAL_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES if c.differential)
+BY_NAME: dict[str, CellClass] = {c.name: c for c in (*CLASSES, UNIDENTIFIED)}

@@ -1,0 +1,46 @@
+"""The one way the rest of the tool sees an image or a slide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+RGBImage = NDArray[np.uint8]
+
+
+class SlideReader(Protocol):
+    """An open image or slide.
+
+    Attributes:
+        path: the file.
+        width, height: level-0 pixels.
+        um_per_px: micrometres a level-0 pixel as the file states it, or None.
+    """
+
+    path: Path
+    width: int
+    height: int
+    um_per_px: float | None
+
+    def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:
+        """Read a region that lies inside the slide.
+
+        Args:
+            x, y, width, height: the region in level-0 pixels.
+            downsample: level-0 pixels to one pixel of the answer (>= 1).
+
+        Returns:
+            uint8 [max(1, round(height / downsample)), max(1, round(width / downsample)), 3], sRGB, averaged
+            over the pixels it stands for (area interpolation, no aliasing).
+
+        Raises:
+            SlideError: the region cannot be decoded.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the file; the reader is of no more use."""
+        ...
