@@ -1,0 +1,1 @@
+"""What people use: tables, masks, pictures, and the run folder that holds them."""

@@ -1,0 +1,28 @@
+"""Finding, opening and reading images and slides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wbc_cli.slides.reader import SlideReader
+
+
+def open_slide(path: Path) -> SlideReader:
+    """Open an image or a slide with the reader that suits its content; the file's extension does not matter.
+
+    Raises:
+        SlideError: the file is missing, empty, damaged, too large or of no known format.
+    """
+    # Here and not above: OpenSlide, OpenCV and tifffile take a quarter of a second, and `--help` needs none of them.
+    from openslide import OpenSlide  # noqa: PLC0415
+
+    from wbc_cli.slides.image import ImageReader  # noqa: PLC0415
+    from wbc_cli.slides.slide import OpenSlideReader  # noqa: PLC0415
+    from wbc_cli.slides.tiff import is_8_bit_colour  # noqa: PLC0415
+
+    vendor = OpenSlide.detect_format(path)
+    if vendor is None or (vendor == "generic-tiff" and not is_8_bit_colour(path)):
+        return ImageReader(path)
+    return OpenSlideReader(path)

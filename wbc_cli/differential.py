@@ -1,0 +1,93 @@
+"""From cells to a differential count: numbers, percentages and their exact intervals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scipy.stats import binomtest
+
+from wbc_cli.cells import Cell
+from wbc_cli.classes import BY_NAME, CLASSES, DIFFERENTIAL_NAMES, UNIDENTIFIED
+
+NOT_WHITE_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES if not c.white_cell)
+
+FEWER_THAN_100 = "fewer_than_100_cells"
+FEWER_THAN_200 = "fewer_than_200_cells"
+
+
+@dataclass(frozen=True)
+class Share:
+    """A count out of a total, in percent, with its 95 % interval.
+
+    Attributes:
+        count: the cells of this kind.
+        percent, low, high: 0 to 100; None where the total is 0, as nothing is known then.
+    """
+
+    count: int
+    percent: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, count: int, total: int) -> Share:
+        """Take a share with its Clopper-Pearson interval (what haematologists know as Rümke's table).
+
+        Args:
+            count: 0 to total.
+            total: 0 or more.
+        """
+        if total == 0:
+            return cls(count, None, None, None)
+        interval = binomtest(count, total).proportion_ci(0.95, method="exact")
+        return cls(count, 100 * count / total, 100 * float(interval.low), 100 * float(interval.high))
+
+
+@dataclass(frozen=True)
+class Differential:
+    """The count of one slide.
+
+    Attributes:
+        cells: all white cells: the differential classes, immature granulocytes, blasts and unidentified ones.
+        differential_cells: the cells of the differential classes: what the percentages are taken of.
+        classes: share of each differential class, in the order of `classes.CLASSES`.
+        others: count of every class outside the differential, unidentified last.
+        unidentified: unidentified cells as a share of all white cells.
+        per_100_wbc: cells that are not white cells (erythroblasts, platelets) for 100 white cells; None without any.
+        flags: FEWER_THAN_100 or FEWER_THAN_200, by the differential cells, as the intervals rest on these.
+    """
+
+    cells: int
+    differential_cells: int
+    classes: dict[str, Share]
+    others: dict[str, int]
+    unidentified: Share
+    per_100_wbc: dict[str, float | None]
+    flags: tuple[str, ...]
+
+
+def count_cells(cells: Iterable[Cell]) -> Differential:
+    """Count the cells of one slide, or of several taken together.
+
+    Cells cut by the image border (flag "edge") count like all others.
+    """
+    counts = Counter(cell.class_name for cell in cells)
+    white = sum(n for name, n in counts.items() if BY_NAME[name].white_cell)
+    total = sum(counts[name] for name in DIFFERENTIAL_NAMES)
+    return Differential(
+        cells=white,
+        differential_cells=total,
+        classes={name: Share.of(counts[name], total) for name in DIFFERENTIAL_NAMES},
+        others={name: counts[name] for name in BY_NAME if name not in DIFFERENTIAL_NAMES},
+        unidentified=Share.of(counts[UNIDENTIFIED.name], white),
+        per_100_wbc={name: 100 * counts[name] / white if white else None for name in NOT_WHITE_NAMES},
+        flags=_count_flags(total),
+    )
+
+
+def _count_flags(total: int) -> tuple[str, ...]:
+    if total < 100:
+        return (FEWER_THAN_100,)
+    return (FEWER_THAN_200,) if total < 200 else ()

@@ -1,0 +1,115 @@
+"""Figures of merit as pure functions, and their 95 % intervals.
+
+Every figure here that takes a bootstrap interval is a function of sums over images. So one resample of groups is one
+weighted sum, and a thousand of them are one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+Floats = NDArray[np.float64]
+Interval = tuple[float | None, float | None]
+
+CALIBRATION_BINS = 15
+_RESAMPLES = 1000
+_CHUNK = 100  # resamples held in memory at once
+_SEED = 0
+
+
+def clopper_pearson(right: int, n: int) -> Interval:
+    """Exact 95 % interval of a proportion; unknown where n is 0."""
+    if n == 0:
+        return None, None
+    interval = binomtest(right, n).proportion_ci(0.95, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def bootstrap(groups: Sequence[str], terms: Floats, statistic: Callable[[Floats], Floats]) -> Interval:
+    """95 % percentile interval over 1000 seeded resamples of whole groups.
+
+    Of a calibration error it lies somewhat high, as a resample repeats rows and so roughens every bin.
+
+    Args:
+        groups: the group of each row; rows of one group are drawn together.
+        terms: [N, K], what each row adds to the sums that the statistic is made from.
+        statistic: from sums [B, K] to values [B]; NaN where a resample leaves it undefined.
+
+    Returns:
+        The interval, unknown with fewer than two groups.
+    """
+    names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    count = len(names)
+    if count < 2:
+        return None, None
+    sums = np.zeros((count, terms.shape[1]))
+    np.add.at(sums, index, terms)
+    rng = np.random.default_rng(_SEED)
+    offsets = count * np.arange(_CHUNK)[:, None]
+    values = []
+    for _ in range(_RESAMPLES // _CHUNK):
+        drawn = rng.integers(count, size=(_CHUNK, count)) + offsets
+        weights = np.bincount(drawn.ravel(), minlength=_CHUNK * count).reshape(_CHUNK, count)
+        values.append(statistic(weights @ sums))
+    low, high = np.nanpercentile(np.concatenate(values), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def ratio(sums: Floats) -> Floats:
+    """First sum over the last: the mean, where the last counts the rows. [..., K] to [...]."""
+    return _divide(sums[..., 0], sums[..., -1])
+
+
+def f1(sums: Floats) -> Floats:
+    """F1 from true positives, false positives and false negatives: [..., 3] to [...], NaN where all are 0."""
+    tp, fp, fn = sums[..., 0], sums[..., 1], sums[..., 2]
+    return _divide(2 * tp, 2 * tp + fp + fn)
+
+
+def macro_f1(sums: Floats) -> Floats:
+    """Mean F1 over the classes that occur: [..., C * 3] to [...]."""
+    scores = f1(sums.reshape(*sums.shape[:-1], -1, 3))
+    return _divide(np.nansum(scores, axis=-1), np.sum(~np.isnan(scores), axis=-1, dtype=np.float64))
+
+
+def class_terms(truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]) -> Floats:
+    """Whether each row is a true positive, false positive, false negative of each class: [N, len(classes) * 3]."""
+    truth = np.asarray(truths, dtype=str)[:, None] == np.asarray(classes, dtype=str)
+    answer = np.asarray(answers, dtype=str)[:, None] == np.asarray(classes, dtype=str)
+    terms = np.stack([truth & answer, ~truth & answer, truth & ~answer], axis=-1)
+    return terms.reshape(len(truths), -1).astype(np.float64)
+
+
+def calibration_terms(confidence: Sequence[float], right: Sequence[bool]) -> Floats:
+    """Give what each answer adds to the calibration error: [N, CALIBRATION_BINS + 1], the gap in its bin, and 1."""
+    confidences = np.asarray(confidence, dtype=np.float64)
+    bins = np.minimum((confidences * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+    terms = np.zeros((len(confidences), CALIBRATION_BINS + 1))
+    terms[np.arange(len(confidences)), bins] = confidences - np.asarray(right, dtype=np.float64)
+    terms[:, -1] = 1
+    return terms
+
+
+def calibration_error(sums: Floats) -> Floats:
+    """Mean over answers of |confidence - accuracy| of their bin (ECE): [..., K] to [...]."""
+    return _divide(np.abs(sums[..., :-1]).sum(axis=-1), sums[..., -1])
+
+
+def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks of one shape; 0 where both are empty."""
+    union = np.count_nonzero(first | second)
+    return np.count_nonzero(first & second) / union if union else 0.0
+
+
+def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Twice the intersection over the sum of the areas; 0 where both are empty."""
+    total = np.count_nonzero(first) + np.count_nonzero(second)
+    return 2 * np.count_nonzero(first & second) / total if total else 0.0
+
+
+def _divide(top: Floats, bottom: Floats) -> Floats:
+    return np.asarray(np.divide(top, bottom, out=np.full(np.shape(bottom), np.nan), where=bottom != 0))

@@ -1,0 +1,126 @@
+"""An evaluation as JSON and as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from rich.table import Table
+
+from wbc_cli.classes import BY_NAME
+from wbc_cli.evaluation.summary import Figure, SetSummary
+
+FIGURES: Mapping[str, str] = {
+    "accuracy": "Type accuracy (missed and unidentified are wrong)",
+    "found": "Cells found",
+    "coverage": "Cells given a type",
+    "accuracy_identified": "Accuracy where a type was given",
+    "macro_f1": "Macro-F1",
+    "macro_f1_differential": "Macro-F1 of the five differential types",
+    "calibration_error": "Calibration error (15 bins)",
+    "brier": "Brier score",
+    "cell_iou": "Cell IoU",
+    "cell_dice": "Cell Dice",
+    "nucleus_iou": "Nucleus IoU",
+    "nucleus_dice": "Nucleus Dice",
+    "detection_precision": "Detection precision (IoU 0.5)",
+    "detection_recall": "Detection recall (IoU 0.5)",
+    "detection_f1": "Detection F1 (IoU 0.5)",
+    "detection_precision_by_centre": "Detection precision (centre in box)",
+    "detection_recall_by_centre": "Detection recall (centre in box)",
+    "detection_f1_by_centre": "Detection F1 (centre in box)",
+    "negatives_right": "Fields without white cells where none is reported",
+    "false_cells_per_field": "False white cells a field without white cells",
+    "explanation_energy": "Grad-CAM energy in the cell",
+    "explanation_pointing": "Grad-CAM maximum in the cell",
+    "expert_explanation_energy": "Grad-CAM energy in the expert's mask",
+    "expert_explanation_pointing": "Grad-CAM maximum in the expert's mask",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that the pipeline could not analyse, and why; it counts as wrong wherever it has truth."""
+
+    image: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one run of `wbc-cli evaluate` measured.
+
+    Attributes:
+        ignore_scale: the images' scale was kept from the pipeline.
+        datasets: one summary a data set, in the order of their names.
+        pooled: the summary of all images together.
+        failures: in the order of the samples.
+    """
+
+    ignore_scale: bool
+    datasets: tuple[SetSummary, ...]
+    pooled: SetSummary
+    failures: tuple[Failure, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Give what `--json` writes.
+
+        Keys: `ignore_scale`; `datasets`, by name, and `pooled`, each with `images`, `failed`, `figures` (by the names
+        of `FIGURES`; present where the set has truth for them), `classes` (class of the truth, then `sensitivity`,
+        `specificity`, `f1`) and `confusion` (class of the truth, answer, count); `failures`, a list of `image` and
+        `reason`. Every figure has `value`, `low` and `high` (95 % interval; null where there are too few images), `n`,
+        `unit` (what n counts) and `baselines` (by name).
+        """
+        return {
+            "ignore_scale": self.ignore_scale,
+            "datasets": {summary.name: _summary_dict(summary) for summary in self.datasets},
+            "pooled": _summary_dict(self.pooled),
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+
+def tables(evaluation: Evaluation) -> list[Table]:
+    """Show the figures of every data set, then of all together where there are several, each before its classes."""
+    summaries = list(evaluation.datasets)
+    if len(summaries) > 1:
+        summaries.append(evaluation.pooled)
+    return [table for summary in summaries for table in _set_tables(summary)]
+
+
+def _summary_dict(summary: SetSummary) -> dict[str, object]:
+    return {key: value for key, value in asdict(summary).items() if key != "name"}
+
+
+def _set_tables(summary: SetSummary) -> list[Table]:
+    failed = f", {summary.failed} failed" if summary.failed else ""
+    figures = Table(title=f"{summary.name} ({summary.images} images{failed})", title_justify="left")
+    for column in ("", "value", "95 % interval", "n", "trivial baselines"):
+        figures.add_column(column, justify="right" if column in ("value", "95 % interval", "n") else "left")
+    for name, label in FIGURES.items():
+        if name in summary.figures:
+            figure = summary.figures[name]
+            figures.add_row(label, *_value_and_interval(figure), f"{figure.n} {figure.unit}", _baselines(figure))
+    return [figures, _class_table(summary)] if summary.classes else [figures]
+
+
+def _class_table(summary: SetSummary) -> Table:
+    table = Table(title=f"{summary.name}, by class", title_justify="left")
+    table.add_column("class")
+    for column in ("n", "sensitivity", "95 % interval", "specificity", "95 % interval", "F1", "95 % interval"):
+        table.add_column(column, justify="right")
+    for name, figures in summary.classes.items():
+        label = BY_NAME[name].label if name in BY_NAME else "Not a blast"
+        cells = [part for key in ("sensitivity", "specificity", "f1") for part in _value_and_interval(figures.get(key))]
+        table.add_row(label, str(figures["sensitivity"].n), *cells)
+    return table
+
+
+def _value_and_interval(figure: Figure | None) -> tuple[str, str]:
+    if figure is None:
+        return "", ""
+    interval = "" if figure.low is None or figure.high is None else f"{figure.low:.3f}-{figure.high:.3f}"
+    return f"{figure.value:.3f}", interval
+
+
+def _baselines(figure: Figure) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figure.baselines.items())

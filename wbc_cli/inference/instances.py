@@ -1,0 +1,71 @@
+"""From the segmentation head's maps to separate cells."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from wbc_cli.model.heads import MAP_STRIDE
+
+_VOTE_SIGMA = 1.5  # map pixels
+_PEAK_RADIUS = 4  # map pixels; two nuclei of one cell never make two peaks once their pixels agree on a middle
+
+
+def separate(foreground: NDArray[np.float32], offsets: NDArray[np.float32], min_area: float) -> NDArray[np.uint8]:
+    """Label the cells of one window.
+
+    Every foreground pixel votes for the place its offset points at; the peaks of the votes are the cells, and a pixel
+    belongs to the peak nearest its vote. Of each cell only the largest connected piece is kept, its holes filled.
+
+    Args:
+        foreground: float32 [h, w], probability of cytoplasm or nucleus, at stride 2.
+        offsets: float32 [2, h, w], x and y to the middle of the pixel's cell in window pixels.
+        min_area: smaller pieces are dropped, in map pixels.
+
+    Returns:
+        uint8 [h, w], 0 outside, 1 to n for the cells.
+    """
+    inside = foreground > 0.5
+    labels = np.zeros(inside.shape, np.uint8)
+    rows, columns = np.nonzero(inside)
+    if len(rows) < min_area:
+        return labels
+    height, width = inside.shape
+    votes_x = np.clip(columns + offsets[0, rows, columns] / MAP_STRIDE, 0, width - 1)
+    votes_y = np.clip(rows + offsets[1, rows, columns] / MAP_STRIDE, 0, height - 1)
+    peaks = _peaks(votes_x, votes_y, inside.shape, min_area)
+    if not len(peaks):
+        return labels
+    distance = (votes_y[:, None] - peaks[None, :, 0]) ** 2 + (votes_x[:, None] - peaks[None, :, 1]) ** 2
+    owner = np.zeros(inside.shape, np.uint8)
+    owner[rows, columns] = np.argmin(distance, axis=1) + 1
+    count = 0
+    for index in range(1, len(peaks) + 1):
+        piece = _largest_piece(owner == index)
+        if piece.sum() >= min_area:
+            count += 1
+            labels[piece & (labels == 0)] = count
+    return labels
+
+
+def _peaks(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int], min_area: float) -> NDArray[np.intp]:
+    """Places (row, column) where many votes fall."""
+    flat = np.rint(y).astype(np.intp) * shape[1] + np.rint(x).astype(np.intp)
+    votes = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
+    votes = cv2.GaussianBlur(votes, (0, 0), _VOTE_SIGMA, borderType=cv2.BORDER_CONSTANT)
+    highest = ndimage.maximum_filter(votes, size=2 * _PEAK_RADIUS + 1, mode="constant")
+    # A quarter of the smallest cell's votes on one place of the smoothed histogram's kernel.
+    floor = 0.25 * min_area / (2 * np.pi * _VOTE_SIGMA**2) * 0.5
+    spots, found = ndimage.label((votes == highest) & (votes > max(floor, 0.15 * votes.max())))
+    centres = ndimage.center_of_mass(spots > 0, spots, range(1, found + 1))
+    return np.rint(np.asarray(centres).reshape(-1, 2)).astype(np.intp)
+
+
+def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    pieces, count = ndimage.label(mask)
+    if count > 1:
+        mask = pieces == np.argmax(np.bincount(pieces.ravel())[1:]) + 1
+    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(mask)
+    return filled

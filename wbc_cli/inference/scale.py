@@ -1,0 +1,90 @@
+"""The physical scale of a slide: from its file, from the user, or from the cells it shows."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wbc_cli.cells import Scale
+from wbc_cli.model.saliency import standardise
+from wbc_cli.model.scale import PATCH_PX, ScaleNet
+from wbc_cli.slides.reader import SlideReader
+
+_PATCHES_A_ZOOM = 6
+_LEAST_UM, _MOST_UM = 0.03, 2.0
+
+
+def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None) -> Scale:
+    """The scale to analyse a slide at; what the user says goes before what the file says."""
+    if um_per_px is not None:
+        return Scale(um_per_px, "option")
+    if reader.um_per_px is not None:
+        return Scale(reader.um_per_px, "file")
+    return estimate_scale(net, reader)
+
+
+def estimate_scale(net: ScaleNet, reader: SlideReader) -> Scale:
+    """Estimate micrometres per level-0 pixel from patches at several zooms.
+
+    Each patch gives a normal distribution of the logarithm of the scale; the estimate is their weighted median,
+    weights being the inverse variances, so that the zooms that show cells at a readable size decide.
+
+    Returns:
+        The estimate with its relative error (one standard deviation).
+    """
+    patches, zooms = _patches(reader)
+    rgb = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).float() / 255
+    rgb = torch.cat([rgb, rgb.flip(-1), rgb.transpose(-1, -2), rgb.transpose(-1, -2).flip(-1)])
+    device = next(net.parameters()).device
+    with torch.no_grad():
+        mean, log_variance = net(standardise(rgb.to(device)))
+    views = mean.cpu().numpy().reshape(4, -1)
+    # The views of a patch must agree; where they don't, it is less sure than it says.
+    variance = np.exp(log_variance.cpu().numpy()).reshape(4, -1).mean(axis=0) + views.var(axis=0)
+    estimates = views.mean(axis=0) + np.log(zooms)
+    weights = 1 / variance
+    middle = _weighted_median(estimates, weights)
+    spread = float(np.sqrt(np.sum(weights * (estimates - middle) ** 2) / weights.sum()))
+    error = max(float(np.sqrt(variance.min())), spread)
+    return Scale(float(np.clip(np.exp(middle), _LEAST_UM, _MOST_UM)), "estimate", error)
+
+
+def _patches(reader: SlideReader) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
+    """Patches of PATCH_PX at zooms from the whole picture in one patch to the file's own pixels.
+
+    Returns:
+        the patches, and for each how many patch pixels make one level-0 pixel.
+    """
+    patches, zooms = [], []
+    longest = max(reader.width, reader.height)
+    downsample = max(1.0, longest / PATCH_PX)
+    while True:
+        span = round(PATCH_PX * downsample)
+        for x, y in _places(reader.width, reader.height, span):
+            width, height = min(span, reader.width - x), min(span, reader.height - y)
+            patch = reader.read(x, y, width, height, downsample)[:PATCH_PX, :PATCH_PX]
+            down, right = PATCH_PX - patch.shape[0], PATCH_PX - patch.shape[1]
+            # Mirrored where the picture is smaller than a patch, as in training.
+            patches.append(np.pad(patch, ((down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0)), mode="symmetric"))
+            zooms.append(1 / downsample)
+        if downsample == 1.0:
+            return patches, np.array(zooms)
+        downsample = max(1.0, downsample / 2)
+
+
+def _places(width: int, height: int, span: int) -> list[tuple[int, int]]:
+    """Upper left corners of a few squares spread over the picture."""
+    columns, rows = max(1, round(width / span)), max(1, round(height / span))
+    xs = np.linspace(0, max(0, width - span), columns).astype(int)
+    ys = np.linspace(0, max(0, height - span), rows).astype(int)
+    places = [(int(x), int(y)) for y in ys for x in xs]
+    chosen = np.linspace(0, len(places) - 1, min(_PATCHES_A_ZOOM, len(places))).astype(int)
+    return [places[i] for i in chosen]
+
+
+def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    order = np.argsort(values)
+    cumulated = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(cumulated, 0.5 * cumulated[-1])])

@@ -1,0 +1,202 @@
+"""The table of labelled images that `train` and `evaluate` read."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.errors import UsageError
+
+NOT_BLAST = "not_blast"  # any normal cell: a label of truth, never an answer
+LABELS = (*CLASS_NAMES, NOT_BLAST)
+SPLITS = ("train", "val", "test", "drop")
+
+WHITE_CELL = "WBC"  # a box around a white cell of unknown type
+RED_CELL = "RBC"
+BOX_LABELS = {
+    **{label: label for label in LABELS},
+    "wbc": WHITE_CELL,
+    "rbc": RED_CELL,
+    "platelets": "platelet",
+}
+
+_PROBLEMS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Box:
+    """A labelled rectangle.
+
+    Attributes:
+        label: a name of `LABELS`, `WHITE_CELL` or `RED_CELL`.
+        x0, y0, x1, y1: half open, in level-0 pixels.
+    """
+
+    label: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image.
+
+    Attributes:
+        image: the file.
+        dataset: the set it belongs to.
+        split: one of `SPLITS`.
+        labels: one name of `LABELS` a cell; empty where the image shows no white cell, or none that was typed.
+        group: images of one group are never split (one source image, one patient).
+        um_per_px: micrometres a pixel, None where unknown.
+        mask: file of one byte a pixel (0 background, 1 cytoplasm, 2 nucleus), or None.
+        boxes: what `boxes.csv` beside the manifest says of this image.
+    """
+
+    image: Path
+    dataset: str
+    split: str
+    labels: tuple[str, ...]
+    group: str
+    um_per_px: float | None
+    mask: Path | None
+    boxes: tuple[Box, ...]
+
+
+def read_manifest(path: Path, *, check_files: bool = False) -> tuple[Sample, ...]:
+    """Read a manifest, and `boxes.csv` where it lies beside it.
+
+    The columns are image, label, dataset, split, group, um_per_px and mask, in any order; only image and label
+    are required, and others are ignored. Paths are relative to the manifest's folder. Several labels are joined by
+    `;`. Without a dataset it is the folder's name, without a split "test", without a group the image itself.
+
+    Args:
+        path: the CSV file, UTF-8.
+        check_files: also see that every image and mask exists (one look at the disk a file).
+
+    Raises:
+        UsageError: the file cannot be read, or rows are wrong; the message names each by its line.
+    """
+    boxes = _read_boxes(path.with_name("boxes.csv"))
+    samples: list[Sample] = []
+    lines: dict[Path, int] = {}
+    problems: list[str] = []
+    for line, row in _rows(path, required=("image", "label")):
+        try:
+            sample = _sample(row, path.parent, boxes)
+            first = lines.setdefault(sample.image, line)
+            if first != line:
+                raise ValueError(f"{row['image']} is also on line {first}; keep one of them")
+            if check_files:
+                _check_files(sample)
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
+        else:
+            samples.append(sample)
+    _raise_problems(path, problems)
+    if not samples:
+        raise UsageError(f"{path}: no rows below the header; list at least one image")
+    return tuple(samples)
+
+
+def _sample(row: dict[str, str], root: Path, boxes: dict[Path, list[Box]]) -> Sample:
+    if not row["image"]:
+        raise ValueError("image is empty; give the path of a file below the manifest's folder")
+    image = root / row["image"]
+    return Sample(
+        image=image,
+        dataset=row.get("dataset") or root.resolve().name,
+        split=_choice("split", row.get("split") or "test", SPLITS),
+        labels=tuple(_choice("label", part.strip(), LABELS) for part in row["label"].split(";") if part.strip()),
+        group=row.get("group") or row["image"],
+        um_per_px=_scale(row.get("um_per_px", "")),
+        mask=root / row["mask"] if row.get("mask") else None,
+        boxes=tuple(boxes.get(image, ())),
+    )
+
+
+def _read_boxes(path: Path) -> dict[Path, list[Box]]:
+    """Boxes by image; empty where there is no such file."""
+    boxes: dict[Path, list[Box]] = {}
+    if not path.exists():
+        return boxes
+    problems: list[str] = []
+    for line, row in _rows(path, required=("image", "label", "x0", "y0", "x1", "y1")):
+        try:
+            box = _box(row)
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
+        else:
+            if box.x1 > box.x0 and box.y1 > box.y0:  # published sets hold slips of no area, which mark nothing
+                boxes.setdefault(path.parent / row["image"], []).append(box)
+    _raise_problems(path, problems)
+    return boxes
+
+
+def _box(row: dict[str, str]) -> Box:
+    label = BOX_LABELS.get(row["label"].lower())
+    if label is None:
+        raise ValueError(f"unknown label {row['label']!r}; use one of {', '.join(sorted(set(BOX_LABELS.values())))}")
+    x0, y0, x1, y1 = (_number(side, row[side]) for side in ("x0", "y0", "x1", "y1"))
+    if x1 < x0 or y1 < y0:
+        raise ValueError("the corners are swapped; x0, y0 is the upper left one")
+    return Box(label, x0, y0, x1, y1)
+
+
+def _rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each row by its line number, stripped, missing cells empty."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restkey="", restval="")
+            missing = [name for name in required if name not in (reader.fieldnames or ())]
+            if missing:
+                raise UsageError(f"{path}: no column {', '.join(missing)}; the first line must name the columns")
+            for row in reader:
+                yield reader.line_num, {name: value.strip() for name, value in row.items() if name}
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a CSV file") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: not a CSV file in UTF-8 ({error}); save it as such") from error
+
+
+def _choice(what: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f"unknown {what} {value!r}; use one of {', '.join(allowed)}")
+    return value
+
+
+def _scale(text: str) -> float | None:
+    if not text:
+        return None
+    scale = _number("um_per_px", text)
+    if scale <= 0:
+        raise ValueError(f"um_per_px is {text}; give micrometres a pixel, or leave it empty")
+    return scale
+
+
+def _number(what: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{what} is {text!r}; give a number")
+    return number
+
+
+def _check_files(sample: Sample) -> None:
+    for file in (sample.image, sample.mask):
+        if file is not None and not file.is_file():
+            raise ValueError(f"{file} does not exist; correct the path or drop the row")
+
+
+def _raise_problems(path: Path, problems: list[str]) -> None:
+    if problems:
+        more = len(problems) - _PROBLEMS_SHOWN
+        tail = [f"and {more} more"] if more > 0 else []
+        raise UsageError(f"{path}: " + "\n  ".join(["rows are wrong:", *problems[:_PROBLEMS_SHOWN], *tail]))

@@ -1,0 +1,71 @@
+"""The settings that travel with the weights in config.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.errors import MachineError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a set of weights is and how its answers are read.
+
+    Attributes:
+        backbone: timm name of the EfficientNet-Lite that the stages are taken from.
+        window_px: side of the square window that the network sees, in pixels.
+        um_per_px: the one physical scale of those pixels.
+        width: channels of the fused features.
+        saliency: the prior's map enters the network as a fourth channel.
+        swin: Swin blocks follow the stages at strides 16 and 32.
+        fusion: all stages are fused; without it only the deepest one is used.
+        alignment: trained with the saliency-alignment loss.
+        class_weights: trained with class-weighted losses.
+        classes: the outputs of the type head, in order.
+        temperature: divides the type logits; fitted on the validation split.
+        min_confidence: below it a cell is called unidentified.
+        saliency_threshold: the prior's working point for candidates, 0 to 1.
+    """
+
+    backbone: str = "efficientnet_lite0"
+    window_px: int = 160
+    um_per_px: float = 0.2
+    width: int = 128
+    saliency: bool = True
+    swin: bool = True
+    fusion: bool = True
+    alignment: bool = True
+    class_weights: bool = True
+    classes: tuple[str, ...] = CLASS_NAMES
+    temperature: float = 1.0
+    min_confidence: float = 0.5
+    saliency_threshold: float = 0.3
+
+    @property
+    def window_um(self) -> float:
+        """Side of the window in micrometres."""
+        return self.window_px * self.um_per_px
+
+    def to_json(self) -> str:
+        """The config as the text of config.json."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_file(cls, path: Path) -> ModelConfig:
+        """Read config.json.
+
+        Raises:
+            MachineError: the file is missing or holds something else.
+        """
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise MachineError(f"{path}: cannot read the model's config ({error}); reinstall wbc-cli") from error
+        unknown = values.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            raise MachineError(f"{path}: unknown settings {sorted(unknown)}; these weights are for another version")
+        return cls(**{**values, "classes": tuple(values["classes"])})

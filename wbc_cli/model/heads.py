@@ -1,0 +1,101 @@
+"""The two heads: what each pixel is and which cell it belongs to, and what type a cell is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SEGMENT_CHANNELS = 3  # background, cytoplasm, nucleus
+OFFSET_UNIT_PX = 16.0
+MAP_STRIDE = 2
+
+
+class Maps(NamedTuple):
+    """The segmentation head's answer at stride 2.
+
+    Attributes:
+        segments: float [N, 3, S / 2, S / 2], logits of background, cytoplasm, nucleus.
+        offsets: float [N, 2, S / 2, S / 2], x and y from the pixel to the middle of its cell in window pixels;
+            pixels of one cell point at one place, which is what separates touching cells (Panoptic-DeepLab, 2020).
+    """
+
+    segments: Tensor
+    offsets: Tensor
+
+
+class SegmentationHead(nn.Module):
+    """Brings the fused features back to stride 2 with the backbone's fine stages."""
+
+    def __init__(self, fused: int, stride4: int, stride2: int) -> None:
+        super().__init__()
+        self.at4 = _Merge(fused, stride4, 64)
+        self.at2 = _Merge(64, stride2, 32)
+        self.out = nn.Conv2d(32, SEGMENT_CHANNELS + 2, 1)
+
+    def forward(self, fused: Tensor, stride4: Tensor, stride2: Tensor) -> Maps:
+        """Maps from the fused features [N, C, S / 8, S / 8] and the stages at strides 4 and 2."""
+        x = self.out(self.at2(self.at4(fused, stride4), stride2)).float()
+        return Maps(x[:, :SEGMENT_CHANNELS], x[:, SEGMENT_CHANNELS:] * OFFSET_UNIT_PX)
+
+
+class _Merge(nn.Module):
+    def __init__(self, coarse: int, fine: int, out: int) -> None:
+        super().__init__()
+        self.coarse = nn.Conv2d(coarse, out, 1)
+        self.fine = nn.Conv2d(fine, out, 1)
+        self.mix = nn.Sequential(nn.GroupNorm(8, out), nn.SiLU(), nn.Conv2d(out, out, 3, padding=1), nn.GroupNorm(8, out), nn.SiLU())
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        enlarged = F.interpolate(self.coarse(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=False)
+        merged: Tensor = self.mix(enlarged + self.fine(fine))
+        return merged
+
+
+class TypeHead(nn.Module):
+    """The type of a cell from the features inside its mask.
+
+    Linear after the pooling, so that Grad-CAM needs no second pass: the gradient of a class's logit with respect to
+    the features, averaged over space, is that class's row of weights (Selvaraju et al., Grad-CAM, ICCV 2017, section 3).
+    """
+
+    def __init__(self, fused: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Conv2d(fused, width, 1), nn.GroupNorm(16, width), nn.SiLU())
+        self.drop = nn.Dropout(0.2)
+        self.classify = nn.Linear(width, classes)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Type features [N, width, S / 8, S / 8] of the fused ones."""
+        features: Tensor = self.embed(fused)
+        return features
+
+    def logits(self, features: Tensor, masks: Tensor) -> Tensor:
+        """Class logits of cells.
+
+        Args:
+            features: float [N, width, h, w], one window a cell.
+            masks: float [N, h, w], weight of each place; not all zero.
+
+        Returns:
+            float [N, classes].
+        """
+        masks = masks.to(features.dtype)
+        pooled = torch.einsum("nchw,nhw->nc", features, masks) / masks.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
+        logits: Tensor = self.classify(self.drop(pooled))
+        return logits.float()
+
+    def cam(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Grad-CAM of one class a cell.
+
+        Args:
+            features: float [N, width, h, w].
+            classes: int64 [N].
+
+        Returns:
+            float32 [N, h, w], not negative.
+        """
+        weights = self.classify.weight[classes]
+        return F.relu(torch.einsum("nchw,nc->nhw", features.float(), weights.float()))

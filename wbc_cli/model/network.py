@@ -1,0 +1,67 @@
+"""SG-CLDFF: saliency-guided cross-layer deep feature fusion (after arXiv 2510.17278)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from wbc_cli.model.backbone import STRIDES, Backbone
+from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.fusion import CrossLayerFusion
+from wbc_cli.model.heads import Maps, SegmentationHead, TypeHead
+from wbc_cli.model.saliency import SaliencyPrior, window_saliency
+from wbc_cli.model.scale import ScaleNet
+
+
+class Answer(NamedTuple):
+    """What the network says of a batch of windows.
+
+    Attributes:
+        maps: segmentation and offsets at stride 2.
+        features: type features at stride 8, to be pooled over each cell's mask.
+        saliency: the prior over the window, float [N, 1, S, S].
+    """
+
+    maps: Maps
+    features: Tensor
+    saliency: Tensor
+
+
+class SGCLDFF(nn.Module):
+    """The whole model: the prior, the scale estimator and the network proper.
+
+    Args:
+        config: the switches and sizes.
+        imagenet: ImageNet weights that the backbone starts from, in timm's order.
+    """
+
+    def __init__(self, config: ModelConfig, imagenet: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.prior = SaliencyPrior()
+        self.scale = ScaleNet()
+        in_channels = 4 if config.saliency else 3
+        self.backbone = Backbone(config.backbone, in_channels, config.window_px, config.swin, imagenet)
+        channels = self.backbone.channels
+        self.fusion = CrossLayerFusion(channels, STRIDES, config.width, config.fusion)
+        self.segmentation = SegmentationHead(config.width, channels[1], channels[0])
+        self.types = TypeHead(config.width, 2 * config.width, len(config.classes))
+
+    def forward(self, windows: Tensor) -> Answer:
+        """Look at windows.
+
+        Args:
+            windows: uint8 or float (0 to 1) [N, 3, S, S], RGB at the config's scale and size.
+        """
+        rgb = windows.float() / 255 if windows.dtype == torch.uint8 else windows
+        with torch.no_grad(), torch.autocast(rgb.device.type, enabled=False):
+            saliency = window_saliency(self.prior, rgb, self.config.um_per_px)
+        pixels = rgb * 2 - 1
+        if self.config.saliency:
+            pixels = torch.cat([pixels, saliency], dim=1)
+        stages = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
+        fused = self.fusion(stages)
+        return Answer(self.segmentation(fused, stages[1], stages[0]), self.types(fused), saliency)

@@ -1,0 +1,81 @@
+"""Weights on disk: safetensors beside config.json, with their checksum."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import wbc_cli
+from wbc_cli.errors import MachineError
+from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.network import SGCLDFF
+
+WEIGHTS_NAME = "sg_cldff.safetensors"
+CONFIG_NAME = "config.json"
+
+
+def default_folder() -> Path:
+    """The shipped weights: inside the installed package, or beside it in a checkout."""
+    package = Path(wbc_cli.__file__).parent
+    installed = package / "weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def checksum(folder: Path) -> str:
+    """SHA-256 of the weights file in `folder`, in hex."""
+    with weights_file(folder).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_file(folder: Path) -> Path:
+    """The weights file in `folder`.
+
+    Raises:
+        MachineError: there is none.
+    """
+    file = folder / WEIGHTS_NAME
+    if not file.is_file():
+        raise MachineError(f"{file}: no weights there; reinstall wbc-cli or give --weights a folder written by train")
+    return file
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to look, and where it came from."""
+
+    network: SGCLDFF
+    folder: Path
+    checksum: str
+
+
+def load(folder: Path) -> LoadedModel:
+    """Load a model for inference (fp32, evaluation mode, on the CPU).
+
+    Raises:
+        MachineError: weights or config are missing, damaged, or do not fit each other.
+    """
+    file = weights_file(folder)
+    network = SGCLDFF(ModelConfig.from_file(folder / CONFIG_NAME))
+    try:
+        state = {name: tensor.float() for name, tensor in load_file(file).items()}
+        network.load_state_dict(state)
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise MachineError(f"{file}: the weights are damaged or do not fit {CONFIG_NAME} ({error}); reinstall") from error
+    network.eval().to(memory_format=torch.channels_last)
+    return LoadedModel(network, folder, checksum(folder))
+
+
+def save(network: SGCLDFF, config: ModelConfig, folder: Path) -> None:
+    """Write weights in half precision (counters aside) and config.json into `folder`, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: (tensor.detach().cpu().half() if tensor.is_floating_point() else tensor.detach().cpu()).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    save_file(state, folder / WEIGHTS_NAME)
+    (folder / CONFIG_NAME).write_text(config.to_json(), encoding="utf-8")

@@ -1,0 +1,152 @@
+"""The run folder: where products go, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wbc_cli.cells import SlideResult
+from wbc_cli.errors import MachineError
+from wbc_cli.products.explain import write_explain
+from wbc_cli.products.masks import write_mask
+from wbc_cli.products.overlay import write_overlay
+from wbc_cli.products.tables import (
+    DONE,
+    SCHEMA_VERSION,
+    SlideRecord,
+    done_record,
+    failed_record,
+    join_cells,
+    write_cells,
+    write_differential,
+)
+from wbc_cli.slides.reader import SlideReader
+
+PRODUCTS: frozenset[str] = frozenset({"mask", "overlay", "explain"})  # what can be left out; tables always are written
+
+RECORD = "slide.json"
+CELLS = "cells.csv"
+DIFFERENTIAL = "differential.csv"
+RUN = "run.json"
+
+
+class RunFolder:
+    """A folder OUT with `slides/<name>/` for each slide and the tables of the run.
+
+    The slides' folders are the one source: the run's tables are joined from what has been committed there.
+    """
+
+    def __init__(self, out: Path) -> None:
+        """Open OUT, making it where there is none.
+
+        Raises:
+            MachineError: it cannot be made.
+        """
+        self.out = out
+        self.slides = out / "slides"
+        with _disk_errors(out):
+            self.slides.mkdir(parents=True, exist_ok=True)
+
+    def commit(self, result: SlideResult, reader: SlideReader, write: frozenset[str] = PRODUCTS) -> None:
+        """Write a slide's products and put them in place in one go; older ones stay until then.
+
+        Args:
+            result: the analysed slide.
+            reader: the same slide, open, for the pictures.
+            write: which of PRODUCTS to write.
+
+        Raises:
+            MachineError: OUT cannot be written.
+            SlideError: a region for a picture cannot be decoded; nothing has changed in OUT.
+        """
+
+        def write_products(folder: Path) -> None:
+            write_cells(result, folder / CELLS)
+            if "mask" in write:
+                write_mask(result, folder / "mask.ome.tif")
+            if "overlay" in write:
+                write_overlay(result, reader, folder / "overlay.png")
+            if "explain" in write:
+                write_explain(result, reader, folder / "explain.png")
+            _write_json(done_record(result), folder / RECORD)
+
+        self._replace_slide(result.name, write_products)
+
+    def record_failure(self, name: str, path: Path, reason: str) -> None:
+        """Keep that a slide failed, and why, in place of any products of an older run.
+
+        Raises:
+            MachineError: OUT cannot be written.
+        """
+        record = failed_record(name, path, reason)
+        self._replace_slide(name, lambda folder: _write_json(record, folder / RECORD))
+
+    def records(self) -> list[SlideRecord]:
+        """Read the records of all slides committed or failed, by name.
+
+        Raises:
+            MachineError: OUT cannot be read.
+        """
+        with _disk_errors(self.slides):
+            texts = [path.read_text(encoding="utf-8") for path in self.slides.glob(f"*/{RECORD}")]
+        return sorted(map(json.loads, texts), key=lambda record: str(record["name"]))
+
+    def finish(self, run: Mapping[str, Any]) -> None:
+        """Write differential.csv, cells.csv and run.json from the slides in OUT, each in one go.
+
+        Args:
+            run: what run.json says of the run: tool version, weights checksum, options, timings. The slides with their
+                status and reason are added.
+
+        Raises:
+            MachineError: OUT cannot be written.
+        """
+        records = self.records()
+        done = [self.slides / record["name"] / CELLS for record in records if record["status"] == DONE]
+        slides = [{key: record[key] for key in ("name", "path", "status", "reason")} for record in records]
+        self._replace_file(CELLS, lambda path: join_cells(done, path))
+        self._replace_file(DIFFERENTIAL, lambda path: write_differential(records, path))
+        self._replace_file(
+            RUN, lambda path: _write_json({"schema_version": SCHEMA_VERSION, **run, "slides": slides}, path)
+        )
+
+    def _replace_slide(self, name: str, write: Callable[[Path], None]) -> None:
+        """Fill a fresh folder beside the slides and rename it into place.
+
+        A folder cannot be renamed over a full one, so the older one steps aside first: killed between the two renames,
+        the slide has no products, which says truly that it is to be done again.
+        """
+        final = self.slides / name
+        with _disk_errors(final), tempfile.TemporaryDirectory(prefix=".commit-", dir=self.out) as scratch:
+            fresh, old = Path(scratch, "fresh"), Path(scratch, "old")
+            fresh.mkdir()  # the scratch folder is for its owner only; this one gets the usual permissions
+            write(fresh)
+            if final.exists():
+                final.rename(old)
+            fresh.rename(final)
+
+    def _replace_file(self, name: str, write: Callable[[Path], None]) -> None:
+        final = self.out / name
+        with _disk_errors(final), tempfile.TemporaryDirectory(prefix=".commit-", dir=self.out) as scratch:
+            fresh = Path(scratch, name)
+            write(fresh)
+            fresh.replace(final)
+
+
+def _write_json(value: Mapping[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"{path}: cannot write results: {error.strerror or error}. "
+            "Check free space and permissions there, or give another folder with -o."
+        ) from error

@@ -1,0 +1,128 @@
+"""The instance mask of a slide as a tiled, pyramidal OME-TIFF, written tile by tile."""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from tifffile import TiffWriter
+
+from wbc_cli.cells import Cell, SlideResult
+
+TILE = 512
+LARGEST_TOP = 2048  # a viewer shows a level of this size at once
+UM_PER_CM = 10_000.0
+
+
+def write_mask(result: SlideResult, path: Path) -> None:
+    """Write `mask.ome.tif`: 0 is background, any other value the id of the cell there.
+
+    Level 0 has the slide's size; uint16, or uint32 where an id is above 65,535. Slides above 2048 pixels get
+    halved levels by nearest neighbour as SubIFDs, until one is no larger. Memory holds one tile at a time, whatever
+    the slide's size.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    dtype = np.uint32 if max((cell.id for cell in result.cells), default=0) > np.iinfo(np.uint16).max else np.uint16
+    um_per_px = result.scale.um_per_px
+    factors = _pyramid_factors(max(result.width, result.height))
+    with TiffWriter(path, ome=True) as tiff:
+        for factor in factors:
+            first = factor == 1
+            tiff.write(
+                _compressed_tiles(result, factor, dtype),
+                shape=_level_shape(result, factor),
+                dtype=dtype,
+                tile=(TILE, TILE),
+                compression="zlib",
+                photometric="minisblack",
+                resolution=(UM_PER_CM / um_per_px / factor,) * 2,
+                resolutionunit="CENTIMETER",
+                subifds=len(factors) - 1 if first else None,
+                subfiletype=0 if first else 1,
+                metadata=_ome_metadata(result) if first else None,
+            )
+
+
+def _ome_metadata(result: SlideResult) -> dict[str, object]:
+    return {
+        "axes": "YX",
+        "Name": result.name,
+        "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, result.name)),  # not random: the same run gives the same bytes
+        "PhysicalSizeX": result.scale.um_per_px,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": result.scale.um_per_px,
+        "PhysicalSizeYUnit": "µm",
+    }
+
+
+def _pyramid_factors(longest: int) -> list[int]:
+    factors = [1]
+    while longest // factors[-1] > LARGEST_TOP:
+        factors.append(2 * factors[-1])
+    return factors
+
+
+def _level_shape(result: SlideResult, factor: int) -> tuple[int, int]:
+    return max(1, result.height // factor), max(1, result.width // factor)
+
+
+def _compressed_tiles(result: SlideResult, factor: int, dtype: DTypeLike) -> Iterator[bytes]:
+    """Deflated tiles of one level, row by row.
+
+    Compressed here, because nearly all tiles of a slide are empty: these cost one compression and about 500 bytes each.
+    """
+    height, width = _level_shape(result, factor)
+    empty = zlib.compress(np.zeros((TILE, TILE), dtype).tobytes(), 9)
+    cells_of = _cells_by_tile(result.cells, factor)
+    for row in range(-(-height // TILE)):
+        for column in range(-(-width // TILE)):
+            here = cells_of.get((row, column))
+            yield zlib.compress(_paint(here, row, column, factor, dtype).tobytes()) if here else empty
+
+
+def _cells_by_tile(cells: tuple[Cell, ...], factor: int) -> dict[tuple[int, int], list[Cell]]:
+    side = TILE * factor
+    index: dict[tuple[int, int], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        x0, y0, x1, y1 = cell.box
+        for row in range(y0 // side, (y1 - 1) // side + 1):
+            for column in range(x0 // side, (x1 - 1) // side + 1):
+                index[row, column].append(cell)
+    return index
+
+
+def _paint(cells: list[Cell], row: int, column: int, factor: int, dtype: DTypeLike) -> NDArray[np.unsignedinteger]:
+    tile = np.zeros((TILE, TILE), dtype)
+    for cell in cells:
+        x0, y0, x1, y1 = cell.box
+        rows, mask_rows = _samples(y0, y1, row * TILE, factor)
+        columns, mask_columns = _samples(x0, x1, column * TILE, factor)
+        inside = cell.mask[mask_rows, mask_columns] > 0
+        tile[rows, columns][inside] = cell.id
+    return tile
+
+
+def _samples(start: int, stop: int, origin: int, factor: int) -> tuple[slice, slice]:
+    """Find the pixels of a tile that lie in a cell's box along one axis, and where the box has their values.
+
+    Pixel i of a level shows the level-0 pixel in its middle, i * factor + factor // 2.
+
+    Args:
+        start: where the box starts in level-0 pixels.
+        stop: where it ends.
+        origin: the tile's first pixel, counted in pixels of its level.
+        factor: level-0 pixels to one pixel of the level.
+    """
+    middle = factor // 2
+    first = max(origin, -(-(start - middle) // factor))
+    last = min(origin + TILE, -(-(stop - middle) // factor))
+    last = max(first, last)
+    offset = first * factor + middle - start
+    return slice(first - origin, last - origin), slice(offset, offset + (last - first) * factor, factor)

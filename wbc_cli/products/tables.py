@@ -1,0 +1,162 @@
+"""The tables: cells.csv and differential.csv, and the slide records that the run's tables are joined from.
+
+Rows have a fixed order and numbers a fixed count of decimals, so that the float noise of another batch size does not
+show. Text that a spreadsheet would take for a formula gets a leading apostrophe.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from wbc_cli.cells import Cell, SlideResult
+from wbc_cli.classes import CLASS_NAMES, DIFFERENTIAL_NAMES, UNIDENTIFIED
+from wbc_cli.differential import NOT_WHITE_NAMES, count_cells
+
+SCHEMA_VERSION = 1
+DONE = "done"
+FAILED = "failed"
+
+CELL_COLUMNS: tuple[str, ...] = (
+    *("slide", "cell", "x", "y", "x0", "y0", "x1", "y1", "class"),
+    *(f"p_{name}" for name in CLASS_NAMES),
+    *("confidence", "area_um2", "nucleus_area_um2", "saliency", "cam_in_cell", "flags"),
+)
+NOT_COUNTED_NAMES: tuple[str, ...] = tuple(n for n in CLASS_NAMES if n not in DIFFERENTIAL_NAMES)
+DIFFERENTIAL_COLUMNS: tuple[str, ...] = (
+    *("slide", "status", "reason", "cells", "differential_cells"),
+    *(f"{name}_{figure}" for name in DIFFERENTIAL_NAMES for figure in ("count", "percent", "low", "high")),
+    *(f"{name}_count" for name in (*NOT_COUNTED_NAMES, UNIDENTIFIED.name)),
+    *("unidentified_percent", "unidentified_low", "unidentified_high"),
+    *(f"{name}_per_100_wbc" for name in NOT_WHITE_NAMES),
+    *("um_per_px", "um_per_px_source", "um_per_px_relative_error", "flags"),
+)
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+# A slide's record as slide.json holds it. It alone makes the slide's row in differential.csv and run.json, so
+# that these can be joined again without the images.
+SlideRecord = dict[str, Any]
+
+
+def done_record(result: SlideResult) -> SlideRecord:
+    """Make what slide.json says of an analysed slide: scale, differential, flags, timings."""
+    differential = count_cells(result.cells)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": result.name,
+        "path": str(result.path),
+        "status": DONE,
+        "reason": "",
+        "width": result.width,
+        "height": result.height,
+        "scale": asdict(result.scale),
+        "flags": list(dict.fromkeys((*result.flags, *differential.flags))),
+        "differential": asdict(differential),
+        "windows": result.windows,
+        "seconds": dict(result.seconds),
+    }
+
+
+def failed_record(name: str, path: Path, reason: str) -> SlideRecord:
+    """Make what slide.json says of a slide that could not be read or analysed."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "path": str(path),
+        "status": FAILED,
+        "reason": reason,
+    }
+
+
+def write_cells(result: SlideResult, path: Path) -> None:
+    """Write a slide's cells.csv, a row a cell by id.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with _open_table(path) as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(CELL_COLUMNS)
+        rows.writerows(_cell_row(result.name, cell) for cell in sorted(result.cells, key=lambda cell: cell.id))
+
+
+def join_cells(tables: Iterable[Path], path: Path) -> None:
+    """Write the run's cells.csv: the rows of the slides' tables under one header, in the order given.
+
+    Raises:
+        OSError: the disk is full or read-only, or a slide's table is missing.
+    """
+    with _open_table(path) as file:
+        csv.writer(file, lineterminator="\n").writerow(CELL_COLUMNS)
+        for table in tables:
+            with table.open(encoding="utf-8", newline="") as slide:
+                slide.readline()
+                shutil.copyfileobj(slide, file)
+
+
+def write_differential(records: Iterable[SlideRecord], path: Path) -> None:
+    """Write differential.csv, a row a record in the order given; a failed slide has its status and reason only.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with _open_table(path) as file:
+        rows = csv.DictWriter(file, DIFFERENTIAL_COLUMNS, restval="", lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(_differential_row(record) for record in records)
+
+
+def _open_table(path: Path) -> TextIO:
+    # file names that are not UTF-8 reach us as surrogates, which no encoding takes as they are
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def _cell_row(slide: str, cell: Cell) -> list[str]:
+    return [
+        _text(slide),
+        *map(str, (cell.id, _fixed(cell.x, 1), _fixed(cell.y, 1), *cell.box)),
+        cell.class_name,
+        *(_fixed(p, 4) for p in cell.probabilities),
+        _fixed(cell.confidence, 4),
+        _fixed(cell.area_um2, 2),
+        _fixed(cell.nucleus_area_um2, 2),
+        _fixed(cell.saliency, 3),
+        _fixed(cell.cam_in_cell, 3),
+        _text(";".join(cell.flags)),
+    ]
+
+
+def _differential_row(record: SlideRecord) -> dict[str, str]:
+    row = {column: _text(record[key]) for column, key in (("slide", "name"), ("status",) * 2, ("reason",) * 2)}
+    if record["status"] != DONE:
+        return row
+    differential, scale = record["differential"], record["scale"]
+    row |= {"cells": str(differential["cells"]), "differential_cells": str(differential["differential_cells"])}
+    for name, share in (*differential["classes"].items(), (UNIDENTIFIED.name, differential["unidentified"])):
+        row |= _share_columns(name, share)
+    row |= {f"{name}_count": str(count) for name, count in differential["others"].items()}
+    row |= {f"{name}_per_100_wbc": _fixed(rate, 2) for name, rate in differential["per_100_wbc"].items()}
+    row |= {
+        "um_per_px": _fixed(scale["um_per_px"], 6),
+        "um_per_px_source": scale["source"],
+        "um_per_px_relative_error": _fixed(scale["relative_error"], 4),
+        "flags": _text(";".join(record["flags"])),
+    }
+    return row
+
+
+def _share_columns(name: str, share: Mapping[str, Any]) -> dict[str, str]:
+    percents = {f"{name}_{figure}": _fixed(share[figure], 2) for figure in ("percent", "low", "high")}
+    return {f"{name}_count": str(share["count"]), **percents}
+
+
+def _fixed(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"
+
+
+def _text(value: str) -> str:
+    return f"'{value}" if value.startswith(FORMULA_STARTS) else value

@@ -1,0 +1,126 @@
+"""What the first bytes of PNG, JPEG and BMP files say, read before any pixel is decoded."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from wbc_cli.errors import SlideError
+from wbc_cli.slides.scale import UM_PER_CM, UM_PER_INCH, UM_PER_METRE, from_density
+
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # have no length and no content
+_JPEG_UNITS = {1: UM_PER_INCH, 2: UM_PER_CM}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file is, going by its content.
+
+    Attributes:
+        kind: the format; a TIFF's size is left to tifffile.
+        width, height: pixels, 0 for TIFF.
+        um_per_px: a plausible scale, or None.
+        end: offset in bytes from which on the pixels are.
+    """
+
+    kind: Literal["png", "jpeg", "bmp", "tiff"]
+    width: int = 0
+    height: int = 0
+    um_per_px: float | None = None
+    end: int = 0
+
+
+def read_header(path: Path) -> Header:
+    """Read size and scale of an image file.
+
+    Raises:
+        SlideError: the file cannot be opened, is empty, cut short in its header, or of no known format.
+    """
+    try:
+        with path.open("rb") as file:
+            return _parse(path, file)
+    except OSError as error:
+        raise SlideError(
+            f"{path}: cannot be read: {error.strerror}. Check the path and that you may read it."
+        ) from error
+    except EOFError as error:
+        raise SlideError(f"{path}: cut short or damaged in its header. Copy it again from its source.") from error
+
+
+def _parse(path: Path, file: BinaryIO) -> Header:
+    start = file.read(8)
+    file.seek(0)
+    if not start:
+        raise SlideError(f"{path}: the file is empty. Copy it again from its source.")
+    if start == b"\x89PNG\r\n\x1a\n":
+        return _png(file)
+    if start.startswith(b"\xff\xd8\xff"):
+        return _jpeg(file)
+    if start.startswith(b"BM"):
+        return _bmp(file)
+    if start.startswith(_TIFF_SIGNATURES):
+        return Header("tiff")
+    raise SlideError(
+        f"{path}: not a PNG, JPEG, BMP, TIFF or slide that OpenSlide knows (it begins with {start!r}). "
+        "Convert it to one of these, or leave it out."
+    )
+
+
+def _png(file: BinaryIO) -> Header:
+    _take(file, 8)
+    width = height = 0
+    um_per_px = None
+    while True:
+        length, chunk = struct.unpack(">I4s", _take(file, 8))
+        if chunk == b"IHDR":
+            width, height = struct.unpack(">II", _take(file, 8))
+            length -= 8
+        elif chunk == b"pHYs":
+            density, _, unit = struct.unpack(">IIB", _take(file, 9))
+            length -= 9
+            um_per_px = from_density(density, UM_PER_METRE) if unit == 1 else None
+        elif chunk == b"IDAT":
+            return Header("png", width, height, um_per_px, file.tell())
+        file.seek(length + 4, 1)  # and its checksum, which the decoder looks at
+
+
+def _jpeg(file: BinaryIO) -> Header:
+    _take(file, 2)
+    um_per_px = None
+    while True:
+        if _take(file, 1) != b"\xff":
+            raise EOFError
+        marker = _take(file, 1)[0]
+        while marker == 0xFF:  # may be padded
+            marker = _take(file, 1)[0]
+        if marker in _JPEG_BARE_MARKERS:
+            continue
+        length = struct.unpack(">H", _take(file, 2))[0] - 2
+        content = _take(file, length)
+        if marker == 0xE0 and content[:5] == b"JFIF\0" and length >= 12:
+            unit, density = struct.unpack(">BH", content[7:10])
+            um_per_px = from_density(density, _JPEG_UNITS[unit]) if unit in _JPEG_UNITS else None
+        elif marker in _JPEG_SIZE_MARKERS and length >= 6:
+            height, width = struct.unpack(">HH", content[1:5])
+            return Header("jpeg", width, height, um_per_px, file.tell())
+
+
+def _bmp(file: BinaryIO) -> Header:
+    _take(file, 14)
+    (size,) = struct.unpack("<I", _take(file, 4))
+    if size == 12:  # OS/2
+        width, height = struct.unpack("<HH", _take(file, 4))
+        return Header("bmp", width, height, end=file.tell())
+    width, height, _, _, _, _, density = struct.unpack("<iiHHIIi", _take(file, 24))
+    return Header("bmp", abs(width), abs(height), from_density(density, UM_PER_METRE), file.tell())
+
+
+def _take(file: BinaryIO, length: int) -> bytes:
+    content = file.read(max(length, 0))
+    if len(content) < length or length < 0:
+        raise EOFError
+    return content

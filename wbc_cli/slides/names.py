@@ -1,0 +1,54 @@
+"""Names of slides: relative paths made safe as folder names on every file system."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+
+MAX_BYTES = 150  # file systems allow 255; products add suffixes, and Windows counts the whole path
+_DIGEST_CHARACTERS = 8
+_MAX_SUFFIX_BYTES = 16
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # devices on Windows, whatever follows
+
+
+def unique_names(relative: Mapping[Path, PurePath]) -> dict[Path, str]:
+    """Give each file a name of its own, the same in every shard and whenever the run is repeated.
+
+    A name is the relative path with `__` between its folders and `_` for whatever is no letter, digit, dot, underscore
+    or hyphen. Where several files come to one name (upper and lower case count as the same), or a name is over
+    `MAX_BYTES` long, each of those gets a hash of its absolute path before the extension.
+
+    Args:
+        relative: each file and the path that it is known by.
+
+    Returns:
+        Each file's name; all differ, also where case does not count.
+    """
+    plain = {path: _safe(known_by) for path, known_by in relative.items()}
+    uses = Counter(name.casefold() for name in plain.values())
+    return {
+        path: name if uses[name.casefold()] == 1 and len(name.encode()) <= MAX_BYTES else _hashed(name, path)
+        for path, name in plain.items()
+    }
+
+
+def _safe(relative: PurePath) -> str:
+    text = unicodedata.normalize("NFC", "__".join(relative.parts))  # macOS hands out decomposed letters
+    text = re.sub(r"[^\w.-]", "_", text)  # also replaces what stands for bytes that are no UTF-8
+    text = re.sub(r"^[.-]|\.$", "_", text)  # hidden files, options; Windows drops a dot at the end
+    return f"_{text}" if _RESERVED.match(text) else text
+
+
+def _hashed(name: str, path: Path) -> str:
+    digest = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:_DIGEST_CHARACTERS]
+    suffix = PurePath(name).suffix
+    if len(suffix.encode()) > _MAX_SUFFIX_BYTES:
+        suffix = ""
+    tail = f"_{digest}{suffix}"
+    head = name.removesuffix(suffix).encode()[: MAX_BYTES - len(tail.encode())]
+    return head.decode(errors="ignore") + tail

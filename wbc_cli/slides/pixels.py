@@ -1,0 +1,69 @@
+"""From what files hold to 8-bit RGB, and from there to a smaller picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wbc_cli.slides.reader import RGBImage
+
+WHITE = (255, 255, 255)
+_INTEGER_RANGES = tuple(float(2**bits - 1) for bits in (8, 10, 12, 14, 16, 32))
+
+
+def to_uint8(samples: NDArray[Any]) -> NDArray[np.uint8]:
+    """Bring samples of any type to 0-255, by the range that they use.
+
+    Cameras put 10, 12 or 14 bits into 16: the range is the smallest of 8, 10, 12, 14, 16 and 32 bits that holds the
+    largest sample (bright-field pictures have a bright background, so it comes near the top). Floats within 0-1 have
+    the range 1. What is negative or not a number becomes 0.
+    """
+    if samples.dtype == np.uint8:
+        return samples
+    if samples.dtype == np.bool_:
+        return samples.astype(np.uint8) * np.uint8(255)
+    if samples.dtype != np.uint16:  # of the rest OpenCV takes only some types
+        samples = np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0).clip(min=0.0)
+    top = float(samples.max())
+    if np.issubdtype(samples.dtype, np.floating) and top <= 1.0:
+        full = 1.0
+    else:
+        full = next((limit for limit in _INTEGER_RANGES if top <= limit), top)
+    shape = samples.shape  # OpenCV drops a last axis of one
+    return np.asarray(cv2.convertScaleAbs(samples, alpha=255.0 / full), np.uint8).reshape(shape)
+
+
+def to_rgb(image: NDArray[np.uint8], background: tuple[int, int, int] = WHITE) -> RGBImage:
+    """Make RGB of grey, grey and alpha, RGB or RGBA (uint8 [H, W] or [H, W, 1 to 4]), laid on the background."""
+    if image.ndim == 2:
+        image = image[..., np.newaxis]
+    has_alpha = image.shape[2] in {2, 4}
+    colour = image[..., :-1] if has_alpha else image
+    if colour.shape[2] == 1:
+        colour = np.repeat(colour, 3, axis=2)
+    if has_alpha and (alpha := image[..., -1:].astype(np.uint16)).min() < 255:
+        # The sum stays below 65,536: 16 bits are half of what floats would take on a large picture.
+        mixed = colour * alpha + np.array(background, np.uint16) * (255 - alpha)
+        colour = ((mixed + 127) // 255).astype(np.uint8)
+    return np.ascontiguousarray(colour)
+
+
+def cmyk_to_rgb(image: NDArray[np.uint8]) -> RGBImage:
+    """Make RGB of uint8 [H, W, 4] cyan, magenta, yellow, black, without colour management."""
+    ink = 255 - image.astype(np.uint16)
+    return ((ink[..., :3] * ink[..., 3:] + 127) // 255).astype(np.uint8)
+
+
+def shrink(image: RGBImage, width: int, height: int) -> RGBImage:
+    """Resize so that each new pixel is the average of the area that it covers; a copy in any case."""
+    if image.shape[:2] == (height, width):
+        return image.copy()
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def shrunk_size(width: int, height: int, downsample: float) -> tuple[int, int]:
+    """Width and height of a region's picture, as `SlideReader.read` promises them."""
+    return max(1, round(width / downsample)), max(1, round(height / downsample))

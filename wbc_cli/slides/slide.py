@@ -1,0 +1,107 @@
+"""Whole slides, read region by region through OpenSlide."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from openslide import (
+    PROPERTY_NAME_BACKGROUND_COLOR,
+    PROPERTY_NAME_COMMENT,
+    PROPERTY_NAME_MPP_X,
+    OpenSlide,
+    OpenSlideError,
+)
+
+from wbc_cli.errors import SlideError
+from wbc_cli.slides.pixels import shrink, shrunk_size, to_rgb
+from wbc_cli.slides.reader import RGBImage
+from wbc_cli.slides.scale import from_ome, plausible
+
+_BAND_PIXELS = 64_000_000  # of a level, read at once: 256 MB as RGBA
+_LEVEL_TOLERANCE = 1.01  # levels are rounded to whole pixels, so that a fourth of the size has a downsample of 4.0003
+
+
+class OpenSlideReader:
+    """A slide that OpenSlide opens as a `SlideReader`; threads may share it.
+
+    Level-0 coordinates are OpenSlide's own: (0, 0) is the corner of the whole level 0, also where the scanned area
+    begins further in (`openslide.bounds-x`, `-y`). Glass that was not scanned has the slide's background colour.
+    """
+
+    path: Path
+    width: int
+    height: int
+    um_per_px: float | None
+
+    def __init__(self, path: Path) -> None:
+        """Open the slide.
+
+        Raises:
+            SlideError: OpenSlide cannot open it.
+        """
+        self.path = path
+        self._slide = self._open()
+        self.width, self.height = self._slide.dimensions
+        self._downsamples = self._slide.level_downsamples  # kept: after an error the handle would not tell any more
+        properties = self._slide.properties
+        self.um_per_px = plausible(float(properties.get(PROPERTY_NAME_MPP_X, "nan"))) or from_ome(
+            properties.get(PROPERTY_NAME_COMMENT, "")
+        )
+        red, green, blue = bytes.fromhex(properties.get(PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF"))
+        self._background = (red, green, blue)
+
+    def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:
+        """Read a region, see `SlideReader.read`.
+
+        It comes from the coarsest level that is fine enough, in bands where that is large. Positions are rounded to
+        whole pixels of that level, so that edges are right within half of one; at level 0 they are exact.
+        """
+        out_width, out_height = shrunk_size(width, height, downsample)
+        level = self._level(downsample)
+        step = self._downsamples[level]
+        columns, rows = max(1, round(width / step)), max(1, round(height / step))
+        picture = np.empty((out_height, out_width, 3), np.uint8)
+        band = max(1, math.floor(_BAND_PIXELS / (columns * rows) * out_height))
+        for top in range(0, out_height, band):
+            bottom = min(top + band, out_height)
+            first, last = round(top * rows / out_height), round(bottom * rows / out_height)
+            pixels = self._read_level(x, y + round(first * step), level, columns, max(1, last - first))
+            picture[top:bottom] = shrink(pixels, out_width, bottom - top)
+        return picture
+
+    def close(self) -> None:
+        """Close the slide; the reader is of no more use."""
+        self._slide.close()
+
+    def _level(self, downsample: float) -> int:
+        fine_enough = [i for i, own in enumerate(self._downsamples) if own <= downsample * _LEVEL_TOLERANCE]
+        return max(fine_enough, default=0)
+
+    def _read_level(self, x: int, y: int, level: int, columns: int, rows: int) -> RGBImage:
+        try:
+            image = self._slide.read_region((x, y), level, (columns, rows))
+        except OpenSlideError:
+            # A handle repeats its first error for ever, and that may have been another region's: a fresh one, which no
+            # other thread knows yet, tells. The old one is closed when the last thread that reads from it lets go.
+            fresh = self._open()
+            try:
+                image = fresh.read_region((x, y), level, (columns, rows))
+            except OpenSlideError as error:
+                raise SlideError(
+                    f"{self.path}: the region of {columns} x {rows} pixels at ({x}, {y}) cannot be decoded ({error}). "
+                    "Copy the slide again from its source."
+                ) from error
+            self._slide = fresh
+        rgba: NDArray[np.uint8] = np.asarray(image)
+        return to_rgb(rgba, self._background)
+
+    def _open(self) -> OpenSlide:
+        try:
+            return OpenSlide(self.path)
+        except (OpenSlideError, OSError) as error:
+            raise SlideError(
+                f"{self.path}: OpenSlide cannot open it ({error}). Copy it again from its source."
+            ) from error

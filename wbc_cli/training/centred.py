@@ -1,0 +1,164 @@
+"""The trained network on the centred cell of every image: for validation, calibration and pseudo-masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from wbc_cli.inference.instances import separate
+from wbc_cli.model.heads import MAP_STRIDE
+from wbc_cli.model.network import SGCLDFF
+from wbc_cli.training.batches import to_tensor
+from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, TrainingImage
+from wbc_cli.training.sampling import warp
+
+MIN_CELL_UM2 = 12.0
+_BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class CentredView:
+    """What the network says of the middle of one image.
+
+    Attributes:
+        image: the image.
+        probabilities: float32 [3, S / 2, S / 2], of background, cytoplasm, nucleus.
+        cells: uint8 [S / 2, S / 2], separated cells.
+        cell: number of the one nearest the middle; 0 where none was found.
+        logits: float32 [classes], of that cell, or of the window's middle.
+        truth: uint8 [S / 2, S / 2], the image's code in the window.
+    """
+
+    image: TrainingImage
+    probabilities: NDArray[np.float32]
+    cells: NDArray[np.uint8]
+    cell: int
+    logits: NDArray[np.float32]
+    truth: NDArray[np.uint8]
+
+
+def centred_views(network: SGCLDFF, images: Sequence[TrainingImage], device: torch.device) -> Iterator[CentredView]:
+    """Look at the middle of each image, upright and at the config's scale."""
+    config = network.config
+    network.eval()
+    for start in range(0, len(images), _BATCH):
+        chunk = images[start : start + _BATCH]
+        cuts = [_centre(image, config.um_per_px, config.window_px) for image in chunk]
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            answer = network(to_tensor(np.stack([c[0] for c in cuts]), device))
+        probabilities = answer.maps.segments.softmax(dim=1).cpu().numpy()
+        offsets = answer.maps.offsets.cpu().numpy()
+        least = MIN_CELL_UM2 / (MAP_STRIDE * config.um_per_px) ** 2
+        cells = [separate(1 - p[0], o, least) for p, o in zip(probabilities, offsets, strict=True)]
+        central = [_nearest_middle(labels) for labels in cells]
+        masks = np.stack([labels == c if c else _disc(labels.shape) for labels, c in zip(cells, central, strict=True)])
+        logits = _logits(network, answer.features, masks)
+        for i, image in enumerate(chunk):
+            yield CentredView(image, probabilities[i], cells[i], central[i], logits[i], cuts[i][1])
+
+
+def pseudo_code(view: CentredView, um_per_px: float) -> NDArray[np.uint8]:
+    """The code of an image from what the network saw.
+
+    Only what the model is sure of counts; the rest, and what lies outside the window, is IGNORE. Where people drew a mask
+    it stays, and the model only marks as IGNORE what it takes for further cells, which such masks leave out.
+    """
+    image = view.image
+    kinds = view.probabilities.argmax(axis=0)
+    sure = view.probabilities.max(axis=0) > 0.75
+    order = np.where(view.cells == view.cell, 1, view.cells + 1) if view.cell else view.cells
+    code = np.where(view.cells > 0, order * 4 + np.maximum(kinds, 1), 0)
+    stray = (view.cells == 0) & (kinds > 0)
+    code = np.where(sure & ~stray, code, IGNORE).astype(np.uint8)
+    zoom = image.um_per_px / (um_per_px * MAP_STRIDE)
+    height, width = image.rgb.shape[:2]
+    matrix = np.array([[zoom, 0, code.shape[1] / 2 - 0.5 - zoom * (width - 1) / 2], [0, zoom, code.shape[0] / 2 - 0.5 - zoom * (height - 1) / 2]])
+    whole = cv2.warpAffine(
+        code, matrix, (width, height), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT, borderValue=IGNORE
+    ).astype(np.uint8)
+    if not image.masked:
+        return whole
+    further = (image.code == 0) & (whole != 0) & (whole // 4 != 1)
+    return np.where(further, IGNORE, image.code).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Figures on the centred cells: share of right types, mean IoU of drawn masks, mean IoU of their nuclei."""
+
+    accuracy: float
+    cell_iou: float
+    nucleus_iou: float
+
+
+def validate(views: Sequence[CentredView], blast: int) -> Validation:
+    """Score views against the labels and drawn masks of their images."""
+    right = [_is_right(v, blast) for v in views if v.image.targets]
+    masked = [v for v in views if v.image.masked]
+    ious = [(_iou(v, 1), _iou(v, 2)) for v in masked] or [(np.nan, np.nan)]
+    cell, nucleus = np.mean(ious, axis=0)
+    return Validation(float(np.mean(right)), float(cell), float(nucleus))
+
+
+def fit_temperature(views: Sequence[CentredView]) -> float:
+    """The temperature that minimises the negative log-likelihood of the labels (Guo et al., ICML 2017)."""
+    chosen = [v for v in views if v.image.targets and v.image.targets[0].label >= 0 and v.cell]
+    logits = torch.tensor(np.stack([v.logits for v in chosen]))
+    labels = torch.tensor([v.image.targets[0].label for v in chosen])
+    found = minimize_scalar(lambda t: float(F.cross_entropy(logits / t, labels)), bounds=(0.25, 4.0), method="bounded")
+    return float(found.x)
+
+
+def _centre(image: TrainingImage, um_per_px: float, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    zoom = image.um_per_px / um_per_px
+    height, width = image.rgb.shape[:2]
+    source = np.array([(width - 1) / 2, (height - 1) / 2])
+    return warp(image, np.eye(2) * zoom, source, np.full(2, side / 2 - 0.5), side)
+
+
+def _nearest_middle(labels: NDArray[np.uint8]) -> int:
+    """The cell nearest the middle of the window, if it lies within a quarter of the window's side of it."""
+    rows, columns = np.nonzero(labels)
+    if not len(rows):
+        return 0
+    side = labels.shape[0]
+    distance = (rows - side / 2 + 0.5) ** 2 + (columns - side / 2 + 0.5) ** 2
+    nearest = int(np.argmin(distance))
+    return int(labels[rows[nearest], columns[nearest]]) if distance[nearest] < (side / 5) ** 2 else 0
+
+
+def _disc(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    disc: NDArray[np.bool_] = (y - shape[0] / 2) ** 2 + (x - shape[1] / 2) ** 2 < (shape[0] / 10) ** 2
+    return disc
+
+
+def _logits(network: SGCLDFF, features: Tensor, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    pool = F.adaptive_avg_pool2d(torch.from_numpy(masks).float().to(features.device), features.shape[-1])
+    with torch.no_grad():
+        return network.types.logits(features.float(), pool).cpu().numpy()
+
+
+def _is_right(view: CentredView, blast: int) -> bool:
+    label = view.image.targets[0].label
+    answer = int(view.logits.argmax())
+    if view.image.sample.labels == ("platelet",):
+        return not view.cell or answer == label
+    if label == NOT_BLAST_TYPE:
+        return bool(view.cell) and answer != blast
+    return bool(view.cell) and answer == label
+
+
+def _iou(view: CentredView, least: int) -> float:
+    truth = (view.truth // 4 == 1) & (view.truth % 4 >= least) & (view.truth != IGNORE)
+    kinds = np.where(view.probabilities[2] > view.probabilities[1], 2, 1)
+    answer = (view.cells == view.cell) & (kinds >= least) if view.cell else np.zeros_like(truth)
+    return float((truth & answer).sum() / max(1, (truth | answer).sum()))

@@ -1,0 +1,110 @@
+"""Training the saliency prior: whole images at 1 um a pixel, what is a white cell and what is not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, SaliencyPrior, standardise
+from wbc_cli.training.augment import light, stain
+from wbc_cli.training.batches import ahead, to_tensor
+from wbc_cli.training.data import IGNORE, TrainingImage
+from wbc_cli.training.sampling import SET_WEIGHTS
+
+log = logging.getLogger(__name__)
+
+_SIDES = (24, 32, 40, 48, 64)  # from a crop of one cell to a field
+_BATCH = 64
+_SURE_RADIUS_UM, _CLEAR_RADIUS_UM = 3.0, 10.0  # around a centred cell without a mask
+
+
+@dataclass(frozen=True, eq=False)
+class _CoarseImage:
+    rgb: NDArray[np.uint8]
+    target: NDArray[np.uint8]  # 0 background, 1 white cell, IGNORE
+    background: tuple[int, ...]
+
+
+def train_prior(prior: SaliencyPrior, images: Sequence[TrainingImage], steps: int, seed: int, device: torch.device) -> None:
+    """Train the prior in place and freeze its batch statistics."""
+    sets: dict[str, list[_CoarseImage]] = {}
+    for image in images:
+        sets.setdefault(image.sample.dataset, []).append(_coarse(image))
+    names = sorted(sets)
+    weights = np.sqrt([SET_WEIGHTS.get(name, 0.1) for name in names])
+    weights /= weights.sum()
+
+    def make(step: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        rng = np.random.default_rng((seed, 1, step))
+        side = int(rng.choice(_SIDES))
+        drawn = [sets[names[rng.choice(len(names), p=weights)]] for _ in range(_BATCH)]
+        pairs = [_view(images[rng.integers(len(images))], side, rng) for images in drawn]
+        return np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
+
+    optimiser = torch.optim.AdamW(prior.parameters(), 3e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, steps)
+    generator = torch.Generator(device).manual_seed(seed)
+    prior.train()
+    for step, (rgb, target) in enumerate(ahead(make, 0, steps)):
+        pixels = light(stain(to_tensor(rgb, device), generator), generator)
+        loss = _loss(prior(standardise(pixels)), torch.from_numpy(target).to(device).long())
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        if step % 200 == 0:
+            log.info("prior: step %d of %d, loss %.4f", step, steps, float(loss.detach()))
+    prior.eval().requires_grad_(False)
+
+
+def _loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy and Dice on the places that are known; a missed cell costs more than a false one."""
+    known = (target != IGNORE).float()
+    truth = (target == 1).float()
+    logits = logits[:, 0]
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none", pos_weight=logits.new_tensor(3.0))
+    probability = logits.sigmoid() * known
+    dice = 1 - (2 * (probability * truth).sum() + 1) / (probability.sum() + truth.sum() + 1)
+    return (entropy * known).sum() / known.sum().clamp_min(1) + dice
+
+
+def _coarse(image: TrainingImage) -> _CoarseImage:
+    scale = image.um_per_px / COARSE_UM_PER_PX
+    # Twice the coarse resolution, so that turning and zooming below blur no more than the area average in use.
+    size = (max(4, round(image.rgb.shape[1] * scale * 2)), max(4, round(image.rgb.shape[0] * scale * 2)))
+    rgb = cv2.resize(image.rgb, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    kind = np.where(image.code == IGNORE, IGNORE, (image.code % 4 > 0).astype(np.uint8)).astype(np.uint8)
+    if not image.masked and image.targets and image.sample.labels != ("platelet",):
+        kind[:] = IGNORE
+        ring = np.zeros(kind.shape, np.uint8)
+        centre = (kind.shape[1] // 2, kind.shape[0] // 2)
+        cv2.circle(ring, centre, round(_CLEAR_RADIUS_UM / image.um_per_px), 1, -1)
+        kind[ring == 0] = 0
+        cv2.circle(kind, centre, round(_SURE_RADIUS_UM / image.um_per_px), 1, -1)
+    target = cv2.resize(kind, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8)
+    return _CoarseImage(rgb, target, tuple(int(c) for c in image.background))
+
+
+def _view(image: _CoarseImage, side: int, rng: Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Turned and zoomed: uint8 [side, side, 3] and its target at the prior's stride."""
+    turn = rng.uniform(0, 2 * np.pi)
+    zoom = np.exp(np.clip(rng.normal(0, 0.15), -0.35, 0.35)) / 2
+    linear = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    height, width = image.rgb.shape[:2]
+    span = np.maximum(0, np.array([width, height]) * zoom - side) / 2 / zoom
+    source = np.array([width - 1, height - 1]) / 2 + rng.uniform(-1, 1, 2) * (span + 4)
+    matrix = np.column_stack([linear, np.full(2, (side - 1) / 2) - linear @ source])
+    rgb = cv2.warpAffine(image.rgb, matrix, (side, side), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_CONSTANT, borderValue=image.background)
+    coarse = matrix / STRIDE
+    coarse[:, 2] -= 0.5 * (STRIDE - 1) / STRIDE
+    target = cv2.warpAffine(image.target, coarse, (side // STRIDE, side // STRIDE), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return rgb.astype(np.uint8), target.astype(np.uint8)

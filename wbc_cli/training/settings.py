@@ -1,0 +1,69 @@
+"""What a training run can be told, on the command line by `--set name=value`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from wbc_cli.errors import UsageError
+from wbc_cli.model.config import ModelConfig
+
+_WORDS = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The budget and the recipe.
+
+    Attributes:
+        steps: optimiser steps of the network proper.
+        batch: windows a step.
+        learning_rate: peak for new layers; the backbone learns at half of it.
+        weight_decay: of AdamW.
+        ema: decay of the averaged weights, which are the ones that are kept.
+        pseudo_at: share of the steps after which masks are drawn by the model for images that have only a label.
+        prior_steps: steps of the saliency prior.
+        scale_steps: steps of the scale estimator.
+        seed: of everything that is drawn.
+    """
+
+    steps: int = 4000
+    batch: int = 32
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    pseudo_at: float = 0.25
+    prior_steps: int = 1500
+    scale_steps: int = 1200
+    seed: int = 0
+
+
+def apply_settings(pairs: Iterable[str]) -> tuple[ModelConfig, TrainSettings]:
+    """Turn `name=value` pairs into a config and settings; switches take on and off.
+
+    Raises:
+        UsageError: an unknown name or a value of the wrong kind.
+    """
+    config, settings = ModelConfig(), TrainSettings()
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        holder: ModelConfig | TrainSettings = config if hasattr(config, name) else settings
+        known = {f.name: getattr(holder, f.name) for f in fields(holder)}
+        if name not in known or not text:
+            names = sorted(f.name for c in (ModelConfig, TrainSettings) for f in fields(c))
+            raise UsageError(f"--set {pair}: give name=value with one of the names {', '.join(names)}")
+        changed: Any = replace(holder, **{name: _parse(pair, text, known[name])})
+        config, settings = (changed, settings) if holder is config else (config, changed)
+    return config, settings
+
+
+def _parse(pair: str, text: str, default: object) -> object:
+    try:
+        if isinstance(default, bool):
+            return _WORDS[text.lower()]
+        if isinstance(default, (int, float, str)):
+            return type(default)(text)
+    except (KeyError, ValueError):
+        pass
+    raise UsageError(f"--set {pair}: the value must be like {default!r}")
