@@ -73,7 +73,12 @@ def count_cells(cells: Iterable[Cell]) -> Differential:
 
     Cells cut by the image border (flag "edge") count like all others.
     """
-    counts = Counter(cell.class_name for cell in cells)
+    return count_classes(cell.class_name for cell in cells)
+
+
+def count_classes(names: Iterable[str]) -> Differential:
+    """The same from the cells' classes alone."""
+    counts = Counter(names)
     white = sum(n for name, n in counts.items() if BY_NAME[name].white_cell)
     total = sum(counts[name] for name in DIFFERENTIAL_NAMES)
     return Differential(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +102,26 @@ def read_manifest(path: Path, *, check_files: bool = False) -> tuple[Sample, ...
     if not samples:
         raise UsageError(f"{path}: no rows below the header; list at least one image")
     return tuple(samples)
+
+
+def select(samples: Sequence[Sample], split: str, datasets: Collection[str]) -> tuple[Sample, ...]:
+    """Choose samples of a split ("all" for any but "drop") and, where some are named, of these data sets.
+
+    Raises:
+        UsageError: an unknown split, or nothing is left.
+    """
+    if split not in (*SPLITS, "all"):
+        raise UsageError(f"--split {split}: use one of {', '.join(SPLITS)}, all")
+    chosen = tuple(
+        sample
+        for sample in samples
+        if (sample.split == split or (split == "all" and sample.split != "drop"))
+        and (not datasets or sample.dataset in datasets)
+    )
+    if not chosen:
+        known = sorted({f"{sample.dataset}/{sample.split}" for sample in samples})
+        raise UsageError(f"no images of split {split} in the data sets asked for; the manifest has {', '.join(known)}")
+    return chosen
 
 
 def _sample(row: dict[str, str], root: Path, boxes: dict[Path, list[Box]]) -> Sample:

@@ -60,7 +60,8 @@ def _peaks(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int
     floor = 0.25 * min_area / (2 * np.pi * _VOTE_SIGMA**2) * 0.5
     spots, found = ndimage.label((votes == highest) & (votes > max(floor, 0.15 * votes.max())))
     centres = ndimage.center_of_mass(spots > 0, spots, range(1, found + 1))
-    return np.rint(np.asarray(centres).reshape(-1, 2)).astype(np.intp)
+    peaks: NDArray[np.intp] = np.rint(np.asarray(centres).reshape(-1, 2)).astype(np.intp)
+    return peaks
 
 
 def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

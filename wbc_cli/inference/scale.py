@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,8 +27,9 @@ def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None) -> 
 def estimate_scale(net: ScaleNet, reader: SlideReader) -> Scale:
     """Estimate micrometres per level-0 pixel from patches at several zooms.
 
-    Each patch gives a normal distribution of the logarithm of the scale; the estimate is their weighted median,
-    weights being the inverse variances, so that the zooms that show cells at a readable size decide.
+    Each patch gives a normal distribution of the logarithm of the scale. The patches of one zoom are averaged, since they
+    share its errors, and the zooms are joined with the squared inverse variances as weights, so that the one which shows
+    cells at a readable size decides.
 
     Returns:
         The estimate with its relative error (one standard deviation).
@@ -44,10 +44,13 @@ def estimate_scale(net: ScaleNet, reader: SlideReader) -> Scale:
     # The views of a patch must agree; where they don't, it is less sure than it says.
     variance = np.exp(log_variance.cpu().numpy()).reshape(4, -1).mean(axis=0) + views.var(axis=0)
     estimates = views.mean(axis=0) + np.log(zooms)
-    weights = 1 / variance
-    middle = _weighted_median(estimates, weights)
-    spread = float(np.sqrt(np.sum(weights * (estimates - middle) ** 2) / weights.sum()))
-    error = max(float(np.sqrt(variance.min())), spread)
+    levels = np.unique(zooms)
+    means = np.array([estimates[zooms == zoom].mean() for zoom in levels])
+    variances = np.array([variance[zooms == zoom].mean() for zoom in levels])
+    weights = variances**-2 / np.sum(variances**-2)
+    middle = float(np.sum(weights * means))
+    spread = float(np.sqrt(np.sum(weights * (means - middle) ** 2)))
+    error = max(float(np.sqrt(np.sum(weights * variances))), spread)
     return Scale(float(np.clip(np.exp(middle), _LEAST_UM, _MOST_UM)), "estimate", error)
 
 
@@ -67,7 +70,11 @@ def _patches(reader: SlideReader) -> tuple[list[NDArray[np.uint8]], NDArray[np.f
             patch = reader.read(x, y, width, height, downsample)[:PATCH_PX, :PATCH_PX]
             down, right = PATCH_PX - patch.shape[0], PATCH_PX - patch.shape[1]
             # Mirrored where the picture is smaller than a patch, as in training.
-            patches.append(np.pad(patch, ((down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0)), mode="symmetric"))
+            patches.append(
+                np.pad(
+                    patch, ((down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0)), mode="symmetric"
+                )
+            )
             zooms.append(1 / downsample)
         if downsample == 1.0:
             return patches, np.array(zooms)
@@ -83,8 +90,3 @@ def _places(width: int, height: int, span: int) -> list[tuple[int, int]]:
     chosen = np.linspace(0, len(places) - 1, min(_PATCHES_A_ZOOM, len(places))).astype(int)
     return [places[i] for i in chosen]
 
-
-def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    order = np.argsort(values)
-    cumulated = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(cumulated, 0.5 * cumulated[-1])])

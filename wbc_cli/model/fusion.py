@@ -22,7 +22,8 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Weigh the channels of [N, C, H, W]."""
         weights = self.conv(x.mean(dim=(2, 3)).unsqueeze(1)).sigmoid()
-        return x * weights.transpose(1, 2).unsqueeze(-1)
+        weighed: Tensor = x * weights.transpose(1, 2).unsqueeze(-1)
+        return weighed
 
 
 class CrossLayerFusion(nn.Module):
@@ -70,4 +71,3 @@ class CrossLayerFusion(nn.Module):
         ]
         joined = self.join(torch.cat(stages, dim=1))
         return F.silu(joined + self.refine(joined))
-

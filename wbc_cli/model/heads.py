@@ -46,7 +46,9 @@ class _Merge(nn.Module):
         super().__init__()
         self.coarse = nn.Conv2d(coarse, out, 1)
         self.fine = nn.Conv2d(fine, out, 1)
-        self.mix = nn.Sequential(nn.GroupNorm(8, out), nn.SiLU(), nn.Conv2d(out, out, 3, padding=1), nn.GroupNorm(8, out), nn.SiLU())
+        self.mix = nn.Sequential(
+            nn.GroupNorm(8, out), nn.SiLU(), nn.Conv2d(out, out, 3, padding=1), nn.GroupNorm(8, out), nn.SiLU()
+        )
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         enlarged = F.interpolate(self.coarse(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=False)
@@ -58,7 +60,7 @@ class TypeHead(nn.Module):
     """The type of a cell from the features inside its mask.
 
     Linear after the pooling, so that Grad-CAM needs no second pass: the gradient of a class's logit with respect to
-    the features, averaged over space, is that class's row of weights (Selvaraju et al., Grad-CAM, ICCV 2017, section 3).
+    the features, averaged over space, is that class's row of weights (Selvaraju et al., Grad-CAM, 2017, section 3).
     """
 
     def __init__(self, fused: int, width: int, classes: int) -> None:

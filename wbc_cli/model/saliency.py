@@ -20,7 +20,9 @@ class SaliencyPrior(nn.Module):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width // 2, 3, STRIDE, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width // 2, 3, STRIDE, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
+        )
         self.widen = nn.Sequential(nn.Conv2d(width // 2, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.stages = nn.ModuleList(_depthwise(width, dilation) for dilation in (1, 2, 3, 4))
         self.head = nn.Conv2d(width, 1, 1)

@@ -43,6 +43,6 @@ class ScaleNet(nn.Module):
 
 
 def scale_loss(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
-    """Gaussian negative log-likelihood with a share of plain smooth L1, which keeps early training from hiding in the variance."""
+    """Gaussian negative log-likelihood, and plain smooth L1 to keep early training from hiding in the variance."""
     likelihood = 0.5 * (log_variance + (target - mean).square() * torch.exp(-log_variance))
     return likelihood.mean() + F.smooth_l1_loss(mean, target, beta=0.1)

@@ -65,7 +65,9 @@ def load(folder: Path) -> LoadedModel:
         state = {name: tensor.float() for name, tensor in load_file(file).items()}
         network.load_state_dict(state)
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise MachineError(f"{file}: the weights are damaged or do not fit {CONFIG_NAME} ({error}); reinstall") from error
+        raise MachineError(
+            f"{file}: the weights are damaged or do not fit {CONFIG_NAME} ({error}); reinstall"
+        ) from error
     network.eval().to(memory_format=torch.channels_last)
     return LoadedModel(network, folder, checksum(folder))
 

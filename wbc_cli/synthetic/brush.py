@@ -26,19 +26,19 @@ def turned_canvas(rng: np.random.Generator, reach_um: float) -> tuple[Plane, Pla
 
 
 def speckle(rng: np.random.Generator, like: Plane, grain_um: float) -> Plane:
-    """Return smooth noise of mean 0 and deviation 1, the shape of `like`, whose spots are about `grain_um` in radius."""
+    """Return smooth noise shaped as `like`, of mean 0 and deviation 1, with spots about `grain_um` in radius."""
     noise = cv2.GaussianBlur(rng.standard_normal(like.shape, dtype=np.float32), (0, 0), grain_um / DRAW_UM)
     return np.asarray((noise - noise.mean()) / noise.std(), np.float32)
 
 
 def soft(distance: Plane, edge_um: float = 0.15) -> Plane:
     """Return the share of each pixel that the shape covers, 0 to 1, with an edge `edge_um` wide either side."""
-    return np.clip(0.5 + distance / (2 * edge_um), 0, 1)
+    return np.asarray(np.clip(0.5 + distance / (2 * edge_um), 0, 1), np.float32)
 
 
 def band(distance: Plane, at_um: float, width_um: float) -> Plane:
     """Return a soft line, 1 at its middle, that runs `at_um` inside the shape's edge."""
-    return np.exp(-(((distance - at_um) / width_um) ** 2))
+    return np.asarray(np.exp(-(((distance - at_um) / width_um) ** 2)), np.float32)
 
 
 def grains(rng: np.random.Generator, like: Plane, grain_um: float, fill: float) -> Plane:
@@ -68,5 +68,5 @@ def tube(x: Plane, y: Plane, path: NDArray[np.float64], radii: NDArray[np.float6
 
 
 def warp(rng: np.random.Generator, x: Plane, y: Plane, shift_um: float, grain_um: float) -> tuple[Plane, Plane]:
-    """Return the coordinates bent by smooth noise, so that what is drawn on them looks grown rather than constructed."""
+    """Return the coordinates bent by smooth noise, so that what is drawn on them looks grown, not constructed."""
     return x + shift_um * speckle(rng, x, grain_um), y + shift_um * speckle(rng, x, grain_um)

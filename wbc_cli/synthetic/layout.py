@@ -16,7 +16,7 @@ Points = NDArray[np.float64]
 GAP_UM = 5.0
 """Least free way between two white cells that are not a touching pair."""
 PAIR_EVERY = 6
-"""Each so-manieth white cell touches the one before it."""
+"""Every sixth white cell touches the one before it."""
 TRIES = 2000
 
 
@@ -67,7 +67,11 @@ def place_white_cells(rng: np.random.Generator, size_um: tuple[float, float], ra
 
 
 def place_between(
-    rng: np.random.Generator, size_um: tuple[float, float], per_um2: float, obstacles: Points, clearances: Points
+    rng: np.random.Generator,
+    size_um: tuple[float, float],
+    per_um2: float,
+    obstacles: Points,
+    clearances: NDArray[np.float64],
 ) -> Points:
     """Scatter cells over the smear and a little beyond its edges, leaving out those too near to an obstacle.
 
@@ -90,10 +94,5 @@ def place_between(
     x += 0.5 * (y % 2)
     points = np.stack([x, y], axis=1) * pitch + rng.normal(0, 0.19 * pitch, (len(x), 2))
     points = points[rng.random(len(points)) < filled]
-    if len(obstacles) == 0:
-        return points
-    tree = cKDTree(obstacles)
-    count = min(3, len(obstacles))
-    distance, nearest = tree.query(points, k=list(range(1, count + 1)), distance_upper_bound=float(clearances.max()))
-    blocked = distance < np.append(clearances, 0.0)[nearest]
-    return points[~blocked.any(axis=1)]
+    near = cKDTree(points).query_ball_point(obstacles, clearances)
+    return np.delete(points, [index for found in near for index in found], axis=0)

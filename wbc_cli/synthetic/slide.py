@@ -86,6 +86,4 @@ def _padded(tile: RGBImage) -> RGBImage:
     height, width = tile.shape[:2]
     if (height, width) == (TILE, TILE):
         return tile
-    return np.asarray(
-        cv2.copyMakeBorder(tile, 0, TILE - height, 0, TILE - width, cv2.BORDER_REPLICATE), np.uint8
-    )
+    return np.asarray(cv2.copyMakeBorder(tile, 0, TILE - height, 0, TILE - width, cv2.BORDER_REPLICATE), np.uint8)

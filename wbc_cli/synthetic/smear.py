@@ -57,7 +57,7 @@ class Smear:
         look: Look = CREAM,
         blur_um: float = 0.0,
     ) -> None:
-        """Lay out the smear; some 30 bytes a red cell, and nothing is rendered yet.
+        """Lay out the smear; nothing is rendered yet.
 
         Args:
             width, height: pixels.
@@ -112,9 +112,7 @@ class Smear:
         chosen = [self._stamps.choose(rng, name, count) for name, count in zip(SHARES, counts, strict=True)]
         white = rng.permutation(np.concatenate(chosen))
         white_um = place_white_cells(rng, size_um, self._radii(white).tolist())
-        platelet_um = place_between(
-            rng, size_um, PLATELETS_PER_UM2, white_um, self._radii(white) + PLATELET_KEEPS_UM
-        )
+        platelet_um = place_between(rng, size_um, PLATELETS_PER_UM2, white_um, self._radii(white) + PLATELET_KEEPS_UM)
         listed = np.concatenate([white, self._stamps.choose(rng, "platelet", len(platelet_um))])
         listed_um = np.concatenate([white_um, platelet_um])
         red_um = place_between(rng, size_um, RED_CELLS_PER_UM2, listed_um, self._radii(listed) + RED_CELL_KEEPS_UM)
@@ -148,7 +146,7 @@ def _film(rng: np.random.Generator, length: int, um_per_px: float) -> NDArray[np
     """Return the slow drift of lamp and plasma stain along one axis, float64 [length, 3]."""
     place = np.arange(length)[:, None] * um_per_px
     waves = 2 * np.pi * place / rng.uniform(90, 400, (1, 4)) + rng.uniform(0, 2 * np.pi, (1, 4))
-    return np.cos(waves) @ (rng.normal(0, 0.012, (4, 1)) + rng.normal(0, 0.004, (4, 3)))
+    return np.cos(waves) @ (rng.normal(0, 0.010, (4, 1)) + rng.normal(0, 0.002, (4, 3)))
 
 
 def _add(density: Density, stamp: Density, top: int, left: int) -> None:

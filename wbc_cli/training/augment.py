@@ -26,12 +26,16 @@ def stain(rgb: Tensor, generator: torch.Generator) -> Tensor:
     n = len(rgb)
     density = -torch.log(rgb.clamp_min(1 / 255))
     strong = torch.where(_happens(generator, n, 0.3) > 0, 2.0, 1.0)[:, None, None]
-    mixing = torch.eye(3, device=generator.device) + 0.09 * strong * torch.randn((n, 3, 3), generator=generator, device=generator.device)
+    mixing = torch.eye(3, device=generator.device) + 0.09 * strong * torch.randn(
+        (n, 3, 3), generator=generator, device=generator.device
+    )
     density = torch.einsum("nij,njhw->nihw", mixing, density)
     gain = torch.exp(0.18 * strong * torch.randn((n, 3, 1), generator=generator, device=generator.device))
     # Some pictures lose most of their colour, so that shape and texture have to carry the type.
     grey = density.mean(dim=1, keepdim=True)
-    saturation = torch.where(_happens(generator, n, 0.12) > 0, _uniform(generator, n, 0, 0.4), _uniform(generator, n, 0.6, 1.4))
+    saturation = torch.where(
+        _happens(generator, n, 0.12) > 0, _uniform(generator, n, 0, 0.4), _uniform(generator, n, 0.6, 1.4)
+    )
     density = grey + (density - grey) * saturation[:, None, None, None]
     return torch.exp(-(density * gain[..., None]).clamp(-0.5, 8)).clamp(0, 1)
 
@@ -49,8 +53,14 @@ def light(rgb: Tensor, generator: torch.Generator) -> Tensor:
     contrast = _uniform(generator, n, 0.75, 1.25)[:, None, None, None]
     middle = rgb.mean(dim=(1, 2, 3), keepdim=True)
     rgb = middle + (rgb - middle) * contrast
-    y = torch.linspace(-1, 1, height, device=rgb.device)[None, :, None] - _uniform(generator, n, -0.7, 0.7)[:, None, None]
-    x = torch.linspace(-1, 1, width, device=rgb.device)[None, None, :] - _uniform(generator, n, -0.7, 0.7)[:, None, None]
+    y = (
+        torch.linspace(-1, 1, height, device=rgb.device)[None, :, None]
+        - _uniform(generator, n, -0.7, 0.7)[:, None, None]
+    )
+    x = (
+        torch.linspace(-1, 1, width, device=rgb.device)[None, None, :]
+        - _uniform(generator, n, -0.7, 0.7)[:, None, None]
+    )
     depth = _uniform(generator, n, 0.0, 0.3) * _happens(generator, n, 0.35)
     return (rgb * (1 - depth[:, None, None] * (x * x + y * y).clamp_max(2))[:, None]).clamp(0, 1)
 

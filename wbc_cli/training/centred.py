@@ -68,8 +68,8 @@ def centred_views(network: SGCLDFF, images: Sequence[TrainingImage], device: tor
 def pseudo_code(view: CentredView, um_per_px: float) -> NDArray[np.uint8]:
     """The code of an image from what the network saw.
 
-    Only what the model is sure of counts; the rest, and what lies outside the window, is IGNORE. Where people drew a mask
-    it stays, and the model only marks as IGNORE what it takes for further cells, which such masks leave out.
+    Only what the model is sure of counts; the rest, and what lies outside the window, is IGNORE. Where people drew a
+    mask it stays, and the model only marks as IGNORE what it takes for further cells, which such masks leave out.
     """
     image = view.image
     kinds = view.probabilities.argmax(axis=0)
@@ -80,13 +80,23 @@ def pseudo_code(view: CentredView, um_per_px: float) -> NDArray[np.uint8]:
     code = np.where(sure & ~stray, code, IGNORE).astype(np.uint8)
     zoom = image.um_per_px / (um_per_px * MAP_STRIDE)
     height, width = image.rgb.shape[:2]
-    matrix = np.array([[zoom, 0, code.shape[1] / 2 - 0.5 - zoom * (width - 1) / 2], [0, zoom, code.shape[0] / 2 - 0.5 - zoom * (height - 1) / 2]])
-    whole = cv2.warpAffine(
-        code, matrix, (width, height), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT, borderValue=IGNORE
-    ).astype(np.uint8)
+    matrix = np.array(
+        [
+            [zoom, 0, code.shape[1] / 2 - 0.5 - zoom * (width - 1) / 2],
+            [0, zoom, code.shape[0] / 2 - 0.5 - zoom * (height - 1) / 2],
+        ]
+    )
+    whole: NDArray[np.uint8] = cv2.warpAffine(
+        code,
+        matrix,
+        (width, height),
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=IGNORE,
+    )
     if not image.masked:
         return whole
-    further = (image.code == 0) & (whole != 0) & (whole // 4 != 1)
+    further = (image.code == 0) & (whole != IGNORE) & (whole % 4 > 0) & (whole // 4 != 1)
     return np.where(further, IGNORE, image.code).astype(np.uint8)
 
 

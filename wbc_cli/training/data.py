@@ -144,12 +144,14 @@ def _is_typed(sample: Sample, index: int) -> bool:
 
 
 def _instances(kinds: NDArray[np.uint8], sample: Sample) -> NDArray[np.int32]:
-    """Number the cells of a mask from 1, the one nearest the middle first; cells that touch are told apart by their boxes."""
+    """Number a mask's cells from 1, the one nearest the middle first; boxes tell touching cells apart."""
     pieces, count = ndimage.label(kinds > 0)
     boxes = [((b.y0 + b.y1) / 2, (b.x0 + b.x1) / 2) for b in sample.boxes if b.label == WHITE_CELL]
     for piece in range(1, count + 1):
         region = pieces == piece
-        middles = [(y, x) for y, x in boxes if region[min(int(y), region.shape[0] - 1), min(int(x), region.shape[1] - 1)]]
+        middles = [
+            (y, x) for y, x in boxes if region[min(int(y), region.shape[0] - 1), min(int(x), region.shape[1] - 1)]
+        ]
         if len(middles) > 1:
             rows, columns = np.nonzero(region)
             nearest = np.argmin([(rows - y) ** 2 + (columns - x) ** 2 for y, x in middles], axis=0)
@@ -158,7 +160,13 @@ def _instances(kinds: NDArray[np.uint8], sample: Sample) -> NDArray[np.int32]:
     kept = [i for i in range(1, len(areas)) if areas[i] > 0.0005 * pieces.size]
     middles = ndimage.center_of_mass(pieces > 0, pieces, kept)
     height, width = pieces.shape
-    kept = [i for _, i in sorted(((y - height / 2) ** 2 + (x - width / 2) ** 2, i) for (y, x), i in zip(middles, kept, strict=True))]
+    kept = [
+        i
+        for _, i in sorted(
+            ((y - height / 2) ** 2 + (x - width / 2) ** 2, i) for (y, x), i in zip(middles, kept, strict=True)
+        )
+    ]
     numbers = np.zeros(pieces.max() + 1, np.int32)
     numbers[kept[:62]] = np.arange(1, len(kept[:62]) + 1)
-    return numbers[pieces]
+    numbered: NDArray[np.int32] = numbers[pieces]
+    return numbered

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class Training:
 
     def __post_init__(self) -> None:
         """Set up the average and the optimiser."""
-        decay = get_ema_multi_avg_fn(self.settings.ema)
+        decay = get_ema_multi_avg_fn(self.settings.ema)  # type: ignore[no-untyped-call]
         self.averaged = AveragedModel(self.network, multi_avg_fn=decay)
         backbone = list(self.network.backbone.parameters())
         known = {id(p) for p in backbone}
@@ -55,6 +56,11 @@ class Training:
         rate = self.settings.learning_rate
         groups = [{"params": backbone, "lr": rate / 2}, {"params": others, "lr": rate}]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=self.settings.weight_decay)
+
+    @property
+    def mean_network(self) -> SGCLDFF:
+        """The network with averaged weights."""
+        return cast("SGCLDFF", self.averaged.module)
 
     @property
     def checkpoint(self) -> Path:
@@ -96,14 +102,17 @@ def train_network(training: Training, images: Sequence[TrainingImage], held_out:
     if training.step < settings.steps:
         images = _with_pseudo_masks(training, images)
         _run(training, images, held_out, settings.steps)
-    averaged: SGCLDFF = training.averaged.module
-    return averaged.eval()
+    return training.mean_network.eval()
 
 
 def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence[TrainingImage], stop: int) -> None:
     settings, network, device = training.settings, training.network, training.device
     sampler = WindowSampler(images, network.config, OTHER)
-    weights = class_weights(images).to(device) if network.config.class_weights else torch.ones(len(CLASS_NAMES), device=device)
+    weights = (
+        class_weights(images).to(device)
+        if network.config.class_weights
+        else torch.ones(len(CLASS_NAMES), device=device)
+    )
 
     def make(step: int) -> list[Window]:
         rng = np.random.default_rng((settings.seed, 4, step))
@@ -124,7 +133,7 @@ def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence
         for group, scale in zip(training.optimiser.param_groups, (0.5, 1.0), strict=True):
             group["lr"] = scale * settings.learning_rate * rate(training.step, settings.steps)
         training.optimiser.zero_grad()
-        sum(terms.values()).backward()  # type: ignore[union-attr, no-untyped-call]
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 3.0)
         training.optimiser.step()
         training.averaged.update_parameters(network)
@@ -145,22 +154,33 @@ def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence
 
 
 def _watch(training: Training, held_out: Sequence[TrainingImage]) -> None:
-    figures = validate(list(centred_views(training.averaged.module, held_out, training.device)), BLAST)
-    log.info("step %d, validation: accuracy %.4f, cell IoU %.4f, nucleus IoU %.4f", training.step, figures.accuracy, figures.cell_iou, figures.nucleus_iou)
-    row = {"step": training.step, "accuracy": figures.accuracy, "cell_iou": figures.cell_iou, "nucleus_iou": figures.nucleus_iou}
+    figures = validate(list(centred_views(training.mean_network, held_out, training.device)), BLAST)
+    log.info(
+        "step %d, validation: accuracy %.4f, cell IoU %.4f, nucleus IoU %.4f",
+        training.step,
+        figures.accuracy,
+        figures.cell_iou,
+        figures.nucleus_iou,
+    )
+    row = {
+        "step": training.step,
+        "accuracy": figures.accuracy,
+        "cell_iou": figures.cell_iou,
+        "nucleus_iou": figures.nucleus_iou,
+    }
     record(training.folder / "validation.csv", row)
 
 
 def _with_pseudo_masks(training: Training, images: Sequence[TrainingImage]) -> list[TrainingImage]:
-    """Masks drawn by the averaged network at the change of stage; drawn once and kept, so that a resumed run sees the same."""
+    """Masks by the averaged network at the change of stage; kept on disk, so that a resumed run sees the same."""
     file = training.folder / "pseudo_masks.npz"
     centred = [i for i in images if i.targets and not i.sample.boxes and i.sample.labels != ("platelet",)]
     if not file.exists():
         log.info("drawing masks for %d images", len(centred))
-        views = centred_views(training.averaged.module, centred, training.device)
+        views = centred_views(training.mean_network, centred, training.device)
         codes = {str(i): pseudo_code(view, training.network.config.um_per_px) for i, view in enumerate(views)}
         aside = file.with_name("pseudo_masks.tmp.npz")
-        np.savez_compressed(aside, **codes)
+        np.savez_compressed(aside, allow_pickle=False, **codes)
         aside.replace(file)
     with np.load(file) as codes:
         drawn = {id(image): image.with_code(codes[str(i)]) for i, image in enumerate(centred)}
@@ -168,7 +188,7 @@ def _with_pseudo_masks(training: Training, images: Sequence[TrainingImage]) -> l
 
 
 def class_weights(images: Sequence[TrainingImage]) -> torch.Tensor:
-    """Weights of the type loss: the fourth root of the inverse counts (the sampler takes a square root already), mean 1."""
+    """Weights of the type loss: fourth root of the inverse counts (the sampler takes a square root), mean 1."""
     labels = [t.label for image in images for t in image.targets if t.label >= 0]
     counts = np.bincount(labels, minlength=len(CLASS_NAMES)).clip(20)
     weights = counts**-0.25

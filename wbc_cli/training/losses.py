@@ -74,10 +74,12 @@ def offset_loss(offsets: Tensor, code: Tensor) -> Tensor:
 
 
 def offset_target(code: Tensor) -> tuple[Tensor, Tensor]:
-    """Offsets to the middle of each pixel's cell in window pixels, float [N, 2, h, w], and where they are known, [N, h, w]."""
+    """Offsets to the middle of each pixel's cell in window pixels [N, 2, h, w], and where they are known [N, h, w]."""
     n, height, width = code.shape
     instance = torch.where(code == IGNORE, 0, code // 4)
-    y, x = torch.meshgrid(torch.arange(height, device=code.device), torch.arange(width, device=code.device), indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(height, device=code.device), torch.arange(width, device=code.device), indexing="ij"
+    )
     places = torch.stack([x, y]).float().expand(n, 2, height, width)
     slots = (instance + 64 * torch.arange(n, device=code.device)[:, None, None]).flatten()
     sums = torch.zeros(64 * n, 3, device=code.device)
@@ -92,7 +94,11 @@ def type_loss(logits: Tensor, labels: Tensor, class_weights: Tensor, blast: int 
     known = labels >= 0
     loss = logits.sum() * 0
     if bool(known.any()):
-        loss = loss + F.cross_entropy(logits[known], labels[known], weight=class_weights, label_smoothing=0.05) * known.float().mean()
+        loss = (
+            loss
+            + F.cross_entropy(logits[known], labels[known], weight=class_weights, label_smoothing=0.05)
+            * known.float().mean()
+        )
     other = labels == NOT_BLAST_TYPE
     if bool(other.any()):
         probability = logits[other].softmax(dim=1)[:, blast]

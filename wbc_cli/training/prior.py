@@ -34,7 +34,9 @@ class _CoarseImage:
     background: tuple[int, ...]
 
 
-def train_prior(prior: SaliencyPrior, images: Sequence[TrainingImage], steps: int, seed: int, device: torch.device) -> None:
+def train_prior(
+    prior: SaliencyPrior, images: Sequence[TrainingImage], steps: int, seed: int, device: torch.device
+) -> None:
     """Train the prior in place and freeze its batch statistics."""
     sets: dict[str, list[_CoarseImage]] = {}
     for image in images:
@@ -53,7 +55,7 @@ def train_prior(prior: SaliencyPrior, images: Sequence[TrainingImage], steps: in
     optimiser = torch.optim.AdamW(prior.parameters(), 3e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, steps)
     generator = torch.Generator(device).manual_seed(seed)
-    prior.train()
+    prior.requires_grad_(True).train()
     for step, (rgb, target) in enumerate(ahead(make, 0, steps)):
         pixels = light(stain(to_tensor(rgb, device), generator), generator)
         loss = _loss(prior(standardise(pixels)), torch.from_numpy(target).to(device).long())
@@ -103,8 +105,22 @@ def _view(image: _CoarseImage, side: int, rng: Generator) -> tuple[NDArray[np.ui
     span = np.maximum(0, np.array([width, height]) * zoom - side) / 2 / zoom
     source = np.array([width - 1, height - 1]) / 2 + rng.uniform(-1, 1, 2) * (span + 4)
     matrix = np.column_stack([linear, np.full(2, (side - 1) / 2) - linear @ source])
-    rgb = cv2.warpAffine(image.rgb, matrix, (side, side), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_CONSTANT, borderValue=image.background)
+    rgb = cv2.warpAffine(
+        image.rgb,
+        matrix,
+        (side, side),
+        flags=cv2.INTER_AREA,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=image.background,
+    )
     coarse = matrix / STRIDE
     coarse[:, 2] -= 0.5 * (STRIDE - 1) / STRIDE
-    target = cv2.warpAffine(image.target, coarse, (side // STRIDE, side // STRIDE), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    target = cv2.warpAffine(
+        image.target,
+        coarse,
+        (side // STRIDE, side // STRIDE),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
     return rgb.astype(np.uint8), target.astype(np.uint8)

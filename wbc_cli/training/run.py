@@ -30,7 +30,12 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    manifest: Path, folder: Path, config: ModelConfig, settings: TrainSettings, exclude: Sequence[str], device: torch.device
+    manifest: Path,
+    folder: Path,
+    config: ModelConfig,
+    settings: TrainSettings,
+    exclude: Sequence[str],
+    device: torch.device,
 ) -> ModelConfig:
     """Train a model and write its weights, config and learning curve into `folder`; goes on where a killed run stopped.
 
@@ -57,7 +62,10 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     _same_run(folder, config, settings, exclude)
     torch.manual_seed(settings.seed)
-    network = SGCLDFF(config, imagenet_weights()).to(device, memory_format=torch.channels_last)
+    network = SGCLDFF(config, imagenet_weights()).to(device).to(memory_format=torch.channels_last)
+    # They learn in stages of their own; the network proper takes them as they are.
+    network.prior.requires_grad_(False)
+    network.scale.requires_grad_(False)
     training = Training(network, settings, folder, device)
     resumed = training.resume()
     if not resumed:
@@ -67,8 +75,6 @@ def train(
         train_prior(network.prior, images, settings.prior_steps, settings.seed, device)
         training = Training(network, settings, folder, device)
         training.save()
-    network.prior.requires_grad_(False)
-    network.scale.requires_grad_(False)
     held_out = _load(validation_split, network)
     averaged = train_network(training, images, held_out)
     temperature = fit_temperature(list(centred_views(averaged, held_out, device)))

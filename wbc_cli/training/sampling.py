@@ -98,14 +98,24 @@ class WindowSampler:
         zoom = np.exp(np.clip(rng.normal(0, 0.13), -0.3, 0.3)) * image.um_per_px / self.config.um_per_px
         stretch = np.exp(rng.normal(0, 0.03))
         mirror = rng.choice((-1.0, 1.0))
-        linear = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.diag([mirror * stretch, 1 / stretch])
+        linear = (
+            zoom
+            * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+            @ np.diag([mirror * stretch, 1 / stretch])
+        )
         middle = self.config.window_px / 2 - 0.5 - shift_um / self.config.um_per_px
         return warp(image, linear, np.array([target.x - 0.5, target.y - 0.5]), middle, self.config.window_px)
 
     def _paste(
-        self, rgb: NDArray[np.uint8], code: NDArray[np.uint8], name: str, instance: int, image: TrainingImage, rng: Generator
+        self,
+        rgb: NDArray[np.uint8],
+        code: NDArray[np.uint8],
+        name: str,
+        instance: int,
+        image: TrainingImage,
+        rng: Generator,
     ) -> int | None:
-        """Put the cell of another image next to the target (touching or near), or where there is none; returns its label."""
+        """Put another image's cell next to the target (touching or near), or where there is none; returns its label."""
         donors = self.pasteable[name] if rng.random() < 0.6 else []
         if not donors:
             donors = self.pasteable[self.sets[rng.integers(len(self.sets))]]
@@ -116,13 +126,19 @@ class WindowSampler:
         scale = self.config.um_per_px
         shift_um = rng.normal(0, 1.5, 2)
         if image.targets:
-            radius = np.sqrt((code // 4 == instance).sum() / np.pi) * MAP_STRIDE * scale if instance else _CELL_RADIUS_UM
+            radius = (
+                np.sqrt((code // 4 == instance).sum() / np.pi) * MAP_STRIDE * scale if instance else _CELL_RADIUS_UM
+            )
             direction = rng.uniform(0, 2 * np.pi)
             distance = radius + _CELL_RADIUS_UM + rng.uniform(-1.0, 4.0)
             shift_um = -distance * np.array([np.cos(direction), np.sin(direction)])
         cell_rgb, cell_code = self._cut(donor, target, shift_um, rng)
         cell = cell_code // 4 == target.instance
-        if target.instance == 0 or not cell.any() or (cell & (code // 4 == instance)).sum() > 0.25 * cell.sum() and instance:
+        if (
+            target.instance == 0
+            or not cell.any()
+            or ((cell & (code // 4 == instance)).sum() > 0.25 * cell.sum() and instance)
+        ):
             return None
         alpha = cv2.resize(cell.astype(np.float32), rgb.shape[:2], interpolation=cv2.INTER_LINEAR)
         alpha = cv2.GaussianBlur(alpha, (0, 0), 1.2)[..., None]
@@ -149,7 +165,11 @@ class WindowSampler:
 
 
 def warp(
-    image: TrainingImage, linear: NDArray[np.float64], source: NDArray[np.float64], middle: NDArray[np.float64], side: int
+    image: TrainingImage,
+    linear: NDArray[np.float64],
+    source: NDArray[np.float64],
+    middle: NDArray[np.float64],
+    side: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Map an image into a window.
 
@@ -165,11 +185,18 @@ def warp(
     """
     matrix = np.column_stack([linear, middle - linear @ source])
     fill = tuple(int(c) for c in image.background)
-    rgb = cv2.warpAffine(image.rgb, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
+    rgb = cv2.warpAffine(
+        image.rgb, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
+    )
     coarse = matrix / MAP_STRIDE
     coarse[:, 2] -= 0.5 * (MAP_STRIDE - 1) / MAP_STRIDE
     code = cv2.warpAffine(
-        image.code, coarse, (side // MAP_STRIDE, side // MAP_STRIDE), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+        image.code,
+        coarse,
+        (side // MAP_STRIDE, side // MAP_STRIDE),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=0,
     )
     return rgb.astype(np.uint8), code.astype(np.uint8)
 

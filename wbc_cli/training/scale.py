@@ -46,7 +46,7 @@ def train_scale(net: ScaleNet, samples: Sequence[Sample], steps: int, seed: int,
     optimiser = torch.optim.AdamW(net.parameters(), 1.5e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1.5e-3, steps)
     generator = torch.Generator(device).manual_seed(seed)
-    net.train()
+    net.requires_grad_(True).train()
     errors: list[float] = []
     for step, (rgb, target) in enumerate(ahead(make, 0, steps)):
         pixels = augment(to_tensor(rgb, device), generator)
@@ -81,7 +81,11 @@ def _patch(pyramid: _Pyramid, rng: Generator) -> tuple[NDArray[np.uint8], float]
     rgb, scale = [level for level in pyramid if level[1] <= wanted][-1]
     zoom = scale / wanted
     turn = rng.uniform(0, 2 * np.pi)
-    linear = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.diag([rng.choice((-1.0, 1.0)), 1.0])
+    linear = (
+        zoom
+        * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        @ np.diag([rng.choice((-1.0, 1.0)), 1.0])
+    )
     height, width = rgb.shape[:2]
     source = np.array([width, height]) * rng.uniform(0.3, 0.7, 2)
     matrix = np.column_stack([linear, np.full(2, (PATCH_PX - 1) / 2) - linear @ source])

@@ -28,7 +28,7 @@ class TrainSettings:
         seed: of everything that is drawn.
     """
 
-    steps: int = 4000
+    steps: int = 2600
     batch: int = 32
     learning_rate: float = 5e-4
     weight_decay: float = 0.02
@@ -53,7 +53,7 @@ def apply_settings(pairs: Iterable[str]) -> tuple[ModelConfig, TrainSettings]:
         if name not in known or not text:
             names = sorted(f.name for c in (ModelConfig, TrainSettings) for f in fields(c))
             raise UsageError(f"--set {pair}: give name=value with one of the names {', '.join(names)}")
-        changed: Any = replace(holder, **{name: _parse(pair, text, known[name])})
+        changed: Any = replace(holder, **{name: _parse(pair, text, known[name])})  # type: ignore[arg-type]
         config, settings = (changed, settings) if holder is config else (config, changed)
     return config, settings
 

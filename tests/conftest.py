@@ -1,0 +1,103 @@
+"""What several files share: the command line as a function, and a network whose answers are known beforehand."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+from wbc_cli.cli import main
+from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.network import SGCLDFF
+from wbc_cli.model.saliency import SaliencyPrior
+from wbc_cli.model.storage import save
+
+# The same examples on every machine, however busy it is.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("suite")
+
+TOY_UM_PER_PX = 0.2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of the program came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call the program in this process: `call("analyze", folder)`."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["wbc-cli", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return Outcome(int(stopped.value.code or 0), *capsys.readouterr())
+
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def dark_prior():
+    """A prior that finds what is darker than its surroundings: a mean over 3 x 3 pixels, nothing trained."""
+    prior = SaliencyPrior().eval()
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.zero_()
+        prior.stem[0].weight[0] = -1 / 27
+        prior.widen[0].weight[0, 0] = 1
+        for layers in (prior.stem, prior.widen):
+            layers[1].weight.fill_(1)
+        prior.head.weight[0, 0], prior.head.bias[0] = 4, -4
+    return prior
+
+
+@pytest.fixture(scope="session")
+def toy_network(dark_prior):
+    """A network that looks at dark spots and takes each whole window for one cell, of a type that nobody trained."""
+    torch.manual_seed(0)
+    network = SGCLDFF(ModelConfig(min_confidence=0.0)).eval()
+    network.prior.load_state_dict(dark_prior.state_dict())
+    with torch.no_grad():
+        network.segmentation.out.weight.zero_()
+        network.segmentation.out.bias.copy_(torch.tensor([0.0, 4.0, 2.0, 0.0, 0.0]))
+    return network
+
+
+@pytest.fixture(scope="session")
+def toy_weights(toy_network, tmp_path_factory):
+    """The folder of the toy network's weights."""
+    folder = tmp_path_factory.mktemp("weights")
+    save(toy_network, toy_network.config, folder)
+    return folder
+
+
+def spots(*places, width=480, height=200, radius=25):
+    """A pale picture with dark discs at the places (x, y): uint8 [height, width, 3]."""
+    rgb = np.full((height, width, 3), (236, 224, 216), np.uint8)
+    for place in places:
+        cv2.circle(rgb, place, radius, (96, 60, 140), -1)
+    return rgb
+
+
+def write_picture(path: Path, rgb: np.ndarray) -> Path:
+    """Write RGB pixels by the path's extension."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), rgb[..., ::-1])
+    return path

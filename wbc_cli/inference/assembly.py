@@ -1,0 +1,132 @@
+"""From what the windows show to the cells of the slide: each once, at level 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wbc_cli.cells import CYTOPLASM, NUCLEUS
+from wbc_cli.inference.engine import WindowAnswer, WindowCell
+from wbc_cli.inference.windows import Place
+
+_SAME_CELL = 0.4  # of the smaller mask's area
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """A cell in a window, placed on the slide.
+
+    Attributes:
+        place: the window.
+        window: what the network found there.
+        cell: which of its cells.
+        box: x0, y0, x1, y1 in level-0 pixels, half open, inside the slide.
+        mask: uint8 of the box's size, 0, CYTOPLASM or NUCLEUS.
+        x, y: centroid in level-0 pixels.
+        cut: the window's border cuts it, though the slide goes on.
+    """
+
+    place: Place
+    window: WindowAnswer
+    cell: WindowCell
+    box: tuple[int, int, int, int]
+    mask: NDArray[np.uint8]
+    x: float
+    y: float
+    cut: bool
+
+    @property
+    def off_centre(self) -> float:
+        """Distance from the middle of the window in level-0 pixels; cells that its border cuts count as farther."""
+        x, y = self.place.middle
+        return float(np.hypot(self.x - x, self.y - y)) + (self.place.side if self.cut else 0)
+
+
+def sightings(place: Place, window: WindowAnswer, width: int, height: int) -> list[Sighting]:
+    """Every cell of a window, with its mask at level 0.
+
+    Args:
+        place: where the window lies.
+        window: what was found.
+        width, height: of the slide, in level-0 pixels.
+    """
+    found = []
+    for cell in window.cells:
+        rows, columns = np.nonzero(window.labels == cell.label)
+        size = window.labels.shape[0]
+        unit = place.side / size
+        x0 = max(0, int(np.floor(place.x + (columns.min() - 1) * unit)))
+        y0 = max(0, int(np.floor(place.y + (rows.min() - 1) * unit)))
+        x1 = min(width, int(np.ceil(place.x + (columns.max() + 2) * unit)))
+        y1 = min(height, int(np.ceil(place.y + (rows.max() + 2) * unit)))
+        if x1 <= x0 or y1 <= y0:
+            continue
+        mask = _mask(place, window, cell.label, (x0, y0, x1, y1))
+        inside_rows, inside_columns = np.nonzero(mask)
+        if not len(inside_rows):
+            continue
+        top, left = int(inside_rows.min()), int(inside_columns.min())
+        bottom, right = int(inside_rows.max()) + 1, int(inside_columns.max()) + 1
+        beyond = (place.x > 0, place.y > 0, place.x + place.side < width, place.y + place.side < height)
+        touching = (columns.min() == 0, rows.min() == 0, columns.max() == size - 1, rows.max() == size - 1)
+        found.append(
+            Sighting(
+                place,
+                window,
+                cell,
+                (x0 + left, y0 + top, x0 + right, y0 + bottom),
+                mask[top:bottom, left:right],
+                float(inside_columns.mean()) + x0 + 0.5,
+                float(inside_rows.mean()) + y0 + 0.5,
+                any(t and b for t, b in zip(touching, beyond, strict=True)),
+            )
+        )
+    return found
+
+
+def unique(found: Iterable[Sighting]) -> list[Sighting]:
+    """One sighting of each cell: the one nearest the middle of its window."""
+    kept: list[Sighting] = []
+    for sighting in sorted(found, key=lambda s: (round(s.off_centre, 3), s.y, s.x)):
+        if not any(_same(sighting, other) for other in kept):
+            kept.append(sighting)
+    return kept
+
+
+def _same(a: Sighting, b: Sighting) -> bool:
+    """Whether two sightings share more of the smaller one than two cells could."""
+    x0, y0 = max(a.box[0], b.box[0]), max(a.box[1], b.box[1])
+    x1, y1 = min(a.box[2], b.box[2]), min(a.box[3], b.box[3])
+    if x1 <= x0 or y1 <= y0:
+        return False
+    parts = [s.mask[y0 - s.box[1] : y1 - s.box[1], x0 - s.box[0] : x1 - s.box[0]] > 0 for s in (a, b)]
+    shared = np.count_nonzero(parts[0] & parts[1])
+    return bool(shared > _SAME_CELL * min(np.count_nonzero(a.mask), np.count_nonzero(b.mask)))
+
+
+def _mask(place: Place, window: WindowAnswer, label: int, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Cytoplasm and nucleus of one cell in a box of the slide: the probabilities are enlarged, then decided."""
+    x0, y0, x1, y1 = box
+    scale = window.labels.shape[0] / place.side
+    shift_x, shift_y = (x0 + 0.5 - place.x) * scale - 0.5, (y0 + 0.5 - place.y) * scale - 0.5
+    matrix = np.array([[scale, 0, shift_x], [0, scale, shift_y]])
+    # Grown by one pixel into what belongs to nobody, since the enlarged outline runs between the map's pixels.
+    grown = cv2.dilate((window.labels == label).astype(np.uint8), np.ones((3, 3), np.uint8))
+    own = grown & ((window.labels == label) | (window.labels == 0))
+    planes = [own.astype(np.float32), 1 - window.probabilities[0], window.probabilities[2] - window.probabilities[1]]
+    owned, cell, nucleus = (
+        cv2.warpAffine(
+            plane,
+            matrix,
+            (x1 - x0, y1 - y0),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        for plane in planes
+    )
+    inside = (owned > 0.5) & (cell > 0.5)
+    return np.where(inside, np.where(nucleus > 0, NUCLEUS, CYTOPLASM), 0).astype(np.uint8)

@@ -1,0 +1,158 @@
+"""The network on batches of windows: device, precision, batch size."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.inference.instances import separate
+from wbc_cli.model.heads import MAP_STRIDE
+from wbc_cli.model.network import SGCLDFF
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MIN_CELL_UM2 = 12.0  # smaller than any nucleated cell; platelets and stain grains fall below
+
+
+@dataclass(frozen=True, eq=False)
+class WindowCell:
+    """A cell as one window shows it.
+
+    Attributes:
+        label: its number in the window's label map.
+        logits: float32 [classes].
+        cam: float32 [h, w], Grad-CAM of its likeliest class over the window, 1 at most.
+        cam_in_cell: share of the Grad-CAM energy inside the cell's mask, 0 to 1.
+        saliency: mean of the prior inside the mask.
+    """
+
+    label: int
+    logits: NDArray[np.float32]
+    cam: NDArray[np.float32]
+    cam_in_cell: float
+    saliency: float
+
+
+@dataclass(frozen=True, eq=False)
+class WindowAnswer:
+    """What the network found in one window.
+
+    Attributes:
+        probabilities: float32 [3, h, w], background, cytoplasm, nucleus at stride 2.
+        labels: uint8 [h, w], the separated cells.
+        cells: one for each label.
+        saliency: float32 [h / 4, w / 4], the prior over the window.
+    """
+
+    probabilities: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    cells: tuple[WindowCell, ...]
+    saliency: NDArray[np.float32]
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of `--device auto|cpu|cuda[:N]`.
+
+    Raises:
+        UsageError: no such device name.
+        MachineError: CUDA was asked for and is not to be had.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()) or (kind == "cpu" and number):
+        raise UsageError(f"--device {name}: give auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count()):
+        raise MachineError(
+            f"--device {name}: no such CUDA device here ({torch.cuda.device_count()} found); use --device cpu"
+        )
+    return torch.device(name)
+
+
+def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
+    """The precision of `--precision`; auto is the fastest that the device computes natively.
+
+    Decided by what the processor can do and not by a timing, so that two runs on one machine never differ.
+    """
+    if name != "auto":
+        return _DTYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # Measured: with AMX tiles 1.4 times as fast as fp32; with plain AVX-512 emulation slower.
+    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+
+
+def available_cores() -> int:
+    """Cores this process may use, which on a shared node is fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Engine:
+    """Runs windows through the network.
+
+    Args:
+        network: in evaluation mode; moved to the device.
+        device: where to compute.
+        dtype: precision of the matrix work.
+        batch_size: windows a pass; None chooses by device.
+    """
+
+    def __init__(
+        self, network: SGCLDFF, device: torch.device, dtype: torch.dtype, batch_size: int | None = None
+    ) -> None:
+        self.network = network.to(device)
+        self.config = network.config
+        self.device, self.dtype = device, dtype
+        self.batch_size = batch_size or (64 if device.type == "cuda" else 16)
+
+    def look(self, windows: NDArray[np.uint8]) -> list[WindowAnswer]:
+        """Look at uint8 windows [N, S, S, 3], a batch at a time."""
+        answers: list[WindowAnswer] = []
+        for start in range(0, len(windows), self.batch_size):
+            answers += self._look(windows[start : start + self.batch_size])
+        return answers
+
+    def _look(self, windows: NDArray[np.uint8]) -> list[WindowAnswer]:
+        pixels = torch.from_numpy(windows).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                answer = self.network(pixels)
+            probabilities = answer.maps.segments.softmax(dim=1).cpu().numpy()
+            offsets = answer.maps.offsets.cpu().numpy()
+            saliency = F.avg_pool2d(answer.saliency, 4 * MAP_STRIDE)[:, 0].float().cpu().numpy()
+            least = MIN_CELL_UM2 / (MAP_STRIDE * self.config.um_per_px) ** 2
+            labels = [separate(1 - p[0], o, least) for p, o in zip(probabilities, offsets, strict=True)]
+            cells = self._cells(answer.features.float(), labels, answer.saliency[:, 0].float())
+        return [WindowAnswer(*parts) for parts in zip(probabilities, labels, cells, saliency, strict=True)]
+
+    def _cells(
+        self, features: torch.Tensor, labels: list[NDArray[np.uint8]], saliency: torch.Tensor
+    ) -> list[tuple[WindowCell, ...]]:
+        """Type and explain every cell of a batch of windows in one go."""
+        owners = [(n, k) for n, window in enumerate(labels) for k in range(1, int(window.max()) + 1)]
+        found: list[list[WindowCell]] = [[] for _ in labels]
+        if owners:
+            masks = torch.from_numpy(np.stack([labels[n] == k for n, k in owners])).to(self.device).float()
+            index = torch.tensor([n for n, _ in owners], device=self.device)
+            own = features[index]
+            logits = self.network.types.logits(own, F.adaptive_avg_pool2d(masks, features.shape[-1]))
+            cam = self.network.types.cam(own, logits.argmax(dim=1))
+            fine = F.interpolate(cam[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+            energy = (fine * masks).sum(dim=(1, 2)) / fine.sum(dim=(1, 2)).clamp_min(1e-12)
+            prior = F.avg_pool2d(saliency[index], MAP_STRIDE)
+            salient = (prior * masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))
+            cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+            columns = (logits.cpu().numpy(), cam.cpu().numpy(), energy.tolist(), salient.tolist())
+            for (n, k), parts in zip(owners, zip(*columns, strict=True), strict=True):
+                found[n].append(WindowCell(k, *parts))
+        return [tuple(cells) for cells in found]

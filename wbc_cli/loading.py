@@ -1,0 +1,54 @@
+"""From the options that several commands share to an analyser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wbc_cli.inference.engine import Precision
+    from wbc_cli.inference.pipeline import Analyser
+    from wbc_cli.model.storage import LoadedModel
+
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """How to compute.
+
+    Attributes:
+        device: auto, cpu, cuda or cuda:N.
+        precision: auto, fp32, bf16 or fp16.
+        weights: folder of weights; None for the shipped ones.
+        batch_size: windows a pass; None chooses by device.
+        workers: threads that read; None for one a core.
+        min_confidence: below it a cell is unidentified; None for the model's own.
+    """
+
+    device: str = "auto"
+    precision: Precision = "auto"
+    weights: Path | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+    min_confidence: float | None = None
+
+
+def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
+    """Load the weights and set up the engine.
+
+    Raises:
+        MachineError: weights or device are not to be had.
+        UsageError: an unknown device.
+    """
+    import torch  # noqa: PLC0415 - takes seconds, and `--help` needs none of it
+
+    from wbc_cli.inference.engine import Engine, available_cores, choose_device, choose_precision  # noqa: PLC0415
+    from wbc_cli.inference.pipeline import Analyser  # noqa: PLC0415
+    from wbc_cli.model.storage import default_folder, load  # noqa: PLC0415
+
+    device = choose_device(options.device)
+    torch.set_num_threads(available_cores())
+    model = load(options.weights or default_folder())
+    engine = Engine(model.network, device, choose_precision(options.precision, device), options.batch_size)
+    least = model.network.config.min_confidence if options.min_confidence is None else options.min_confidence
+    return Analyser(engine, options.workers or available_cores(), least), model
