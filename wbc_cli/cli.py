@@ -118,7 +118,7 @@ def analyze(
     choice = analysis.AnalyzeOptions(tuple(paths), out, mpp, _products(write), compute)
     if dry_run:
         for slide in analysis.find_slides(choice.paths, terminal).slides:
-            terminal.out.print(slide.path, markup=False, highlight=False)
+            terminal.out.print(slide.path, markup=False, highlight=False, soft_wrap=True)
         return
     summary = analysis.analyze(choice, terminal)
     if as_json:

@@ -35,7 +35,7 @@ class Terminal:
         quiet: show neither progress nor notes.
     """
 
-    out: Console = field(default_factory=lambda: Console(file=sys.stdout, soft_wrap=True))
+    out: Console = field(default_factory=lambda: Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140))
     err: Console = field(default_factory=lambda: Console(file=sys.stderr, soft_wrap=True))
     quiet: bool = False
 

@@ -91,8 +91,14 @@ def sightings(place: Place, window: WindowAnswer, width: int, height: int) -> li
 def unique(found: Iterable[Sighting]) -> list[Sighting]:
     """One sighting of each cell: the one nearest the middle of its window."""
     kept: list[Sighting] = []
+    # A cell is smaller than its window, so only those in this or a neighbouring square of that size can be the same.
+    squares: dict[tuple[int, int], list[Sighting]] = {}
     for sighting in sorted(found, key=lambda s: (round(s.off_centre, 3), s.y, s.x)):
-        if not any(_same(sighting, other) for other in kept):
+        side = sighting.place.side
+        column, row = int(sighting.x // side), int(sighting.y // side)
+        near = (s for i in (-1, 0, 1) for j in (-1, 0, 1) for s in squares.get((column + i, row + j), ()))
+        if not any(_same(sighting, other) for other in near):
+            squares.setdefault((column, row), []).append(sighting)
             kept.append(sighting)
     return kept
 

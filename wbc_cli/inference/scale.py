@@ -27,9 +27,9 @@ def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None) -> 
 def estimate_scale(net: ScaleNet, reader: SlideReader) -> Scale:
     """Estimate micrometres per level-0 pixel from patches at several zooms.
 
-    Each patch gives a normal distribution of the logarithm of the scale. The patches of one zoom are averaged, since they
-    share its errors, and the zooms are joined with the squared inverse variances as weights, so that the one which shows
-    cells at a readable size decides.
+    Each patch gives a normal distribution of the logarithm of the scale. The patches of one zoom are averaged, since
+    they share its errors, and the zooms are joined with the squared inverse variances as weights, so that the one
+    which shows cells at a readable size decides.
 
     Returns:
         The estimate with its relative error (one standard deviation).
@@ -89,4 +89,3 @@ def _places(width: int, height: int, span: int) -> list[tuple[int, int]]:
     places = [(int(x), int(y)) for y in ys for x in xs]
     chosen = np.linspace(0, len(places) - 1, min(_PATCHES_A_ZOOM, len(places))).astype(int)
     return [places[i] for i in chosen]
-

@@ -27,6 +27,7 @@ from wbc_cli.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
+LOSSES, FIGURES = "log.csv", "validation.csv"
 BLAST = CLASS_NAMES.index("blast")
 OTHER = CLASS_NAMES.index("platelet")
 _WARM_UP = 150
@@ -83,6 +84,8 @@ class Training:
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
+        for name in (LOSSES, FIGURES):
+            forget(self.folder / name, self.step)
         log.info("resuming at step %d", self.step)
         return True
 
@@ -143,7 +146,7 @@ def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence
         if training.step % _LOG_EVERY == 0:
             speed = _LOG_EVERY * settings.batch / (time.monotonic() - began)
             log.info("step %d of %d, %.0f windows/s, %s", training.step, settings.steps, speed, _line(sums))
-            record(training.folder / "log.csv", {"step": training.step, **sums})
+            record(training.folder / LOSSES, {"step": training.step, **sums})
             sums, began = {}, time.monotonic()
         if training.step % max(1, settings.steps // 8) == 0 or training.step == settings.steps:
             _watch(training, held_out)
@@ -168,7 +171,7 @@ def _watch(training: Training, held_out: Sequence[TrainingImage]) -> None:
         "cell_iou": figures.cell_iou,
         "nucleus_iou": figures.nucleus_iou,
     }
-    record(training.folder / "validation.csv", row)
+    record(training.folder / FIGURES, row)
 
 
 def _with_pseudo_masks(training: Training, images: Sequence[TrainingImage]) -> list[TrainingImage]:
@@ -210,6 +213,14 @@ def record(file: Path, row: dict[str, float]) -> None:
         if new:
             writer.writerow(row)
         writer.writerow(f"{value:.6g}" for value in row.values())
+
+
+def forget(file: Path, step: int) -> None:
+    """Drop the rows after a step, which a resumed run writes again."""
+    if file.exists():
+        header, *rows = file.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if int(row.split(",")[0]) <= step]
+        file.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
 
 
 def _line(sums: dict[str, float]) -> str:

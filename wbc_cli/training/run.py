@@ -18,10 +18,11 @@ from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.storage import save
 from wbc_cli.slides import open_slide
-from wbc_cli.training.centred import centred_views, fit_temperature
+from wbc_cli.training.card import write_card
+from wbc_cli.training.centred import centred_views, fit_temperature, validate
 from wbc_cli.training.curve import draw_curve
 from wbc_cli.training.data import TrainingImage, load_image
-from wbc_cli.training.loop import Training, train_network
+from wbc_cli.training.loop import BLAST, Training, train_network
 from wbc_cli.training.prior import train_prior
 from wbc_cli.training.scale import train_scale
 from wbc_cli.training.settings import TrainSettings
@@ -37,7 +38,7 @@ def train(
     exclude: Sequence[str],
     device: torch.device,
 ) -> ModelConfig:
-    """Train a model and write its weights, config and learning curve into `folder`; goes on where a killed run stopped.
+    """Train a model and write weights, config, card and learning curve; goes on where a killed run stopped.
 
     Args:
         manifest: CSV of labelled images with a split column.
@@ -77,11 +78,12 @@ def train(
         training.save()
     held_out = _load(validation_split, network)
     averaged = train_network(training, images, held_out)
-    temperature = fit_temperature(list(centred_views(averaged, held_out, device)))
-    config = replace(config, temperature=round(temperature, 4))
+    views = list(centred_views(averaged, held_out, device))
+    config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)
     draw_curve(folder)
-    log.info("wrote %s, temperature %.3f", folder, temperature)
+    write_card(folder, samples, config, settings, exclude, validate(views, BLAST))
+    log.info("wrote %s, temperature %.3f", folder, config.temperature)
     return config
 
 

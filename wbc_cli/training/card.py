@@ -1,0 +1,85 @@
+"""The model card: what a set of weights is, written beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import wbc_cli
+from wbc_cli.manifest import Sample
+from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.storage import WEIGHTS_NAME, checksum
+from wbc_cli.training.centred import Validation
+from wbc_cli.training.settings import TrainSettings
+
+CARD_NAME = "MODEL_CARD.md"
+
+
+def write_card(
+    folder: Path,
+    samples: Sequence[Sample],
+    config: ModelConfig,
+    settings: TrainSettings,
+    exclude: Sequence[str],
+    figures: Validation,
+) -> None:
+    """Write MODEL_CARD.md: the weights, the recipe, the data by set, split and label, and the validation figures.
+
+    Args:
+        folder: holds the weights already.
+        samples: what the manifest listed, less the excluded sets.
+        config: of the weights, with the fitted temperature.
+        settings: of the run.
+        exclude: the sets left out.
+        figures: of the averaged weights on the validation split.
+    """
+    switches = ", ".join(f"{name} {_word(value)}" for name, value in asdict(config).items() if isinstance(value, bool))
+    recipe = ", ".join(f"{name} {value}" for name, value in asdict(settings).items())
+    options = [f"--set {n}={v}" for n, v in asdict(settings).items() if v != getattr(TrainSettings(), n)]
+    options += [f"--set {n}={_word(v)}" for n, v in asdict(config).items() if isinstance(v, bool) and not v]
+    options += [f"--exclude {name}" for name in exclude]
+    lines = [
+        "# Model card",
+        "",
+        f"Weights `{WEIGHTS_NAME}`, SHA-256 `{checksum(folder)}`, written by wbc-cli {wbc_cli.__version__}.",
+        "For research and for review by a qualified person; not a diagnosis.",
+        "",
+        "## How it was made",
+        "",
+        f"    wbc-cli train manifest.csv -o DIR {' '.join(options)}".rstrip(),
+        "",
+        f"- Model: {config.backbone}, window {config.window_px} px at {config.um_per_px} um a pixel; {switches}.",
+        f"- Recipe: {recipe}.",
+        f"- Temperature {config.temperature}, fitted on the validation split; below a calibrated probability of "
+        f"{config.min_confidence} a cell is called unidentified, since a type is then more likely wrong than right.",
+        "",
+        "## Data",
+        "",
+        "| set | split | images | of them |",
+        "|---|---|---|---|",
+        *_data_rows(samples),
+        "",
+        "## Validation (centred windows, averaged weights)",
+        "",
+        f"Type accuracy {figures.accuracy:.3f}, cell IoU {figures.cell_iou:.3f}, nucleus IoU {figures.nucleus_iou:.3f} "
+        "(masks drawn by people). The learning curve is in `curve.png`.",
+        "",
+    ]
+    (folder / CARD_NAME).write_text("\n".join(lines), encoding="utf-8")
+
+
+def _data_rows(samples: Sequence[Sample]) -> list[str]:
+    used = [sample for sample in samples if sample.split in ("train", "val", "test")]
+    rows = []
+    for dataset, split in sorted({(sample.dataset, sample.split) for sample in used}):
+        chosen = [sample for sample in used if (sample.dataset, sample.split) == (dataset, split)]
+        labels = Counter(label for sample in chosen for label in sample.labels)
+        counts = ", ".join(f"{label} {count}" for label, count in labels.most_common()) or "no white cell"
+        rows.append(f"| {dataset} | {split} | {len(chosen)} | {counts} |")
+    return rows
+
+
+def _word(value: bool) -> str:
+    return "on" if value else "off"
