@@ -337,3 +337,11 @@ def test_a_wrong_training_setting_is_wrong_usage(call, tmp_path):
     assert answer.code == 2
     assert "--set speed=high" in answer.err
     assert not (tmp_path / "model").exists()
+
+
+def test_the_demo_says_what_it_wrote(call, tmp_path):
+    answer = call("demo", tmp_path / "demo")
+    assert (answer.code, answer.out) == (0, "")
+    files = [path.name for path in (tmp_path / "demo").iterdir()]
+    assert f"wrote {len(files) - 1} slides and truth.csv" in answer.err
+    assert {row["slide"] for row in table(tmp_path / "demo" / "truth.csv")} == {*files} - {"truth.csv"}

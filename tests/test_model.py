@@ -168,7 +168,7 @@ def test_a_folded_convolution_is_the_convolution_with_frozen_batch_normalisation
 
 
 def test_the_backbone_starts_as_the_network_whose_weights_it_is_given():
-    """Stages, folding and ImageNet's names: the same features as timm's own; Swin blocks and saliency add nothing yet."""
+    """The same features as timm's own network gives; Swin blocks and saliency add nothing yet."""
     torch.manual_seed(1)
     name = ModelConfig().backbone
     net = timm.create_model(name, pretrained=False, bn_eps=1e-3).eval()

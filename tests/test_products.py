@@ -144,10 +144,23 @@ def test_the_same_slide_gives_the_same_bytes(tmp_path):
 # --- tables
 
 
+def committed(run):
+    return [folder.name for folder in run.slides.iterdir()]
+
+
+def test_what_an_earlier_run_left_in_the_folder_stays_out_of_the_tables(tmp_path):
+    run = RunFolder(tmp_path)
+    run.commit(small_result("monday"), blank(), NO_PRODUCTS)
+    run.commit(small_result("tuesday"), blank(), NO_PRODUCTS)
+    run.finish({}, ["tuesday"])
+    assert {row["slide"] for row in rows(tmp_path / "cells.csv")} == {"tuesday"}
+    assert [row["slide"] for row in rows(tmp_path / "differential.csv")] == ["tuesday"]
+
+
 def test_cells_csv_has_a_row_a_cell_with_the_promised_columns(tmp_path):
     run = RunFolder(tmp_path)
     run.commit(small_result(), blank(), NO_PRODUCTS)
-    run.finish({})
+    run.finish({}, committed(run))
     table = rows(tmp_path / "cells.csv")
     assert tuple(table[0]) == CELL_COLUMNS
     assert [row["cell"] for row in table] == ["1", "2"]
@@ -162,7 +175,7 @@ def test_differential_csv_counts_a_slide_and_names_a_failed_one(tmp_path):
     run = RunFolder(tmp_path)
     run.commit(small_result("b", flags=("scale_estimated",)), blank(), NO_PRODUCTS)
     run.record_failure("a", Path("in/a.svs"), "in/a.svs: cut off, copy it again")
-    run.finish({})
+    run.finish({}, committed(run))
     failed, done = rows(tmp_path / "differential.csv")
     assert tuple(done) == DIFFERENTIAL_COLUMNS
     assert (failed["slide"], failed["status"], failed["reason"]) == ("a", "failed", "in/a.svs: cut off, copy it again")
@@ -179,7 +192,7 @@ def test_differential_csv_counts_a_slide_and_names_a_failed_one(tmp_path):
 def test_a_slide_without_cells_has_a_row_and_its_products(tmp_path):
     run = RunFolder(tmp_path)
     run.commit(small_result(cells=[]), blank())
-    run.finish({})
+    run.finish({}, committed(run))
     (row,) = rows(tmp_path / "differential.csv")
     assert (row["status"], row["cells"], row["neutrophil_count"], row["neutrophil_percent"]) == ("done", "0", "0", "")
     assert rows(tmp_path / "cells.csv") == []
@@ -194,7 +207,7 @@ def test_no_spreadsheet_takes_a_name_for_a_formula(tmp_path, start):
     run = RunFolder(tmp_path)
     run.commit(small_result(name), blank(), NO_PRODUCTS)
     run.record_failure("z", Path("z"), f"{start}1+1")
-    run.finish({})
+    run.finish({}, committed(run))
     assert {row["slide"] for row in rows(tmp_path / "cells.csv")} == {f"'{name}"}
     assert [row["slide"] for row in rows(tmp_path / "differential.csv")] == [f"'{name}", "z"]
     assert rows(tmp_path / "differential.csv")[1]["reason"] == f"'{start}1+1"
@@ -209,7 +222,7 @@ def test_tables_do_not_depend_on_the_order_of_commits_or_cells_nor_on_float_nois
     for name in ("c", "a", "b"):
         backward.commit(small_result(name, cells=cells[::-1]), blank(), NO_PRODUCTS)
     for run in (forward, backward):
-        run.finish({})
+        run.finish({}, committed(run))
     for table in ("cells.csv", "differential.csv"):
         text = (tmp_path / "f" / table).read_bytes()
         assert text == (tmp_path / "b" / table).read_bytes()
@@ -222,7 +235,7 @@ def test_run_json_tells_how_the_run_was_made_and_how_each_slide_ended(tmp_path):
     run = RunFolder(tmp_path)
     run.commit(small_result("good"), blank(), NO_PRODUCTS)
     run.record_failure("bad", Path("in/bad.png"), "no image")
-    run.finish({"version": "0.1", "weights_sha256": "ab12", "options": {"batch_size": 4}})
+    run.finish({"version": "0.1", "weights_sha256": "ab12", "options": {"batch_size": 4}}, committed(run))
     said = json.loads((tmp_path / "run.json").read_text())
     assert (said["version"], said["weights_sha256"], said["options"]) == ("0.1", "ab12", {"batch_size": 4})
     assert [(slide["name"], slide["status"], slide["reason"]) for slide in said["slides"]] == [
@@ -420,7 +433,7 @@ def test_a_real_field_passes_through_all_products(tmp_path):
     assert cells
     run = RunFolder(tmp_path)
     run.commit(make_result(cells, 640, 480, "field", um_per_px), ArrayReader(pixels))
-    run.finish({})
+    run.finish({}, committed(run))
     written = imread(tmp_path / "slides" / "field" / "mask.ome.tif", level=0)
     assert written.shape == (480, 640)
     assert (written > 0).sum() == sum((cell.mask > 0).sum() for cell in cells)

@@ -1,4 +1,4 @@
-"""Training writes what it promises, goes on after a stop as if there had been none, and its losses are what they say."""
+"""Training writes what it promises, goes on after a stop as if there was none, and its losses are what they say."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from wbc_cli.training.run import train
 from wbc_cli.training.settings import TrainSettings, apply_settings
 
 CPU = torch.device("cpu")
-TINY = TrainSettings(steps=4, batch=4, prior_steps=3, scale_steps=3)
+# The rate climbs over 150 steps and the average is slow: of a few steps one would see next to nothing otherwise.
+TINY = TrainSettings(steps=4, batch=4, prior_steps=3, scale_steps=3, learning_rate=0.05, ema=0.5)
 UM_PER_PX = 0.2
 
 
@@ -128,7 +129,7 @@ def test_training_changes_the_weights_of_every_part(trained, manifest):
     start = SGCLDFF(ModelConfig(), imagenet_weights()).state_dict()
     end = load_file(trained / "sg_cldff.safetensors")
     moved = {name.split(".")[0] for name, tensor in end.items() if (tensor.float() - start[name]).abs().max() > 1e-3}
-    assert moved >= {"prior", "scale", "fusion", "segmentation", "types"}
+    assert moved == {"prior", "scale", "backbone", "fusion", "segmentation", "types"}
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(trained, manifest, tmp_path, monkeypatch):
@@ -147,13 +148,14 @@ def test_a_stopped_run_goes_on_to_the_same_weights(trained, manifest, tmp_path, 
     monkeypatch.undo()
     torch.rand(17)  # a new process would not draw the same numbers either
     run(manifest, tmp_path)
-    resumed, whole = (load_file(folder / "sg_cldff.safetensors") for folder in (tmp_path, trained))
-    assert resumed.keys() == whole.keys()
-    for name, tensor in whole.items():
-        torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    resumed, whole = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (tmp_path, trained))
+    for weights in ("network", "averaged"):  # the shipped ones are rounded to half precision
+        for name, tensor in whole[weights].items():
+            torch.testing.assert_close(
+                resumed[weights][name], tensor, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+            )
     assert (tmp_path / "config.json").read_text() == (trained / "config.json").read_text()
-    for table in ("log.csv", "validation.csv"):
-        assert (tmp_path / table).read_text() == (trained / table).read_text()
+    assert rows_of(tmp_path / "validation.csv") == rows_of(trained / "validation.csv")
 
 
 def test_exclude_leaves_a_set_out(manifest, trained, tmp_path):
@@ -250,13 +252,13 @@ def test_segment_loss_forgives_what_is_not_known():
 def test_a_normal_cell_of_unknown_type_only_speaks_against_blast():
     blast = CLASS_NAMES.index("blast")
     weights = torch.ones(len(CLASS_NAMES))
-    logits = torch.zeros(1, len(CLASS_NAMES), requires_grad=True)
+    logits = torch.zeros(1, len(CLASS_NAMES)).requires_grad_()
     type_loss(logits, torch.tensor([NOT_BLAST_TYPE]), weights).backward()
     others = [i for i in range(len(CLASS_NAMES)) if i != blast]
     assert logits.grad[0, blast] > 0
     assert (logits.grad[0, others] < 0).all()
     assert logits.grad[0, others].std() < 1e-6
-    assert float(type_loss(logits, torch.tensor([UNKNOWN_TYPE]), weights)) == 0
+    assert float(type_loss(logits.detach(), torch.tensor([UNKNOWN_TYPE]), weights)) == 0
 
 
 # Masks drawn by the model

@@ -126,7 +126,7 @@ def analyze(options: AnalyzeOptions, terminal: Terminal) -> RunSummary:
                 classes += outcome
             advance(number, len(slides), source.name)
     seconds = time.monotonic() - began
-    folder.finish(_run_record(options, analyser, model.checksum, seconds))
+    folder.finish(_run_record(options, analyser, model.checksum, seconds), [source.name for source in slides])
     return RunSummary(tuple(done), tuple(failed), count_classes(classes), seconds)
 
 

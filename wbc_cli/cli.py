@@ -63,6 +63,9 @@ def main() -> None:
     except WbcError as error:
         Terminal().err.print(f"wbc-cli: {error}", markup=False, highlight=False)
         sys.exit(error.exit_code)
+    except OSError as error:
+        Terminal().err.print(f"wbc-cli: {error}; check the disk and its permissions", markup=False, highlight=False)
+        sys.exit(ExitCode.ENVIRONMENT)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
 
@@ -144,7 +147,7 @@ def demo(
 
     terminal = _terminal(quiet, False)
     files = write_demo(folder, seed)
-    terminal.note(f"wrote {len(files)} slides and truth.csv to {folder}")
+    terminal.note(f"wrote {len(files) - 1} slides and truth.csv to {folder}")
 
 
 @app.command()

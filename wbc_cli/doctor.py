@@ -61,9 +61,12 @@ def _openslide() -> Check:
 
 
 def _devices() -> list[Check]:
-    import torch  # noqa: PLC0415
+    try:
+        import torch  # noqa: PLC0415
 
-    from wbc_cli.inference.engine import available_cores, choose_precision  # noqa: PLC0415
+        from wbc_cli.inference.engine import available_cores, choose_precision  # noqa: PLC0415
+    except (ImportError, OSError) as error:
+        return [Check("torch", False, f"does not load ({error}): reinstall wbc-cli")]
 
     cpu = torch.device("cpu")
     precision = str(choose_precision("auto", cpu)).removeprefix("torch.")
@@ -77,10 +80,10 @@ def _devices() -> list[Check]:
 
 
 def _weights(folder: Path | None) -> list[Check]:
-    from wbc_cli.model.storage import default_folder, load  # noqa: PLC0415
-
     try:
+        from wbc_cli.model.storage import default_folder, load  # noqa: PLC0415
+
         model = load(folder or default_folder())
-    except MachineError as error:
+    except (MachineError, ImportError, OSError) as error:
         return [Check("weights", False, str(error))]
     return [Check("weights", True, str(model.folder)), Check("weights SHA-256", True, model.checksum)]

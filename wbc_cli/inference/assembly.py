@@ -123,7 +123,9 @@ def _mask(place: Place, window: WindowAnswer, label: int, box: tuple[int, int, i
     # Grown by one pixel into what belongs to nobody, since the enlarged outline runs between the map's pixels.
     grown = cv2.dilate((window.labels == label).astype(np.uint8), np.ones((3, 3), np.uint8))
     own = grown & ((window.labels == label) | (window.labels == 0))
-    planes = [own.astype(np.float32), 1 - window.probabilities[0], window.probabilities[2] - window.probabilities[1]]
+    # Holes that were filled stay so.
+    foreground = np.maximum(1 - window.probabilities[0], np.where(window.labels == label, np.float32(0.51), 0))
+    planes = [own.astype(np.float32), foreground, window.probabilities[2] - window.probabilities[1]]
     owned, cell, nucleus = (
         cv2.warpAffine(
             plane,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,13 +70,12 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()) or (kind == "cpu" and number):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UsageError(f"--device {name}: give auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and (not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count()):
-        raise MachineError(
-            f"--device {name}: no such CUDA device here ({torch.cuda.device_count()} found); use --device cpu"
-        )
+    kind, _, number = name.partition(":")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and int(number or 0) >= count:
+        raise MachineError(f"--device {name}: no such CUDA device here ({count} found); use --device cpu")
     return torch.device(name)
 
 
@@ -111,6 +111,8 @@ class Engine:
         self, network: SGCLDFF, device: torch.device, dtype: torch.dtype, batch_size: int | None = None
     ) -> None:
         self.network = network.to(device)
+        if dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # fp32 as asked, not its ten-bit stand-in
         self.config = network.config
         self.device, self.dtype = device, dtype
         self.batch_size = batch_size or (64 if device.type == "cuda" else 16)

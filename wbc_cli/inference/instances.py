@@ -43,7 +43,8 @@ def separate(foreground: NDArray[np.float32], offsets: NDArray[np.float32], min_
     owner[rows, columns] = np.argmin(distance, axis=1) + 1
     count = 0
     for index in range(1, len(peaks) + 1):
-        piece = _largest_piece(owner == index)
+        # Filling the holes of one cell must not take the pixels of another.
+        piece = _largest_piece(owner == index) & ((owner == index) | (owner == 0))
         if piece.sum() >= min_area:
             count += 1
             labels[piece & (labels == 0)] = count

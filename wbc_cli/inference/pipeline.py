@@ -19,7 +19,7 @@ from wbc_cli.inference.windows import Place, candidates, cut, slide_tone
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader
 
-_LOOKS = 3
+_LOOKS = 3  # a window shows a cell that its border cuts; another is laid around it, which may show a third
 _CENTRED_UM = 4.0
 _EXPLAINED = 0.5  # below it, more of the Grad-CAM energy lies outside the cell than inside
 _SURE_SCALE = 0.2
@@ -71,19 +71,18 @@ class Analyser:
         side = max(8, round(config.window_um / scale.um_per_px))
         places = [Place.around(x, y, side) for x, y in points]
         found: list[Sighting] = []
-        seen = 0
+        seen: list[tuple[float, float]] = []
         for _ in range(_LOOKS):
             found = unique(found + self._look(reader, places, tone.background))
-            seen += len(places)
-            middles = np.array([*points, *(p.middle for p in places)]).reshape(-1, 2)
-            places = _missed(found, middles, _CENTRED_UM / scale.um_per_px, side)
+            seen += [place.middle for place in places]
+            places = _missed(found, np.array(seen), _CENTRED_UM / scale.um_per_px, side)
             if not places:
                 break
         cells = self._cells(found, reader, scale)
         looked = time.perf_counter()
         seconds = {"candidates": pointed - began, "network": looked - pointed}
         flags = _slide_flags(scale, cells)
-        return SlideResult(name, reader.path, reader.width, reader.height, scale, cells, seen, flags, seconds)
+        return SlideResult(name, reader.path, reader.width, reader.height, scale, cells, len(seen), flags, seconds)
 
     def _look(self, reader: SlideReader, places: list[Place], background: NDArray[np.uint8]) -> list[Sighting]:
         size = self.engine.config.window_px

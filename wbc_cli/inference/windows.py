@@ -93,7 +93,10 @@ def candidates(
         peaks = _peaks(saliency, threshold)
         unit = np.array([(right - left) / coarse.shape[1], (bottom - top) / coarse.shape[0]]) * STRIDE
         places = (peaks[:, :2] + 0.5) * unit + (left, top)
-        inside = (places >= (x, y)).all(axis=1) & (places < (x + width, y + height)).all(axis=1)
+        # A little beyond the block: a peak that both neighbours see across their border must not be lost to both.
+        reach = 2 * STRIDE * COARSE_UM_PER_PX / um_per_px
+        inside = (places >= (x - reach, y - reach)).all(axis=1)
+        inside &= (places < (x + width + reach, y + height + reach)).all(axis=1)
         points.append(np.column_stack([places, peaks[:, 2]])[inside])
     return _apart(np.concatenate(points), _APART_UM / um_per_px)
 

@@ -62,10 +62,9 @@ class ModelConfig:
             MachineError: the file is missing or holds something else.
         """
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            values: Any = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise MachineError(f"{path}: cannot read the model's config ({error}); reinstall wbc-cli") from error
-        unknown = values.keys() - {f.name for f in fields(cls)}
-        if unknown:
-            raise MachineError(f"{path}: unknown settings {sorted(unknown)}; these weights are for another version")
+        if not isinstance(values, dict) or values.keys() != {f.name for f in fields(cls)}:
+            raise MachineError(f"{path}: not the settings that this version knows; use weights made by it")
         return cls(**{**values, "classes": tuple(values["classes"])})

@@ -60,11 +60,12 @@ def load(folder: Path) -> LoadedModel:
         MachineError: weights or config are missing, damaged, or do not fit each other.
     """
     file = weights_file(folder)
-    network = SGCLDFF(ModelConfig.from_file(folder / CONFIG_NAME))
+    config = ModelConfig.from_file(folder / CONFIG_NAME)
     try:
+        network = SGCLDFF(config)
         state = {name: tensor.float() for name, tensor in load_file(file).items()}
         network.load_state_dict(state)
-    except (SafetensorError, RuntimeError, OSError) as error:
+    except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
         raise MachineError(
             f"{file}: the weights are damaged or do not fit {CONFIG_NAME} ({error}); reinstall"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,27 +85,28 @@ class RunFolder:
         record = failed_record(name, path, reason)
         self._replace_slide(name, lambda folder: _write_json(record, folder / RECORD))
 
-    def records(self) -> list[SlideRecord]:
-        """Read the records of all slides committed or failed, by name.
+    def records(self, names: Collection[str]) -> list[SlideRecord]:
+        """Read the records of slides committed or failed, by name.
 
         Raises:
             MachineError: OUT cannot be read.
         """
         with _disk_errors(self.slides):
-            texts = [path.read_text(encoding="utf-8") for path in self.slides.glob(f"*/{RECORD}")]
+            texts = [(self.slides / name / RECORD).read_text(encoding="utf-8") for name in names]
         return sorted(map(json.loads, texts), key=lambda record: str(record["name"]))
 
-    def finish(self, run: Mapping[str, Any]) -> None:
-        """Write differential.csv, cells.csv and run.json from the slides in OUT, each in one go.
+    def finish(self, run: Mapping[str, Any], names: Collection[str]) -> None:
+        """Write differential.csv, cells.csv and run.json from committed slides, each in one go.
 
         Args:
             run: what run.json says of the run: tool version, weights checksum, options, timings. The slides with their
                 status and reason are added.
+            names: the slides of the run; what OUT holds of earlier runs stays out of the tables.
 
         Raises:
             MachineError: OUT cannot be written.
         """
-        records = self.records()
+        records = self.records(names)
         done = [self.slides / record["name"] / CELLS for record in records if record["status"] == DONE]
         slides = [{key: record[key] for key in ("name", "path", "status", "reason")} for record in records]
         self._replace_file(CELLS, lambda path: join_cells(done, path))

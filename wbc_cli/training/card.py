@@ -37,8 +37,9 @@ def write_card(
     """
     switches = ", ".join(f"{name} {_word(value)}" for name, value in asdict(config).items() if isinstance(value, bool))
     recipe = ", ".join(f"{name} {value}" for name, value in asdict(settings).items())
-    options = [f"--set {n}={v}" for n, v in asdict(settings).items() if v != getattr(TrainSettings(), n)]
-    options += [f"--set {n}={_word(v)}" for n, v in asdict(config).items() if isinstance(v, bool) and not v]
+    given = {n: v for n, v in asdict(settings).items() if v != getattr(TrainSettings(), n)}
+    given |= {n: v for n, v in asdict(config).items() if v != getattr(ModelConfig(), n) and n != "temperature"}
+    options = [f"--set {n}={_word(v) if isinstance(v, bool) else v}" for n, v in given.items()]
     options += [f"--exclude {name}" for name in exclude]
     lines = [
         "# Model card",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from wbc_cli.inference.engine import MIN_CELL_UM2
 from wbc_cli.inference.instances import separate
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
@@ -20,7 +21,6 @@ from wbc_cli.training.batches import to_tensor
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, TrainingImage
 from wbc_cli.training.sampling import warp
 
-MIN_CELL_UM2 = 12.0
 _BATCH = 32
 
 
@@ -69,12 +69,15 @@ def pseudo_code(view: CentredView, um_per_px: float) -> NDArray[np.uint8]:
     """The code of an image from what the network saw.
 
     Only what the model is sure of counts; the rest, and what lies outside the window, is IGNORE. Where people drew a
-    mask it stays, and the model only marks as IGNORE what it takes for further cells, which such masks leave out.
+    mask it stays, and the model only marks as IGNORE what it takes for further cells, which such masks leave out. An
+    image whose centred cell the model missed keeps its code.
     """
     image = view.image
+    if not view.cell:
+        return image.code
     kinds = view.probabilities.argmax(axis=0)
     sure = view.probabilities.max(axis=0) > 0.75
-    order = np.where(view.cells == view.cell, 1, view.cells + 1) if view.cell else view.cells
+    order = np.where(view.cells == view.cell, 1, view.cells + 1)
     code = np.where(view.cells > 0, order * 4 + np.maximum(kinds, 1), 0)
     stray = (view.cells == 0) & (kinds > 0)
     code = np.where(sure & ~stray, code, IGNORE).astype(np.uint8)
@@ -121,6 +124,8 @@ def validate(views: Sequence[CentredView], blast: int) -> Validation:
 def fit_temperature(views: Sequence[CentredView]) -> float:
     """The temperature that minimises the negative log-likelihood of the labels (Guo et al., ICML 2017)."""
     chosen = [v for v in views if v.image.targets and v.image.targets[0].label >= 0 and v.cell]
+    if not chosen:
+        return 1.0
     logits = torch.tensor(np.stack([v.logits for v in chosen]))
     labels = torch.tensor([v.image.targets[0].label for v in chosen])
     found = minimize_scalar(lambda t: float(F.cross_entropy(logits / t, labels)), bounds=(0.25, 4.0), method="bounded")
@@ -135,7 +140,7 @@ def _centre(image: TrainingImage, um_per_px: float, side: int) -> tuple[NDArray[
 
 
 def _nearest_middle(labels: NDArray[np.uint8]) -> int:
-    """The cell nearest the middle of the window, if it lies within a quarter of the window's side of it."""
+    """The cell nearest the middle of the window, if it lies within a fifth of the window's side of it."""
     rows, columns = np.nonzero(labels)
     if not len(rows):
         return 0

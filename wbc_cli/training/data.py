@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.manifest import NOT_BLAST, WHITE_CELL, Sample
+from wbc_cli.manifest import NOT_BLAST, RED_CELL, WHITE_CELL, Box, Sample
 from wbc_cli.slides import open_slide
 
 STORED_UM_PER_PX = 0.16
@@ -121,12 +121,26 @@ def _supervision(sample: Sample, shape: Sequence[int], um_per_px: float) -> tupl
             for i, (y, x) in enumerate(ndimage.center_of_mass(instances > 0, instances, range(1, instances.max() + 1)))
         )
         return (instances * 4 + np.where(instances > 0, kinds, 0)).astype(np.uint8), targets
-    if not sample.labels and not any(box.label == WHITE_CELL for box in sample.boxes):
+    cells = [box for box in sample.boxes if box.label not in (RED_CELL, "platelet")]
+    if cells:
+        return _from_boxes(cells, label, height, width)
+    if not sample.labels:
         return np.zeros((height, width), np.uint8), ()
     code = np.full((height, width), IGNORE, np.uint8)
     if sample.labels == ("platelet",):
         cv2.circle(code, (width // 2, height // 2), round(_NO_CELL_RADIUS_UM / um_per_px), 0, -1)
     return code, (Target(*centre, 0, label),)
+
+
+def _from_boxes(boxes: Sequence[Box], label: int, height: int, width: int) -> tuple[Code, tuple[Target, ...]]:
+    """Supervision of a field whose white cells are boxed: nothing is known inside the boxes, background around them."""
+    code = np.zeros((height, width), np.uint8)
+    targets = []
+    for box in boxes:
+        code[max(0, int(box.y0)) : int(np.ceil(box.y1)), max(0, int(box.x0)) : int(np.ceil(box.x1))] = IGNORE
+        own = CLASS_NAMES.index(box.label) if box.label in CLASS_NAMES else label
+        targets.append(Target((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2, 0, own))
+    return code, tuple(targets)
 
 
 def _label(sample: Sample) -> int:

@@ -21,14 +21,13 @@ from wbc_cli.training.augment import augment
 from wbc_cli.training.batches import ahead, collate
 from wbc_cli.training.centred import centred_views, pseudo_code, validate
 from wbc_cli.training.data import TrainingImage
-from wbc_cli.training.losses import losses
+from wbc_cli.training.losses import BLAST, losses
 from wbc_cli.training.sampling import Window, WindowSampler
 from wbc_cli.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
 LOSSES, FIGURES = "log.csv", "validation.csv"
-BLAST = CLASS_NAMES.index("blast")
 OTHER = CLASS_NAMES.index("platelet")
 _WARM_UP = 150
 _CHECKPOINT_SECONDS = 240
@@ -123,6 +122,7 @@ def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence
 
     generator = torch.Generator(device)
     sums: dict[str, float] = {}
+    counted = 0
     saved = began = time.monotonic()
     for windows in ahead(make, training.step, stop):
         network.train()
@@ -142,12 +142,14 @@ def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence
         training.averaged.update_parameters(network)
         training.step += 1
         for name, term in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(term.detach()) / _LOG_EVERY
-        if training.step % _LOG_EVERY == 0:
-            speed = _LOG_EVERY * settings.batch / (time.monotonic() - began)
-            log.info("step %d of %d, %.0f windows/s, %s", training.step, settings.steps, speed, _line(sums))
-            record(training.folder / LOSSES, {"step": training.step, **sums})
-            sums, began = {}, time.monotonic()
+            sums[name] = sums.get(name, 0.0) + float(term.detach())
+        counted += 1
+        if training.step % _LOG_EVERY == 0 or training.step == stop:
+            means = {name: value / counted for name, value in sums.items()}
+            speed = counted * settings.batch / (time.monotonic() - began)
+            log.info("step %d of %d, %.0f windows/s, %s", training.step, settings.steps, speed, _line(means))
+            record(training.folder / LOSSES, {"step": training.step, **means})
+            sums, counted, began = {}, 0, time.monotonic()
         if training.step % max(1, settings.steps // 8) == 0 or training.step == settings.steps:
             _watch(training, held_out)
             began = time.monotonic()
@@ -223,5 +225,5 @@ def forget(file: Path, step: int) -> None:
         file.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
 
 
-def _line(sums: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in sums.items())
+def _line(means: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in means.items())

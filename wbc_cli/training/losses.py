@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.model.heads import MAP_STRIDE, OFFSET_UNIT_PX
 from wbc_cli.model.network import SGCLDFF, Answer
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE
 
+BLAST = CLASS_NAMES.index("blast")
 _SEGMENT_WEIGHTS = (1.0, 2.0, 1.5)  # cytoplasm is the rarest and hardest of background, cytoplasm, nucleus
 
 
@@ -89,7 +91,7 @@ def offset_target(code: Tensor) -> tuple[Tensor, Tensor]:
     return (middles - places) * MAP_STRIDE, (instance > 0).float()
 
 
-def type_loss(logits: Tensor, labels: Tensor, class_weights: Tensor, blast: int = 6) -> Tensor:
+def type_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     """Class-weighted cross-entropy with smoothing; `not_blast` cells only push the blast's probability down."""
     known = labels >= 0
     loss = logits.sum() * 0
@@ -101,7 +103,7 @@ def type_loss(logits: Tensor, labels: Tensor, class_weights: Tensor, blast: int 
         )
     other = labels == NOT_BLAST_TYPE
     if bool(other.any()):
-        probability = logits[other].softmax(dim=1)[:, blast]
+        probability = logits[other].softmax(dim=1)[:, BLAST]
         loss = loss - torch.log1p(-probability.clamp_max(0.999)).mean() * other.float().mean()
     return loss
 

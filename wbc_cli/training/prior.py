@@ -88,10 +88,12 @@ def _coarse(image: TrainingImage) -> _CoarseImage:
     if not image.masked and image.targets and image.sample.labels != ("platelet",):
         kind[:] = IGNORE
         ring = np.zeros(kind.shape, np.uint8)
-        centre = (kind.shape[1] // 2, kind.shape[0] // 2)
-        cv2.circle(ring, centre, round(_CLEAR_RADIUS_UM / image.um_per_px), 1, -1)
+        centres = [(round(target.x), round(target.y)) for target in image.targets]
+        for centre in centres:
+            cv2.circle(ring, centre, round(_CLEAR_RADIUS_UM / image.um_per_px), 1, -1)
         kind[ring == 0] = 0
-        cv2.circle(kind, centre, round(_SURE_RADIUS_UM / image.um_per_px), 1, -1)
+        for centre in centres:
+            cv2.circle(kind, centre, round(_SURE_RADIUS_UM / image.um_per_px), 1, -1)
     target = cv2.resize(kind, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8)
     return _CoarseImage(rgb, target, tuple(int(c) for c in image.background))
 

@@ -22,7 +22,8 @@ from wbc_cli.training.card import write_card
 from wbc_cli.training.centred import centred_views, fit_temperature, validate
 from wbc_cli.training.curve import draw_curve
 from wbc_cli.training.data import TrainingImage, load_image
-from wbc_cli.training.loop import BLAST, Training, train_network
+from wbc_cli.training.loop import Training, train_network
+from wbc_cli.training.losses import BLAST
 from wbc_cli.training.prior import train_prior
 from wbc_cli.training.scale import train_scale
 from wbc_cli.training.settings import TrainSettings
@@ -55,7 +56,7 @@ def train(
         UsageError: the manifest has nothing to train or validate on, or `folder` holds another run.
         MachineError: the ImageNet weights are not installed.
     """
-    samples = [s for s in read_manifest(manifest) if s.dataset not in exclude]
+    samples = [s for s in read_manifest(manifest, check_files=True) if s.dataset not in exclude]
     training_split = [s for s in samples if s.split == "train"]
     validation_split = [s for s in samples if s.split == "val"]
     if not training_split or not validation_split:

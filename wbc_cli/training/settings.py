@@ -63,7 +63,9 @@ def _parse(pair: str, text: str, default: object) -> object:
         if isinstance(default, bool):
             return _WORDS[text.lower()]
         if isinstance(default, (int, float, str)):
-            return type(default)(text)
+            value = type(default)(text)
+            if isinstance(value, str) or value > 0 or default == 0:
+                return value
     except (KeyError, ValueError):
         pass
     raise UsageError(f"--set {pair}: the value must be like {default!r}")
