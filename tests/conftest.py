@@ -72,7 +72,8 @@ def dark_prior():
 def toy_network(dark_prior):
     """A network that looks at dark spots and takes each whole window for one cell, of a type that nobody trained."""
     torch.manual_seed(0)
-    network = SGCLDFF(ModelConfig(min_confidence=0.0)).eval()
+    # Its cells are windows, most of which is pale.
+    network = SGCLDFF(ModelConfig(min_confidence=0.0, saliency_threshold=0.03)).eval()
     network.prior.load_state_dict(dark_prior.state_dict())
     with torch.no_grad():
         network.segmentation.out.weight.zero_()

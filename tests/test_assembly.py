@@ -89,8 +89,8 @@ def test_a_cell_seen_in_two_windows_is_counted_once_whichever_came_first(ax, ay,
 
 def test_a_cell_that_one_window_cuts_is_taken_whole_from_the_other():
     disc = (450.0, 350.0, 30.0)
-    cut_off = Place(450 - 5, 350 - 80, 160)  # sees less than half of it, and its middle is not far
-    whole = Place.around(450 + 45, 350, 160)
+    cut_off = Place(450 - 25, 350 - 80, 160)
+    whole = Place.around(450 + 45, 350 + 45, 160)  # in its corner, farther from the middle
     found = see([cut_off, whole], [disc])
     assert [s.cut for s in found] == [True, False]
     for order in (found, found[::-1]):

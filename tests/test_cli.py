@@ -251,9 +251,9 @@ def test_ctrl_c_ends_with_130(analyze, monkeypatch):
 
 def test_standard_output_holds_the_data_and_standard_error_the_rest(analyze):
     answer = analyze("--write", "none")
-    assert "3 white cells on 2 slides" in answer.out
+    assert "White cells: 3, slides: 2" in answer.out
     assert "slides: 2 of 2" in answer.err
-    assert "2 slides done, 0 failed" in answer.err
+    assert "slides done: 2, failed: 0" in answer.err
     assert not COLOUR.search(answer.out + answer.err)
     as_json = analyze("--write", "none", "--json")
     summary = json.loads(as_json.out)
@@ -264,7 +264,7 @@ def test_standard_output_holds_the_data_and_standard_error_the_rest(analyze):
 def test_quiet_says_nothing_that_is_not_data(analyze):
     answer = analyze("--write", "none", "--quiet")
     assert answer.err == ""
-    assert "3 white cells on 2 slides" in answer.out
+    assert "White cells: 3, slides: 2" in answer.out
 
 
 def test_dry_run_lists_the_slides_and_writes_nothing(analyze, slides, tmp_path, monkeypatch):

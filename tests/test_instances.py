@@ -122,7 +122,6 @@ def test_a_cell_is_one_piece():
     assert np.array_equal(separate(foreground, offsets, LEAST) > 0, disc(30, 40, 12))
 
 
-@pytest.mark.xfail(strict=True, reason="peaks below 15 % of the highest one of the window are not taken")
 @pytest.mark.parametrize("gap", [0.0, 10.0])
 def test_a_small_lymphocyte_beside_a_large_monocyte_is_found(gap):
     """7 and 20 um across, touching and apart."""

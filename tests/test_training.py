@@ -57,7 +57,7 @@ def test_a_wrong_setting_is_named(pair):
 
 
 def write_images(folder):
-    """A manifest of drawn cells: with masks, with a label only, a field without cells, and a set of missing files."""
+    """A manifest of drawn cells: with masks, with a label only, a field without cells, and a set that is unreadable."""
     rows = ["image,label,dataset,split,um_per_px,mask"]
 
     def add(name, label, dataset, split, masked):
@@ -79,7 +79,8 @@ def write_images(folder):
     for i in range(3):
         add(f"labelled_{i}.png", ("lymphocyte", "monocyte", "platelet")[i], "labelled", "train", False)
     add("empty.png", "", "negatives", "train", False)
-    rows.append(f"not_there.png,neutrophil,elsewhere,train,{UM_PER_PX},")
+    (folder / "letter.png").write_text("This is no picture.")
+    rows.append(f"letter.png,neutrophil,elsewhere,train,{UM_PER_PX},")
     manifest = folder / "manifest.csv"
     manifest.write_text("\n".join(rows) + "\n")
     return manifest
@@ -116,7 +117,7 @@ def test_a_run_writes_weights_config_and_learning_curve(trained):
     assert model.network.config.temperature != ModelConfig().temperature
     assert model.network.config == replace(ModelConfig(), temperature=model.network.config.temperature)
     assert cv2.imread(str(trained / "curve.png")) is not None
-    assert {"segment", "offset", "type"} <= set(rows_of(trained / "log.csv")[-1])
+    assert set(rows_of(trained / "log.csv")[-1]) == {"step", "segment", "offset", "type", "alignment"}
     assert int(rows_of(trained / "log.csv")[-1]["step"]) == TINY.steps
     assert [int(row["step"]) for row in rows_of(trained / "validation.csv")] == [1, 2, 3, 4]
 
@@ -159,9 +160,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(trained, manifest, tmp_path, 
 
 
 def test_exclude_leaves_a_set_out(manifest, trained, tmp_path):
-    """The images of `elsewhere` do not exist: the run that leaves them out never looks for them."""
+    """The images of `elsewhere` cannot be read: the run that leaves them out never opens them."""
     assert json.loads((trained / "run.json").read_text())["exclude"] == ["elsewhere"]
-    with pytest.raises(SlideError, match=r"not_there\.png"):
+    with pytest.raises(SlideError, match=r"letter\.png"):
         train(manifest, tmp_path, ModelConfig(), TINY, (), CPU)
 
 

@@ -73,7 +73,7 @@ class RunSummary:
 
     def table(self) -> Table:
         """The differential of all slides together."""
-        table = Table(title=f"{self.differential.cells} white cells on {len(self.done)} slides", title_justify="left")
+        table = Table(title=f"White cells: {self.differential.cells}, slides: {len(self.done)}", title_justify="left")
         for column in ("class", "cells", "percent", "95 % interval"):
             table.add_column(column, justify="left" if column == "class" else "right")
         for name, share in self.differential.classes.items():

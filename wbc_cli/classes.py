@@ -37,6 +37,7 @@ CLASSES: tuple[CellClass, ...] = (
 )
 UNIDENTIFIED = CellClass("unidentified", "Unidentified", (40, 40, 40), False, True)
 
+OTHER = "platelet"  # also dirt and whatever else is no nucleated cell
 CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES)
 DIFFERENTIAL_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES if c.differential)
 BY_NAME: dict[str, CellClass] = {c.name: c for c in (*CLASSES, UNIDENTIFIED)}

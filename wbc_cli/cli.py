@@ -128,7 +128,7 @@ def analyze(
         terminal.out.print_json(json.dumps(summary.to_dict()))
     else:
         terminal.out.print(summary.table())
-    terminal.note(f"{len(summary.done)} slides done, {len(summary.failed)} failed; results in {out}")
+    terminal.note(f"slides done: {len(summary.done)}, failed: {len(summary.failed)}; results in {out}")
     raise typer.Exit(summary.exit_code)
 
 

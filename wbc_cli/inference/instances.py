@@ -59,7 +59,7 @@ def _peaks(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int
     highest = ndimage.maximum_filter(votes, size=2 * _PEAK_RADIUS + 1, mode="constant")
     # A quarter of the smallest cell's votes on one place of the smoothed histogram's kernel.
     floor = 0.25 * min_area / (2 * np.pi * _VOTE_SIGMA**2) * 0.5
-    spots, found = ndimage.label((votes == highest) & (votes > max(floor, 0.15 * votes.max())))
+    spots, found = ndimage.label((votes == highest) & (votes > max(floor, 0.07 * votes.max())))
     centres = ndimage.center_of_mass(spots > 0, spots, range(1, found + 1))
     peaks: NDArray[np.intp] = np.rint(np.asarray(centres).reshape(-1, 2)).astype(np.intp)
     return peaks

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wbc_cli.cells import NUCLEUS, Cell, Explanation, Scale, SlideResult
-from wbc_cli.classes import UNIDENTIFIED
+from wbc_cli.classes import OTHER, UNIDENTIFIED
 from wbc_cli.inference.assembly import Sighting, sightings, unique
 from wbc_cli.inference.engine import MIN_CELL_UM2, Engine
 from wbc_cli.inference.scale import slide_scale
@@ -103,6 +103,16 @@ class Analyser:
         kept.sort(key=lambda s: (round(s.y, 1), round(s.x, 1)))
         return tuple(self._cell(i, sighting, reader, scale) for i, sighting in enumerate(kept, start=1))
 
+    def _class_name(self, likeliest: str, confidence: float, saliency: float) -> str:
+        """What a cell is called.
+
+        Unsure ones are unidentified, which counts as a white cell; so what is likeliest no nucleated cell, or what the
+        prior does not take for a white cell when it looks at its place, is called other instead.
+        """
+        if likeliest == OTHER or saliency < self.engine.config.saliency_threshold:
+            return OTHER
+        return likeliest if confidence >= self.min_confidence else UNIDENTIFIED.name
+
     def _cell(self, number: int, sighting: Sighting, reader: SlideReader, scale: Scale) -> Cell:
         config = self.engine.config
         logits = sighting.cell.logits / config.temperature
@@ -123,7 +133,7 @@ class Analyser:
             y=sighting.y,
             box=sighting.box,
             mask=sighting.mask,
-            class_name=config.classes[best] if confidence >= self.min_confidence else UNIDENTIFIED.name,
+            class_name=self._class_name(config.classes[best], confidence, sighting.cell.saliency),
             probabilities=probabilities,
             confidence=confidence,
             area_um2=float(np.count_nonzero(sighting.mask)) * pixel,

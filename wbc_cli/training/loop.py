@@ -128,6 +128,7 @@ def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence
         network.train()
         network.prior.eval()
         generator.manual_seed(settings.seed * 1_000_003 + training.step)
+        torch.manual_seed(settings.seed * 1_000_003 + training.step)  # of the dropout; a resumed run draws the same
         batch = collate(windows, device)
         batch.rgb[:] = augment(batch.rgb, generator)
         with torch.autocast(device.type, torch.bfloat16):
@@ -137,7 +138,8 @@ def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence
             group["lr"] = scale * settings.learning_rate * rate(training.step, settings.steps)
         training.optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 3.0)
+        # Without the prior and the scale estimator: only an unbroken run holds gradients of theirs, and stale ones.
+        torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 3.0)
         training.optimiser.step()
         training.averaged.update_parameters(network)
         training.step += 1

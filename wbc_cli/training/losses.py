@@ -46,6 +46,7 @@ def losses(network: SGCLDFF, answer: Answer, batch: Batch, class_weights: Tensor
         "type": type_loss(network.types.logits(answer.features, pool), batch.labels, class_weights),
     }
     if network.config.alignment:
+        terms["alignment"] = pool.new_zeros(())  # in a batch without masks; the table of losses keeps its columns
         chosen = batch.masked & (batch.labels >= 0)
         if bool(chosen.any()):
             cam = network.types.cam(answer.features[chosen], batch.labels[chosen])
