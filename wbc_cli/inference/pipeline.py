@@ -106,10 +106,10 @@ class Analyser:
     def _class_name(self, likeliest: str, confidence: float, saliency: float) -> str:
         """What a cell is called.
 
-        Unsure ones are unidentified, which counts as a white cell; so what is likeliest no nucleated cell, or what the
-        prior does not take for a white cell when it looks at its place, is called other instead.
+        Unsure ones are unidentified, which counts as a white cell; what the prior does not take for a white cell when
+        it looks at its very place is called other instead.
         """
-        if likeliest == OTHER or saliency < self.engine.config.saliency_threshold:
+        if saliency < self.engine.config.saliency_threshold:
             return OTHER
         return likeliest if confidence >= self.min_confidence else UNIDENTIFIED.name
 

@@ -17,6 +17,8 @@ GAP_UM = 5.0
 """Least free way between two white cells that are not a touching pair."""
 PAIR_EVERY = 6
 """Every sixth white cell touches the one before it."""
+OVERLAP_UM = 5.5
+"""Red cells whose centres are nearer than this lie on each other."""
 TRIES = 2000
 
 
@@ -75,7 +77,8 @@ def place_between(
 ) -> Points:
     """Scatter cells over the smear and a little beyond its edges, leaving out those too near to an obstacle.
 
-    The cells lie on a shaken lattice with gaps: like real ones they overlap now and then and rarely pile up.
+    The cells lie on a shaken lattice with gaps. They overlap in pairs now and then and never three deep, as in the
+    monolayer of a smear, which is the part that is counted.
 
     Args:
         rng: source of chance.
@@ -94,5 +97,7 @@ def place_between(
     x += 0.5 * (y % 2)
     points = np.stack([x, y], axis=1) * pitch + rng.normal(0, 0.19 * pitch, (len(x), 2))
     points = points[rng.random(len(points)) < filled]
+    overlaps = cKDTree(points).query_pairs(OVERLAP_UM, output_type="ndarray")
+    points = points[np.bincount(overlaps.ravel(), minlength=len(points)) < 2]
     near = cKDTree(points).query_ball_point(obstacles, clearances)
     return np.delete(points, [index for found in near for index in found], axis=0)
