@@ -102,11 +102,5 @@ def test_no_count_depends_on_how_the_work_is_cut_up(demo, results, tmp_path, cha
     assert counts(analyse(demo, tmp_path, changed)) == expected
 
 
-def test_half_precision_finds_the_same_cells_and_types_hardly_one_otherwise(demo, results, tmp_path):
-    """A cell whose probabilities are nearly equal, or nearly the least confidence, may fall on the other side."""
-    half = analyse(demo, tmp_path, {"--precision": "bf16"})
-    slides = [[row["slide"] for row in table(out / "cells.csv")] for out in (half, results)]
-    assert slides[0] == slides[1]
-    for slide, expected in zip(counts(half), counts(results), strict=True):
-        assert slide.pop("slide") == expected.pop("slide")
-        assert all(abs(count - expected[column]) <= 1 for column, count in slide.items()), (slide, expected)
+def test_half_precision_changes_no_count(demo, results, tmp_path):
+    assert counts(analyse(demo, tmp_path, {"--precision": "bf16"})) == counts(results)
