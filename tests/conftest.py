@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from lab import Lab
 
 from wbc_cli.cli import main
 from wbc_cli.model.config import ModelConfig
@@ -102,3 +103,8 @@ def write_picture(path: Path, rgb: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), rgb[..., ::-1])
     return path
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return Lab(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,3 +125,41 @@ def cells_from_mask(mask, class_names, um_per_px, confidences=(0.97, 0.64, 0.88)
             )
         )
     return cells
+
+
+NO_PRODUCTS: frozenset[str] = frozenset()
+
+
+def blank(width=300, height=200):
+    return ArrayReader(np.full((height, width, 3), 235, np.uint8))
+
+
+def small_result(name="slide", **changes):
+    cells = [
+        make_cell(1, disc(40), 20, 30, "neutrophil", confidence=0.97),
+        make_cell(2, disc(30), 150, 90, "unidentified", confidence=0.41),
+    ]
+    return make_result(changes.pop("cells", cells), 300, 200, name, **changes)
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def painted(result):
+    plane = np.zeros((result.height, result.width), np.uint32)
+    for cell in result.cells:
+        x0, y0, x1, y1 = cell.box
+        plane[y0:y1, x0:x1][cell.mask > 0] = cell.id
+    return plane
+
+
+def read_png(path):
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    return picture[..., ::-1]
+
+
+def committed(run):
+    return [folder.name for folder in run.slides.iterdir()]
