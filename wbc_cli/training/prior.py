@@ -18,7 +18,7 @@ from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, SaliencyPrior, stan
 from wbc_cli.training.augment import light, stain
 from wbc_cli.training.batches import ahead, to_tensor
 from wbc_cli.training.data import IGNORE, TrainingImage
-from wbc_cli.training.sampling import SET_WEIGHTS
+from wbc_cli.training.sampling import SET_WEIGHTS, warp_pair
 
 log = logging.getLogger(__name__)
 
@@ -107,22 +107,4 @@ def _view(image: _CoarseImage, side: int, rng: Generator) -> tuple[NDArray[np.ui
     span = np.maximum(0, np.array([width, height]) * zoom - side) / 2 / zoom
     source = np.array([width - 1, height - 1]) / 2 + rng.uniform(-1, 1, 2) * (span + 4)
     matrix = np.column_stack([linear, np.full(2, (side - 1) / 2) - linear @ source])
-    rgb = cv2.warpAffine(
-        image.rgb,
-        matrix,
-        (side, side),
-        flags=cv2.INTER_AREA,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=image.background,
-    )
-    coarse = matrix / STRIDE
-    coarse[:, 2] -= 0.5 * (STRIDE - 1) / STRIDE
-    target = cv2.warpAffine(
-        image.target,
-        coarse,
-        (side // STRIDE, side // STRIDE),
-        flags=cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=0,
-    )
-    return rgb.astype(np.uint8), target.astype(np.uint8)
+    return warp_pair(image.rgb, image.target, matrix, side, STRIDE, image.background)

@@ -184,21 +184,38 @@ def warp(
         uint8 [side, side, 3], and the code at MAP_STRIDE, whose pixels are exact two by two blocks of the window's.
     """
     matrix = np.column_stack([linear, middle - linear @ source])
-    fill = tuple(int(c) for c in image.background)
-    rgb = cv2.warpAffine(
-        image.rgb, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
+    return warp_pair(image.rgb, image.code, matrix, side, MAP_STRIDE, tuple(int(c) for c in image.background))
+
+
+def warp_pair(
+    rgb: NDArray[np.uint8],
+    plane: NDArray[np.uint8],
+    matrix: NDArray[np.float64],
+    side: int,
+    stride: int,
+    fill: tuple[int, ...],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Map pixels into a square, and what is known of them into the map of a network's stride over that square.
+
+    Args:
+        rgb: uint8 [h, w, 3].
+        plane: uint8 [h, w], labels; 0 outside.
+        matrix: [2, 3], from the image's pixels to the square's (indices, not edges).
+        side: of the square.
+        stride: pixels of the square to one of the map; the map's pixels are exact blocks of the square's.
+        fill: the colour outside the image.
+
+    Returns:
+        uint8 [side, side, 3] and uint8 [side / stride, side / stride].
+    """
+    pixels = cv2.warpAffine(
+        rgb, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
     )
-    coarse = matrix / MAP_STRIDE
-    coarse[:, 2] -= 0.5 * (MAP_STRIDE - 1) / MAP_STRIDE
-    code = cv2.warpAffine(
-        image.code,
-        coarse,
-        (side // MAP_STRIDE, side // MAP_STRIDE),
-        flags=cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=0,
-    )
-    return rgb.astype(np.uint8), code.astype(np.uint8)
+    coarse = matrix / stride
+    coarse[:, 2] -= 0.5 * (stride - 1) / stride
+    size = (side // stride, side // stride)
+    labels = cv2.warpAffine(plane, coarse, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return pixels.astype(np.uint8), labels.astype(np.uint8)
 
 
 def _anywhere(image: TrainingImage, rng: Generator) -> Target:
