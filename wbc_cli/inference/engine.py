@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from wbc_cli.errors import MachineError, UsageError
-from wbc_cli.inference.instances import separate
+from wbc_cli.inference.instances import find_cells
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
 
@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-MIN_CELL_UM2 = 12.0  # smaller than any nucleated cell; platelets and stain grains fall below
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,11 +128,8 @@ class Engine:
         with torch.inference_mode():
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 answer = self.network(pixels)
-            probabilities = answer.maps.segments.softmax(dim=1).cpu().numpy()
-            offsets = answer.maps.offsets.cpu().numpy()
+            probabilities, labels = find_cells(answer.maps, self.config.um_per_px)
             saliency = F.avg_pool2d(answer.saliency, 4 * MAP_STRIDE)[:, 0].float().cpu().numpy()
-            least = MIN_CELL_UM2 / (MAP_STRIDE * self.config.um_per_px) ** 2
-            labels = [separate(1 - p[0], o, least) for p, o in zip(probabilities, offsets, strict=True)]
             cells = self._cells(answer.features.float(), labels, answer.saliency[:, 0].float())
         return [WindowAnswer(*parts) for parts in zip(probabilities, labels, cells, saliency, strict=True)]
 

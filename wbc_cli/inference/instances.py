@@ -7,10 +7,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wbc_cli.model.heads import MAP_STRIDE
+from wbc_cli.model.heads import MAP_STRIDE, Maps
+
+MIN_CELL_UM2 = 12.0  # smaller than any nucleated cell; platelets and stain grains fall below
 
 _VOTE_SIGMA = 1.5  # map pixels
 _PEAK_RADIUS = 4  # map pixels; two nuclei of one cell never make two peaks once their pixels agree on a middle
+
+
+def find_cells(maps: Maps, um_per_px: float) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]]]:
+    """Read the segmentation head's answer to a batch of windows.
+
+    Args:
+        maps: of the windows.
+        um_per_px: scale of the windows' pixels.
+
+    Returns:
+        float32 [N, 3, h, w], probabilities of background, cytoplasm, nucleus; each window's cells as `separate` says.
+    """
+    probabilities = maps.segments.softmax(dim=1).cpu().numpy()
+    offsets = maps.offsets.cpu().numpy()
+    least = MIN_CELL_UM2 / (MAP_STRIDE * um_per_px) ** 2
+    return probabilities, [separate(1 - p[0], o, least) for p, o in zip(probabilities, offsets, strict=True)]
 
 
 def separate(foreground: NDArray[np.float32], offsets: NDArray[np.float32], min_area: float) -> NDArray[np.uint8]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from wbc_cli.cells import NUCLEUS, Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import OTHER, UNIDENTIFIED
 from wbc_cli.inference.assembly import Sighting, sightings, unique
-from wbc_cli.inference.engine import MIN_CELL_UM2, Engine
+from wbc_cli.inference.engine import Engine
+from wbc_cli.inference.instances import MIN_CELL_UM2
 from wbc_cli.inference.scale import slide_scale
 from wbc_cli.inference.windows import Place, candidates, cut, slide_tone
 from wbc_cli.slides import open_slide

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from wbc_cli.inference.engine import MIN_CELL_UM2
-from wbc_cli.inference.instances import separate
+from wbc_cli.inference.instances import find_cells
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.training.batches import to_tensor
@@ -54,10 +53,7 @@ def centred_views(network: SGCLDFF, images: Sequence[TrainingImage], device: tor
         cuts = [_centre(image, config.um_per_px, config.window_px) for image in chunk]
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             answer = network(to_tensor(np.stack([c[0] for c in cuts]), device))
-        probabilities = answer.maps.segments.softmax(dim=1).cpu().numpy()
-        offsets = answer.maps.offsets.cpu().numpy()
-        least = MIN_CELL_UM2 / (MAP_STRIDE * config.um_per_px) ** 2
-        cells = [separate(1 - p[0], o, least) for p, o in zip(probabilities, offsets, strict=True)]
+        probabilities, cells = find_cells(answer.maps, config.um_per_px)
         central = [_nearest_middle(labels) for labels in cells]
         masks = np.stack([labels == c if c else _disc(labels.shape) for labels, c in zip(cells, central, strict=True)])
         logits = _logits(network, answer.features, masks)

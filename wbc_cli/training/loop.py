@@ -125,26 +125,8 @@ def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence
     counted = 0
     saved = began = time.monotonic()
     for windows in ahead(make, training.step, stop):
-        network.train()
-        network.prior.eval()
-        generator.manual_seed(settings.seed * 1_000_003 + training.step)
-        torch.manual_seed(settings.seed * 1_000_003 + training.step)  # of the dropout; a resumed run draws the same
-        batch = collate(windows, device)
-        batch.rgb[:] = augment(batch.rgb, generator)
-        with torch.autocast(device.type, torch.bfloat16):
-            answer = network(batch.rgb)
-            terms = losses(network, answer, batch, weights)
-        for group, scale in zip(training.optimiser.param_groups, (0.5, 1.0), strict=True):
-            group["lr"] = scale * settings.learning_rate * rate(training.step, settings.steps)
-        training.optimiser.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        # Without the prior and the scale estimator: only an unbroken run holds gradients of theirs, and stale ones.
-        torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 3.0)
-        training.optimiser.step()
-        training.averaged.update_parameters(network)
-        training.step += 1
-        for name, term in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(term.detach())
+        for name, value in _learn(training, windows, weights, generator).items():
+            sums[name] = sums.get(name, 0.0) + value
         counted += 1
         if training.step % _LOG_EVERY == 0 or training.step == stop:
             means = {name: value / counted for name, value in sums.items()}
@@ -158,6 +140,31 @@ def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence
         if time.monotonic() - saved > _CHECKPOINT_SECONDS or training.step == stop:
             training.save()
             saved = time.monotonic()
+
+
+def _learn(
+    training: Training, windows: list[Window], weights: torch.Tensor, generator: torch.Generator
+) -> dict[str, float]:
+    """One step of the optimiser; returns the losses by name."""
+    settings, network, device = training.settings, training.network, training.device
+    network.train()
+    network.prior.eval()
+    generator.manual_seed(settings.seed * 1_000_003 + training.step)
+    torch.manual_seed(settings.seed * 1_000_003 + training.step)  # of the dropout; a resumed run draws the same
+    batch = collate(windows, device)
+    batch.rgb[:] = augment(batch.rgb, generator)
+    with torch.autocast(device.type, torch.bfloat16):
+        terms = losses(network, network(batch.rgb), batch, weights)
+    for group, scale in zip(training.optimiser.param_groups, (0.5, 1.0), strict=True):
+        group["lr"] = scale * settings.learning_rate * rate(training.step, settings.steps)
+    training.optimiser.zero_grad()
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    # Without the prior and the scale estimator: only an unbroken run holds gradients of theirs, and stale ones.
+    torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 3.0)
+    training.optimiser.step()
+    training.averaged.update_parameters(network)
+    training.step += 1
+    return {name: float(term.detach()) for name, term in terms.items()}
 
 
 def _watch(training: Training, held_out: Sequence[TrainingImage]) -> None:
