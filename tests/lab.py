@@ -10,7 +10,7 @@ import numpy as np
 from wbc_cli.cells import Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import SlideError
-from wbc_cli.evaluation import evaluate
+from wbc_cli.evaluation import Conditions, evaluate
 from wbc_cli.manifest import Sample
 
 SIDE = 100  # of every made-up image
@@ -70,18 +70,19 @@ class Lab:
         self.samples.append(sample)
         self.found[image] = found
 
-    def analyse(self, image, um_per_px):
+    def analyse(self, reader, um_per_px):
         self.scales.append(um_per_px)
-        found = self.found[image]
+        found = self.found[reader.path]
         if isinstance(found, SlideError):
             raise found
-        return SlideResult(image.name, image, SIDE, SIDE, Scale(0.1, "file"), tuple(found), 1)
+        return SlideResult(reader.path.name, reader.path, SIDE, SIDE, Scale(0.1, "file"), tuple(found), 1)
 
-    def evaluate(self, *, ignore_scale=False):
-        return evaluate(self.samples, self.analyse, ignore_scale=ignore_scale, progress=lambda done, total: None)
+    def evaluate(self, *, analyse=None, check=None, progress=lambda done, total: None, **conditions):
+        conditions = Conditions(min_confidence=0.5, **conditions)
+        return evaluate(self.samples, analyse or self.analyse, conditions, progress=progress, check=check)
 
-    def figures(self):
-        return self.evaluate().pooled.figures
+    def figures(self, **options):
+        return self.evaluate(**options).pooled.figures
 
 
 def rectangle(box, nucleus=None):

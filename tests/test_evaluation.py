@@ -9,7 +9,8 @@ from lab import make_cell, rectangle
 
 from wbc_cli.cells import SlideResult
 from wbc_cli.errors import SlideError, UsageError
-from wbc_cli.evaluation import FIGURES, evaluate
+from wbc_cli.evaluation import FIGURES
+from wbc_cli.evaluation.faithfulness import FaithfulnessScore, OrderScore
 from wbc_cli.manifest import RED_CELL, WHITE_CELL, Box
 
 
@@ -19,8 +20,10 @@ def test_a_perfect_pipeline_scores_one_everywhere(lab):
         cell = make_cell(name, box, nucleus=nucleus, confidence=1.0)
         lab.add(name, [cell], mask=rectangle(box, nucleus), boxes=[Box(WHITE_CELL, *box)])
     lab.add("", [])
-    figures = lab.figures()
-    zero = {"calibration_error", "brier", "false_cells_per_field"}
+    faithful = FaithfulnessScore(OrderScore(0, 1), OrderScore(0.5, 0.5), OrderScore(0.5, 0.5), (0.0,), (0.0,), 0.6)
+    figures = lab.figures(faithfulness=5, check=lambda reader, result, cell: faithful)
+    zero = {"calibration_error", "brier", "false_cells_per_field", "risk_coverage_area", "deletion"}
+    zero |= {f"{new}_{figure}" for new in ("new_head", "new_network") for figure in ("correlation", "likeness")}
     assert set(figures) == set(FIGURES)
     for name, figure in figures.items():
         assert figure.value == (0 if name in zero else 1), name
@@ -168,19 +171,19 @@ def test_a_bad_image_counts_as_wrong_and_is_reported(lab):
 
 
 def test_errors_of_the_tool_itself_are_not_taken_for_bad_images(lab):
-    def broken(image, um_per_px):
+    def broken(reader, um_per_px):
         raise RuntimeError("bug")
 
     lab.add("neutrophil", [])
     with pytest.raises(RuntimeError, match="bug"):
-        evaluate(lab.samples, broken, ignore_scale=False, progress=lambda done, total: None)
+        lab.evaluate(analyse=broken)
 
 
 def test_ignore_scale_hides_the_scale_from_the_pipeline(lab):
     lab.add("neutrophil", [])
     lab.evaluate()
     assert lab.scales == [0.1]
-    assert lab.evaluate(ignore_scale=True).to_dict()["ignore_scale"] is True
+    assert lab.evaluate(ignore_scale=True).to_dict()["conditions"]["ignore_scale"] is True
     assert lab.scales == [0.1, None]
 
 
@@ -194,14 +197,14 @@ def test_progress_is_told_and_results_are_let_go_of(lab):
     alive: list[int] = []
     steps: list[tuple[int, int]] = []
 
-    def analyse(image, um_per_px):
+    def analyse(reader, um_per_px):
         alive.append(sum(result() is not None for result in results))
-        result = lab.analyse(image, um_per_px)
+        result = lab.analyse(reader, um_per_px)
         results.append(weakref.ref(result))
         return result
 
     for _ in range(4):
         lab.add("neutrophil", [make_cell("neutrophil")], mask=rectangle((40, 40, 60, 60)))
-    evaluate(lab.samples, analyse, ignore_scale=False, progress=lambda done, total: steps.append((done, total)))
+    lab.evaluate(analyse=analyse, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert alive == [0, 0, 0, 0]

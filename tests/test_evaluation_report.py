@@ -13,7 +13,7 @@ from rich.console import Console
 
 from wbc_cli.cells import Scale, SlideResult
 from wbc_cli.errors import SlideError
-from wbc_cli.evaluation import FIGURES, evaluate, tables
+from wbc_cli.evaluation import FIGURES, Conditions, evaluate, tables
 from wbc_cli.manifest import WHITE_CELL, Box, read_manifest
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -45,7 +45,7 @@ def test_the_json_is_plain_and_every_figure_has_its_n_interval_and_baselines(lab
     lab.add("blast", SlideError("bad"), dataset="a")
     text = json.dumps(lab.evaluate().to_dict(), allow_nan=False)
     found = json.loads(text)
-    assert list(found) == ["ignore_scale", "datasets", "pooled", "failures"]
+    assert list(found) == ["conditions", "datasets", "pooled", "failures"]
     assert list(found["datasets"]) == ["a", "b"]
     assert found["failures"] == [{"image": str(lab.samples[2].image), "reason": "bad"}]
     assert found["pooled"]["images"] == 3
@@ -80,7 +80,8 @@ def test_an_oracle_scores_full_marks_on_real_truth():
     kept = [s for s in samples if s.dataset == "bccd"] + [s for s in samples if s.dataset == "negatives"][:5]
     truth = {s.image: s for s in kept}
 
-    def oracle(image, um_per_px):
+    def oracle(reader, um_per_px):
+        image = reader.path
         cells = [
             make_cell(truth[image].labels[0], (int(b.x0), int(b.y0), int(b.x1), int(b.y1)), cam=np.ones((480, 640)))
             for b in truth[image].boxes
@@ -88,7 +89,8 @@ def test_an_oracle_scores_full_marks_on_real_truth():
         ]
         return SlideResult(image.name, image, 640, 480, Scale(0.07, "file"), tuple(cells), 1)
 
-    bccd, negatives = evaluate(kept, oracle, ignore_scale=False, progress=lambda done, total: None).datasets
+    conditions = Conditions(min_confidence=0.5)
+    bccd, negatives = evaluate(kept, oracle, conditions, progress=lambda done, total: None).datasets
     assert negatives.figures["negatives_right"].value == 1
     assert (bccd.figures["accuracy"].value, bccd.figures["accuracy"].n) == (1, 71)
     assert bccd.figures["accuracy"].baselines["majority"] == pytest.approx(48 / 71)

@@ -44,6 +44,21 @@ class Box:
 
 
 @dataclass(frozen=True)
+class MaskLevels:
+    """How a published mask, whose pixels are not 0, 1 and 2, is to be read.
+
+    Attributes:
+        cell: the darkest grey of a cell's pixels.
+        nucleus: that of its nucleus, None where the mask does not tell it from the cytoplasm.
+        margin: pixels that the mask lacks on every side of its image.
+    """
+
+    cell: int
+    nucleus: int | None = None
+    margin: int = 0
+
+
+@dataclass(frozen=True)
 class Sample:
     """One labelled image.
 
@@ -56,6 +71,7 @@ class Sample:
         um_per_px: micrometres a pixel, None where unknown.
         mask: file of one byte a pixel (0 background, 1 cytoplasm, 2 nucleus), or None.
         boxes: what `boxes.csv` beside the manifest says of this image.
+        mask_levels: how to read a mask that has other values than these; never with a manifest.
     """
 
     image: Path
@@ -66,6 +82,7 @@ class Sample:
     um_per_px: float | None
     mask: Path | None
     boxes: tuple[Box, ...]
+    mask_levels: MaskLevels | None = None
 
 
 def read_manifest(path: Path, *, check_files: bool = False) -> tuple[Sample, ...]:
@@ -86,7 +103,7 @@ def read_manifest(path: Path, *, check_files: bool = False) -> tuple[Sample, ...
     samples: list[Sample] = []
     lines: dict[Path, int] = {}
     problems: list[str] = []
-    for line, row in _rows(path, required=("image", "label")):
+    for line, row in read_rows(path, required=("image", "label")):
         try:
             sample = _sample(row, path.parent, boxes)
             first = lines.setdefault(sample.image, line)
@@ -120,8 +137,28 @@ def select(samples: Sequence[Sample], split: str, datasets: Collection[str]) -> 
     )
     if not chosen:
         known = sorted({f"{sample.dataset}/{sample.split}" for sample in samples})
-        raise UsageError(f"no images of split {split} in the data sets asked for; the manifest has {', '.join(known)}")
+        raise UsageError(f"no images of split {split} in the data sets asked for; there are {', '.join(known)}")
     return chosen
+
+
+def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Read a CSV file: each row by its line number, stripped, missing cells empty.
+
+    Raises:
+        UsageError: the file cannot be read, or lacks a required column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restkey="", restval="")
+            missing = [name for name in required if name not in (reader.fieldnames or ())]
+            if missing:
+                raise UsageError(f"{path}: no column {', '.join(missing)}; the first line must name the columns")
+            for row in reader:
+                yield reader.line_num, {name: value.strip() for name, value in row.items() if name}
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a CSV file") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: not a CSV file in UTF-8 ({error}); save it as such") from error
 
 
 def _sample(row: dict[str, str], root: Path, boxes: dict[Path, list[Box]]) -> Sample:
@@ -146,7 +183,7 @@ def _read_boxes(path: Path) -> dict[Path, list[Box]]:
     if not path.exists():
         return boxes
     problems: list[str] = []
-    for line, row in _rows(path, required=("image", "label", "x0", "y0", "x1", "y1")):
+    for line, row in read_rows(path, required=("image", "label", "x0", "y0", "x1", "y1")):
         try:
             box = _box(row)
         except ValueError as error:
@@ -166,22 +203,6 @@ def _box(row: dict[str, str]) -> Box:
     if x1 < x0 or y1 < y0:
         raise ValueError("the corners are swapped; x0, y0 is the upper left one")
     return Box(label, x0, y0, x1, y1)
-
-
-def _rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row by its line number, stripped, missing cells empty."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
-            missing = [name for name in required if name not in (reader.fieldnames or ())]
-            if missing:
-                raise UsageError(f"{path}: no column {', '.join(missing)}; the first line must name the columns")
-            for row in reader:
-                yield reader.line_num, {name: value.strip() for name, value in row.items() if name}
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a CSV file") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: not a CSV file in UTF-8 ({error}); save it as such") from error
 
 
 def _choice(what: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from wbc_cli.cells import Cell
@@ -27,12 +27,17 @@ class Answer:
         answer: a name of `ANSWERS`.
         confidence: probability of the likeliest class, None where no cell was found.
         likeliest_right: that class, identified or not, is the true one; None likewise.
+        probability: that of the true class, None likewise.
+        cell_confidence: what the least confidence of the pipeline is held against, None likewise; the same as
+            `confidence` but where the truth has fewer classes than the model.
     """
 
     truth: str
     answer: str
     confidence: float | None = None
     likeliest_right: bool | None = None
+    probability: float | None = None
+    cell_confidence: float | None = None
 
     @property
     def right(self) -> bool:
@@ -43,6 +48,11 @@ class Answer:
     def identified(self) -> bool:
         """The cell was found and given a class."""
         return self.answer not in (MISSED, UNIDENTIFIED.name)
+
+    @property
+    def right_if_typed(self) -> bool:
+        """The answer is the truth, or would be if an unidentified cell were called what it likeliest is."""
+        return bool(self.likeliest_right) if self.answer == UNIDENTIFIED.name else self.right
 
 
 def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
@@ -57,7 +67,8 @@ def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
         return Answer(truth, MISSED)
     likeliest = CLASS_NAMES[int(cell.probabilities.argmax())]
     if not (blast_or_not and truth in (BLAST, NOT_BLAST)):
-        return Answer(truth, cell.class_name, cell.confidence, likeliest == truth)
+        probability = float(cell.probabilities[CLASS_NAMES.index(truth)])
+        return Answer(truth, cell.class_name, cell.confidence, likeliest == truth, probability, cell.confidence)
     says_blast = likeliest == BLAST
     blast_probability = float(cell.probabilities[CLASS_NAMES.index(BLAST)])
     return Answer(
@@ -65,6 +76,8 @@ def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
         cell.class_name if cell.class_name in (BLAST, UNIDENTIFIED.name) else NOT_BLAST,
         blast_probability if says_blast else 1 - blast_probability,
         says_blast == (truth == BLAST),
+        blast_probability if truth == BLAST else 1 - blast_probability,
+        cell.confidence,
     )
 
 
@@ -81,7 +94,7 @@ def answer_platelet(cells: Sequence[Cell] | None) -> Answer:
     if not shown:
         return Answer(PLATELET, PLATELET)
     found = answer(PLATELET, shown[0], blast_or_not=False)
-    return found if white else Answer(PLATELET, PLATELET, found.confidence, found.likeliest_right)
+    return found if white else replace(found, answer=PLATELET)
 
 
 def pair_labels(labels: Sequence[str], cells: Sequence[Cell]) -> list[tuple[str, Cell | None]]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from wbc_cli.errors import SlideError
-from wbc_cli.slides import open_slide
+from wbc_cli.slides.reader import SlideReader
 
 Floats = NDArray[np.float64]
 
@@ -27,14 +24,14 @@ def majority(truths: Sequence[str]) -> float:
     return max(Counter(truths).values()) / len(truths)
 
 
-def border_colour(path: Path) -> tuple[float, float, float] | None:
-    """Mean red, green, blue of the image's rim, a twentieth of its shorter side wide; None where it cannot be read."""
-    try:
-        with closing(open_slide(path)) as slide:
-            downsample = max(1.0, max(slide.width, slide.height) / _BORDER_SIDE)
-            image = slide.read(0, 0, slide.width, slide.height, downsample)
-    except SlideError:
-        return None
+def border_colour(slide: SlideReader) -> tuple[float, float, float]:
+    """Mean red, green, blue of the image's rim, a twentieth of its shorter side wide.
+
+    Raises:
+        SlideError: the image cannot be decoded.
+    """
+    downsample = max(1.0, max(slide.width, slide.height) / _BORDER_SIDE)
+    image = slide.read(0, 0, slide.width, slide.height, downsample)
     height, width = image.shape[:2]
     rim = max(1, min(height, width) // 20)
     outside = np.ones((height, width), bool)

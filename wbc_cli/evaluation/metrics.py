@@ -1,6 +1,6 @@
 """Figures of merit as pure functions, and their 95 % intervals.
 
-Every figure here that takes a bootstrap interval is a function of sums over images. So one resample of groups is one
+Nearly every figure that takes a bootstrap interval is a function of sums over images. So one resample of groups is one
 weighted sum, and a thousand of them are one matrix product.
 """
 
@@ -43,37 +43,37 @@ def bootstrap(groups: Sequence[str], terms: Floats, statistic: Callable[[Floats]
         The interval, unknown with fewer than two groups.
     """
     names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    count = len(names)
-    if count < 2:
-        return None, None
-    sums = np.zeros((count, terms.shape[1]))
+    sums = np.zeros((len(names), terms.shape[1]))
     np.add.at(sums, index, terms)
-    rng = np.random.default_rng(_SEED)
-    offsets = count * np.arange(_CHUNK)[:, None]
-    values = []
-    for _ in range(_RESAMPLES // _CHUNK):
-        drawn = rng.integers(count, size=(_CHUNK, count)) + offsets
-        weights = np.bincount(drawn.ravel(), minlength=_CHUNK * count).reshape(_CHUNK, count)
-        values.append(statistic(weights @ sums))
-    low, high = np.nanpercentile(np.concatenate(values), [2.5, 97.5])
-    return float(low), float(high)
+    return _percentiles(len(names), lambda weights: statistic(weights @ sums))
+
+
+def bootstrap_rows(groups: Sequence[str], statistic: Callable[[Floats], Floats]) -> Interval:
+    """The same for a figure that is no function of sums.
+
+    Args:
+        groups: the group of each row.
+        statistic: from how often each row counts [B, N] to values [B].
+    """
+    names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    return _percentiles(len(names), lambda weights: statistic(weights[:, index]))
 
 
 def ratio(sums: Floats) -> Floats:
     """First sum over the last: the mean, where the last counts the rows. [..., K] to [...]."""
-    return _divide(sums[..., 0], sums[..., -1])
+    return divide(sums[..., 0], sums[..., -1])
 
 
 def f1(sums: Floats) -> Floats:
     """F1 from true positives, false positives and false negatives: [..., 3] to [...], NaN where all are 0."""
     tp, fp, fn = sums[..., 0], sums[..., 1], sums[..., 2]
-    return _divide(2 * tp, 2 * tp + fp + fn)
+    return divide(2 * tp, 2 * tp + fp + fn)
 
 
 def macro_f1(sums: Floats) -> Floats:
     """Mean F1 over the classes that occur: [..., C * 3] to [...]."""
     scores = f1(sums.reshape(*sums.shape[:-1], -1, 3))
-    return _divide(np.nansum(scores, axis=-1), np.sum(~np.isnan(scores), axis=-1, dtype=np.float64))
+    return divide(np.nansum(scores, axis=-1), np.sum(~np.isnan(scores), axis=-1, dtype=np.float64))
 
 
 def class_terms(truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]) -> Floats:
@@ -96,7 +96,7 @@ def calibration_terms(confidence: Sequence[float], right: Sequence[bool]) -> Flo
 
 def calibration_error(sums: Floats) -> Floats:
     """Mean over answers of |confidence - accuracy| of their bin (ECE): [..., K] to [...]."""
-    return _divide(np.abs(sums[..., :-1]).sum(axis=-1), sums[..., -1])
+    return divide(np.abs(sums[..., :-1]).sum(axis=-1), sums[..., -1])
 
 
 def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
@@ -111,5 +111,21 @@ def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     return 2 * np.count_nonzero(first & second) / total if total else 0.0
 
 
-def _divide(top: Floats, bottom: Floats) -> Floats:
+def divide(top: Floats, bottom: Floats) -> Floats:
+    """Top over bottom, of one shape; NaN where the bottom is 0."""
     return np.asarray(np.divide(top, bottom, out=np.full(np.shape(bottom), np.nan), where=bottom != 0))
+
+
+def _percentiles(count: int, values: Callable[[Floats], Floats]) -> Interval:
+    """Percentiles of what `values` makes of resamples, given as how often each of `count` groups was drawn [B, G]."""
+    if count < 2:
+        return None, None
+    rng = np.random.default_rng(_SEED)
+    offsets = count * np.arange(_CHUNK)[:, None]
+    found = []
+    for _ in range(_RESAMPLES // _CHUNK):
+        drawn = rng.integers(count, size=(_CHUNK, count)) + offsets
+        weights = np.bincount(drawn.ravel(), minlength=_CHUNK * count).reshape(_CHUNK, count)
+        found.append(values(weights.astype(np.float64)))
+    low, high = np.nanpercentile(np.concatenate(found), [2.5, 97.5])
+    return float(low), float(high)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wbc_cli.cells import NUCLEUS, Cell, Explanation
 from wbc_cli.errors import UsageError
 from wbc_cli.evaluation.metrics import dice, iou
-from wbc_cli.manifest import Box
+from wbc_cli.manifest import Box, MaskLevels
 
 Mask = NDArray[np.bool_]
 LabelMask = NDArray[np.uint8]
@@ -56,17 +56,29 @@ class ExplanationScore:
     centre: bool
 
 
-def read_mask(path: Path) -> LabelMask:
+def read_mask(path: Path, size: tuple[int, int] | None = None, levels: MaskLevels | None = None) -> LabelMask:
     """Read a mask of 0 background, 1 cytoplasm, 2 nucleus, as uint8 [height, width].
 
+    Args:
+        path: the file.
+        size: width and height of its image, where they are known.
+        levels: how to tell these three from the greys of a mask that is not made of them.
+
     Raises:
-        UsageError: the file cannot be read or is no such mask.
+        UsageError: the file cannot be read, is no such mask or not of that size.
     """
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE if levels else cv2.IMREAD_UNCHANGED)
     if mask is None:
         raise UsageError(f"{path}: the mask cannot be read; correct the manifest or drop the row")
+    if levels:
+        mask = _read_levels(mask, levels)
     if mask.ndim != 2 or mask.dtype != np.uint8 or mask.max() > NUCLEUS:
         raise UsageError(f"{path}: not a mask; it needs one byte a pixel: 0 background, 1 cytoplasm, 2 nucleus")
+    if size and mask.shape != size[::-1]:
+        raise UsageError(
+            f"{path}: the mask has {mask.shape[1]} x {mask.shape[0]} pixels and its image {size[0]} x {size[1]}; "
+            "give a mask of the image's size"
+        )
     return np.asarray(mask)
 
 
@@ -88,7 +100,7 @@ def score_overlap(truth: LabelMask, reported: LabelMask) -> OverlapScore | None:
 
 def score_explanation(cell: Cell) -> ExplanationScore:
     """Compare the cell's Grad-CAM with its own outline; the energy is what `analyze` writes."""
-    inside = _on_window(cell.mask > 0, cell.box[0], cell.box[1], cell.explanation)
+    inside = on_window(cell.mask > 0, cell.box[0], cell.box[1], cell.explanation, cell.explanation.cam.shape)
     return _score_map(cell.explanation.cam, inside, cell.cam_in_cell)
 
 
@@ -108,9 +120,43 @@ def score_explanation_by_expert(cell: Cell, mask: LabelMask, box: Box | None) ->
     if not part.any():
         return None
     cam = cell.explanation.cam
-    inside = _on_window(part > 0, left, top, cell.explanation)
+    inside = on_window(part > 0, left, top, cell.explanation, cam.shape)
     total = float(cam.sum())
     return _score_map(cam, inside, float(cam[inside].sum()) / total if total > 0 else 0.0)
+
+
+def on_window(mask: Mask, left: int, top: int, explanation: Explanation, shape: tuple[int, ...]) -> Mask:
+    """Sample a mask, whose corner lies at (left, top) of the slide, at the pixels of a map of the window.
+
+    Args:
+        mask: bool [h, w] at level 0.
+        left, top: where on the slide it lies.
+        explanation: says where the window lies.
+        shape: height and width of the map.
+
+    Returns:
+        bool of that shape.
+    """
+    height, width = shape
+    rows = _places(explanation.y - top, explanation.side, height)
+    columns = _places(explanation.x - left, explanation.side, width)
+    row_in, column_in = (rows >= 0) & (rows < mask.shape[0]), (columns >= 0) & (columns < mask.shape[1])
+    seen = np.zeros((height, width), bool)
+    seen[np.ix_(row_in, column_in)] = mask[np.ix_(rows[row_in], columns[column_in])]
+    return seen
+
+
+def bell(count: int) -> NDArray[np.float64]:
+    """Sample a Gaussian of a sixth of the side around its middle."""
+    distance = (np.arange(count) + 0.5) / count - 0.5
+    return np.asarray(np.exp(-0.5 * (6 * distance) ** 2))
+
+
+def _read_levels(grey: LabelMask, levels: MaskLevels) -> LabelMask:
+    kinds = (grey >= levels.cell).astype(np.uint8)
+    if levels.nucleus is not None:
+        kinds[grey >= levels.nucleus] = NUCLEUS
+    return np.pad(kinds, levels.margin)
 
 
 def _score_region(truth: Mask, reported: Mask) -> RegionScore | None:
@@ -127,17 +173,6 @@ def _centred_disc(truth: Mask) -> Mask:
     return np.asarray((x - width / 2) ** 2 + (y - height / 2) ** 2 <= np.count_nonzero(truth) / np.pi)
 
 
-def _on_window(mask: Mask, left: int, top: int, explanation: Explanation) -> Mask:
-    """Sample a mask, whose corner lies at (left, top) of the slide, at the pixels of the explanation's maps."""
-    height, width = explanation.cam.shape
-    rows = _places(explanation.y - top, explanation.side, height)
-    columns = _places(explanation.x - left, explanation.side, width)
-    row_in, column_in = (rows >= 0) & (rows < mask.shape[0]), (columns >= 0) & (columns < mask.shape[1])
-    seen = np.zeros((height, width), bool)
-    seen[np.ix_(row_in, column_in)] = mask[np.ix_(rows[row_in], columns[column_in])]
-    return seen
-
-
 def _places(start: float, side: float, count: int) -> NDArray[np.intp]:
     """Index of the mask's pixel under the middle of each of `count` map pixels along one side."""
     return np.asarray(np.floor(start + (np.arange(count) + 0.5) * (side / count)), dtype=np.intp)
@@ -145,7 +180,7 @@ def _places(start: float, side: float, count: int) -> NDArray[np.intp]:
 
 def _score_map(cam: NDArray[np.float32], inside: Mask, energy: float) -> ExplanationScore:
     height, width = cam.shape
-    gaussian = np.outer(_bell(height), _bell(width))
+    gaussian = np.outer(bell(height), bell(width))
     return ExplanationScore(
         energy=energy,
         area=float(inside.mean()),
@@ -153,9 +188,3 @@ def _score_map(cam: NDArray[np.float32], inside: Mask, energy: float) -> Explana
         pointed=bool(inside.flat[cam.argmax()]),
         centre=bool(inside[height // 2, width // 2]),
     )
-
-
-def _bell(count: int) -> NDArray[np.float64]:
-    """Sample a Gaussian of a sixth of the side around its middle."""
-    distance = (np.arange(count) + 0.5) / count - 0.5
-    return np.asarray(np.exp(-0.5 * (6 * distance) ** 2))

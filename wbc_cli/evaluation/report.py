@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from rich.table import Table
 
 from wbc_cli.classes import BY_NAME
+from wbc_cli.evaluation.scoring import ImageScore
 from wbc_cli.evaluation.summary import Figure, SetSummary
 
 FIGURES: Mapping[str, str] = {
@@ -15,6 +16,9 @@ FIGURES: Mapping[str, str] = {
     "found": "Cells found",
     "coverage": "Cells given a type",
     "accuracy_identified": "Accuracy where a type was given",
+    "risk_coverage_area": "Area under the risk-coverage curve",
+    "coverage_at_risk_1": "Coverage at a risk of 1 %",
+    "coverage_at_risk_2": "Coverage at a risk of 2 %",
     "macro_f1": "Macro-F1",
     "macro_f1_differential": "Macro-F1 of the five differential types",
     "calibration_error": "Calibration error (15 bins)",
@@ -35,6 +39,12 @@ FIGURES: Mapping[str, str] = {
     "explanation_pointing": "Grad-CAM maximum in the cell",
     "expert_explanation_energy": "Grad-CAM energy in the expert's mask",
     "expert_explanation_pointing": "Grad-CAM maximum in the expert's mask",
+    "deletion": "Deletion: probability as the map's first pixels go",
+    "insertion": "Insertion: probability as the map's first pixels come",
+    "new_head_correlation": "Correlation of the map with that of a new type head",
+    "new_head_likeness": "Likewise, without the sign",
+    "new_network_correlation": "Correlation of the map with that of a new network",
+    "new_network_likeness": "Likewise, without the sign",
 }
 
 
@@ -47,32 +57,56 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """How the pipeline is measured.
+
+    Attributes:
+        min_confidence: below it a cell was called unidentified.
+        ignore_scale: the images' scale is kept from the pipeline, as for a user's unlabelled photograph.
+        constant_background: everything outside the images' masks has one colour.
+        faithfulness: number of images whose cell's explanation is put to the checks of `faithfulness`.
+    """
+
+    min_confidence: float
+    ignore_scale: bool = False
+    constant_background: bool = False
+    faithfulness: int = 0
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What one run of `wbc-cli evaluate` measured.
 
     Attributes:
-        ignore_scale: the images' scale was kept from the pipeline.
+        conditions: how.
         datasets: one summary a data set, in the order of their names.
         pooled: the summary of all images together.
         failures: in the order of the samples.
+        scores: what the figures are made from, in the order of the samples.
     """
 
-    ignore_scale: bool
+    conditions: Conditions
     datasets: tuple[SetSummary, ...]
     pooled: SetSummary
     failures: tuple[Failure, ...]
+    scores: tuple[ImageScore, ...]
+
+    @property
+    def summaries(self) -> tuple[SetSummary, ...]:
+        """The data sets, and all together where there are several."""
+        return (*self.datasets, self.pooled) if len(self.datasets) > 1 else self.datasets
 
     def to_dict(self) -> dict[str, object]:
         """Give what `--json` writes.
 
-        Keys: `ignore_scale`; `datasets`, by name, and `pooled`, each with `images`, `failed`, `figures` (by the names
-        of `FIGURES`; present where the set has truth for them), `classes` (class of the truth, then `sensitivity`,
-        `specificity`, `f1`) and `confusion` (class of the truth, answer, count); `failures`, a list of `image` and
-        `reason`. Every figure has `value`, `low` and `high` (95 % interval; null where there are too few images), `n`,
-        `unit` (what n counts) and `baselines` (by name).
+        Keys: `conditions` (see there); `datasets`, by name, and `pooled`, each with `images`, `failed`, `figures` (by
+        the names of `FIGURES`; present where the set has truth for them), `classes` (class of the truth, then
+        `sensitivity`, `specificity`, `f1`) and `confusion` (class of the truth, answer, count); `failures`, a list of
+        `image` and `reason`. Every figure has `value`, `low` and `high` (95 % interval; null where there are too few
+        images), `n`, `unit` (what n counts) and `baselines` (by name).
         """
         return {
-            "ignore_scale": self.ignore_scale,
+            "conditions": asdict(self.conditions),
             "datasets": {summary.name: _summary_dict(summary) for summary in self.datasets},
             "pooled": _summary_dict(self.pooled),
             "failures": [asdict(failure) for failure in self.failures],
@@ -81,10 +115,7 @@ class Evaluation:
 
 def tables(evaluation: Evaluation) -> list[Table]:
     """Show the figures of every data set, then of all together where there are several, each before its classes."""
-    summaries = list(evaluation.datasets)
-    if len(summaries) > 1:
-        summaries.append(evaluation.pooled)
-    return [table for summary in summaries for table in _set_tables(summary)]
+    return [table for summary in evaluation.summaries for table in _set_tables(summary)]
 
 
 def _summary_dict(summary: SetSummary) -> dict[str, object]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from wbc_cli.cells import Cell, SlideResult
-from wbc_cli.errors import UsageError
 from wbc_cli.evaluation.answers import ERYTHROBLAST, PLATELET, Answer, answer, answer_platelet, pair_labels, white_cells
-from wbc_cli.evaluation.baselines import border_colour
+from wbc_cli.evaluation.faithfulness import FaithfulnessScore
 from wbc_cli.evaluation.matching import by_distance, match_by_centre, match_by_iou
 from wbc_cli.evaluation.regions import (
     ExplanationScore,
@@ -44,7 +45,7 @@ class ImageScore:
     """All that one image adds to the figures; what its truth does not allow to score is None or empty.
 
     Attributes:
-        dataset, group: of the sample.
+        image, dataset, group: of the sample.
         failed: the pipeline could not analyse it.
         answers: one a labelled cell.
         detection: of a field with boxes of white cells.
@@ -52,9 +53,11 @@ class ImageScore:
         overlap: of an image with a mask.
         explanations: of scored cells, against their own outlines.
         expert_explanations: the same against the mask.
-        border: mean colour of the rim, for the baseline that looks at nothing else.
+        faithfulness: of the first of those cells, where the image was chosen for it.
+        border: mean colour of the rim where it was read, for the baseline that looks at nothing else.
     """
 
+    image: Path
     dataset: str
     group: str
     failed: bool
@@ -64,6 +67,7 @@ class ImageScore:
     overlap: OverlapScore | None
     explanations: tuple[ExplanationScore, ...]
     expert_explanations: tuple[ExplanationScore, ...]
+    faithfulness: FaithfulnessScore | None
     border: tuple[float, float, float] | None
 
 
@@ -78,15 +82,25 @@ class _Reading:
     negative: NegativeScore | None = None
 
 
-def score_image(sample: Sample, result: SlideResult | None, *, blast_or_not: bool) -> ImageScore:
+def score_image(
+    sample: Sample,
+    result: SlideResult | None,
+    *,
+    blast_or_not: bool,
+    border: tuple[float, float, float] | None = None,
+    check: Callable[[Cell], FaithfulnessScore] | None = None,
+) -> ImageScore:
     """Score one image.
 
     Args:
         sample: the truth.
         result: what the pipeline found, None where it failed.
         blast_or_not: the data set tells only blasts from cells that are not.
+        border: mean colour of the image's rim.
+        check: checks the explanation of a cell of this image; None where it was not chosen for that.
 
     Raises:
+        SlideError: the check cannot read the cell's window.
         UsageError: the mask cannot be read or does not fit the image.
     """
     mask = _fitting_mask(sample, result)
@@ -100,6 +114,7 @@ def score_image(sample: Sample, result: SlideResult | None, *, blast_or_not: boo
     else:
         reading = _Reading(negative=NegativeScore(len(white_cells(result.cells)) if result else None))
     return ImageScore(
+        image=sample.image,
         dataset=sample.dataset,
         group=sample.group,
         failed=result is None,
@@ -109,7 +124,8 @@ def score_image(sample: Sample, result: SlideResult | None, *, blast_or_not: boo
         overlap=score_overlap(mask, paint(reading.outlined, *mask.shape)) if mask is not None else None,
         explanations=tuple(score_explanation(cell) for cell, _ in reading.explained),
         expert_explanations=_by_expert(reading, mask),
-        border=border_colour(sample.image) if reading.answers else None,
+        faithfulness=check(reading.explained[0][0]) if check and reading.explained else None,
+        border=border,
     )
 
 
@@ -169,13 +185,7 @@ def _cells_beside(result: SlideResult | None, labels: list[str] | tuple[str, ...
 def _fitting_mask(sample: Sample, result: SlideResult | None) -> LabelMask | None:
     if sample.mask is None:
         return None
-    mask = read_mask(sample.mask)
-    if result and mask.shape != (result.height, result.width):
-        raise UsageError(
-            f"{sample.mask}: the mask has {mask.shape[1]} x {mask.shape[0]} pixels and its image "
-            f"{result.width} x {result.height}; give a mask of the image's size"
-        )
-    return mask
+    return read_mask(sample.mask, (result.width, result.height) if result else None, sample.mask_levels)
 
 
 def _by_expert(reading: _Reading, mask: LabelMask | None) -> tuple[ExplanationScore, ...]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wbc_cli.classes import DIFFERENTIAL_NAMES
-from wbc_cli.evaluation import metrics
+from wbc_cli.evaluation import metrics, selective
 from wbc_cli.evaluation.answers import ANSWERS, MISSED, Answer
 from wbc_cli.evaluation.baselines import colour_accuracy, majority
+from wbc_cli.evaluation.faithfulness import FaithfulnessScore
 from wbc_cli.evaluation.regions import ExplanationScore, RegionScore
 from wbc_cli.evaluation.scoring import ImageScore
 from wbc_cli.manifest import LABELS
 
 Floats = NDArray[np.float64]
+
+RISKS_PERCENT = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,14 @@ def summarise(name: str, scores: Sequence[ImageScore]) -> SetSummary:
         failed=sum(score.failed for score in scores),
         figures={
             **_typing(typed, classes),
+            **_selective(typed),
             **_calibration(typed),
             **_overlap(scores),
             **_detection(scores),
             **_negatives(scores),
             **_explanations("explanation", [(_group(s), e) for s in scores for e in s.explanations]),
             **_explanations("expert_explanation", [(_group(s), e) for s in scores for e in s.expert_explanations]),
+            **_faithfulness([(_group(s), s.faithfulness) for s in scores if s.faithfulness]),
         },
         classes={label: _of_class(label, typed) for label in classes},
         confusion={label: _answers_to(label, typed) for label in classes},
@@ -144,6 +150,28 @@ def _of_class(label: str, typed: list[_Typed]) -> dict[str, Figure]:
 def _answers_to(label: str, typed: list[_Typed]) -> dict[str, int]:
     counts = Counter(t.answer.answer for t in typed if t.answer.truth == label)
     return {name: counts[name] for name in ANSWERS}
+
+
+def _selective(typed: list[_Typed]) -> dict[str, Figure]:
+    kept, confidence, right = selective.ranking([t.answer for t in typed])
+    if np.isnan(confidence).all():
+        return {}
+    groups = [typed[i].group for i in kept]
+    risk = 1 - float(right.mean())  # what holding back at random would risk at any coverage
+
+    def figure(statistic: Callable[[Floats, Floats], Floats], baseline: float) -> Figure:
+        def of(weights: Floats) -> Floats:
+            return statistic(*selective.risk_coverage(confidence, right, weights))
+
+        value = float(of(np.ones(len(kept))))
+        return Figure(value, *metrics.bootstrap_rows(groups, of), len(kept), "cells", {"random_order": baseline})
+
+    figures = {"risk_coverage_area": figure(selective.area, risk)}
+    for percent in RISKS_PERCENT:
+        most = percent / 100
+        at = partial(selective.coverage_at, most=most)
+        figures[f"coverage_at_risk_{percent}"] = figure(at, float(risk <= most))
+    return figures
 
 
 def _calibration(typed: list[_Typed]) -> dict[str, Figure]:
@@ -227,6 +255,29 @@ def _explanations(what: str, rows: list[tuple[str, ExplanationScore]]) -> dict[s
         f"{what}_energy": _mean([group for group, _ in rows], [s.energy for s in scores], "cells", energy_baselines),
         f"{what}_pointing": _proportion([s.pointed for s in scores], "cells", pointing_baselines),
     }
+
+
+def _faithfulness(rows: list[tuple[str, FaithfulnessScore]]) -> dict[str, Figure]:
+    if not rows:
+        return {}
+    groups, scores = [group for group, _ in rows], [score for _, score in rows]
+    figures = {}
+    for name in ("deletion", "insertion"):
+        baselines = {
+            f"{order}_order": float(np.mean([getattr(getattr(s, order), name) for s in scores]))
+            for order in ("random", "centre")
+        }
+        figures[name] = _mean(groups, [getattr(s.cam, name) for s in scores], "cells", baselines)
+    gaussian = np.array([s.gaussian for s in scores])
+    for name in ("new_head", "new_network"):
+        found = np.array([getattr(s, name) for s in scores])
+        for suffix, rho, other in (
+            ("correlation", found, gaussian),
+            ("likeness", np.abs(found), np.abs(gaussian)),
+        ):
+            baselines = {"centre_gaussian": float(other.mean())}
+            figures[f"{name}_{suffix}"] = _mean(groups, rho.mean(axis=1), "cells", baselines)
+    return figures
 
 
 def _group(score: ImageScore) -> str:

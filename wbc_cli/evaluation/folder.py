@@ -1,0 +1,92 @@
+"""An evaluation as a folder: figures.json, tables for a spreadsheet, and pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from wbc_cli.evaluation.pictures import draw_confusion, draw_coverage_risk, draw_reliability
+from wbc_cli.evaluation.report import Evaluation
+from wbc_cli.evaluation.summary import Figure
+
+
+def write_folder(evaluation: Evaluation, folder: Path) -> None:
+    """Write everything into a folder, which is made; files of an earlier evaluation are replaced.
+
+    - figures.json: see `Evaluation.to_dict`.
+    - figures.csv: a row a data set and figure; classes.csv: a row a data set, class and figure.
+    - confusion.csv: a row a data set and class of the truth, a column an answer.
+    - cells.csv: a row a scored cell: what it is, what was answered, the probability of the likeliest and of the true
+      class (empty where no cell was found), and whether the answer is right.
+    - confusion.png, reliability.png, coverage_risk.png, where cells were typed.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(evaluation.to_dict(), indent=2) + "\n"
+    (folder / "figures.json").write_text(text, encoding="utf-8")
+    sets = [*evaluation.datasets, evaluation.pooled]
+    _write(
+        [
+            {"dataset": summary.name, "figure": name, **_columns(figure)}
+            for summary in sets
+            for name, figure in summary.figures.items()
+        ],
+        folder / "figures.csv",
+    )
+    _write(
+        [
+            {"dataset": summary.name, "class": label, "figure": name, **_columns(figure)}
+            for summary in sets
+            for label, figures in summary.classes.items()
+            for name, figure in figures.items()
+        ],
+        folder / "classes.csv",
+    )
+    _write(
+        [
+            {"dataset": summary.name, "truth": label, **counts}
+            for summary in sets
+            for label, counts in summary.confusion.items()
+        ],
+        folder / "confusion.csv",
+    )
+    _write(
+        [
+            {
+                "image": str(score.image),
+                "dataset": score.dataset,
+                "truth": answer.truth,
+                "answer": answer.answer,
+                "confidence": answer.confidence,
+                "probability": answer.probability,
+                "right": answer.right,
+            }
+            for score in evaluation.scores
+            for answer in score.answers
+        ],
+        folder / "cells.csv",
+    )
+    if evaluation.pooled.classes:
+        draw_confusion(evaluation, folder / "confusion.png")
+    if "calibration_error" in evaluation.pooled.figures:
+        draw_reliability(evaluation, folder / "reliability.png")
+        draw_coverage_risk(evaluation, folder / "coverage_risk.png")
+
+
+def _columns(figure: Figure) -> dict[str, float | int | str | None]:
+    return {
+        "value": figure.value,
+        "low": figure.low,
+        "high": figure.high,
+        "n": figure.n,
+        "unit": figure.unit,
+        "baselines": "; ".join(f"{name} {value:.6g}" for name, value in figure.baselines.items()),
+    }
+
+
+def _write(rows: list[dict[str, object]], path: Path) -> None:
+    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")

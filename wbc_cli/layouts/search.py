@@ -1,0 +1,29 @@
+"""Finding a data set's images below a folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from wbc_cli.manifest import Sample
+from wbc_cli.slides.discover import IMAGE_SUFFIXES
+
+
+def find_images(folder: Path) -> list[Path]:
+    """List all images below, in a fixed order.
+
+    Hidden files are left out: archives made on a Mac hold one beside every image.
+    """
+    files = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(file for file in files if not file.name.startswith("."))
+
+
+def folders_above(folder: Path, image: Path) -> list[str]:
+    """Name the folders around the image, nearest first and `folder` last, by lower-case letters and digits alone."""
+    names = (folder.name, *image.relative_to(folder).parts[:-1])
+    return [re.sub("[^a-z0-9]", "", name.lower()) for name in reversed(names)]
+
+
+def bare_sample(folder: Path, image: Path, dataset: str, split: str = "test") -> Sample:
+    """Make a sample of which nothing is known but its place."""
+    return Sample(image, dataset, split, (), str(image.relative_to(folder)), None, None, ())
