@@ -12,13 +12,15 @@ import torch
 from conftest import spots
 from torch import nn
 
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import MachineError, UsageError
 from wbc_cli.inference.engine import Engine
-from wbc_cli.model.backbone import Backbone, FoldedConv
+from wbc_cli.model.backbone import Backbone
 from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.folded import FoldedConv
 from wbc_cli.model.heads import TypeHead
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.saliency import window_saliency
+from wbc_cli.model.stages import BACKBONES, STRIDES
 from wbc_cli.model.storage import CONFIG_NAME, WEIGHTS_NAME, checksum, load, save
 
 SIDE = 160
@@ -186,6 +188,79 @@ def test_the_backbone_starts_as_the_network_whose_weights_it_is_given():
         torch.testing.assert_close(whole(with_saliency)[-1], expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("swin", [True, False])
+def test_every_backbone_gives_features_of_sane_size_at_every_stride(name, swin):
+    torch.manual_seed(0)
+    backbone = Backbone(name, 4, SIDE, swin).eval()
+    with torch.inference_mode():
+        features = backbone(torch.rand(2, 4, SIDE, SIDE) * 2 - 1)
+    assert [tuple(f.shape) for f in features] == [
+        (2, channels, SIDE // stride, SIDE // stride)
+        for channels, stride in zip(backbone.channels, STRIDES, strict=True)
+    ]
+    assert all(0.01 < float(f.std()) < 20 for f in features)
+
+
+def alike(targets, answer, network):
+    """A loss of all three answers against given ones."""
+    logits = network.types.logits(network.types.pool(answer.features, torch.ones(2, 20, 20)))
+    return (
+        nn.functional.cross_entropy(answer.maps.segments, targets["segments"])
+        + nn.functional.smooth_l1_loss(answer.maps.offsets / 16, targets["offsets"])
+        + nn.functional.cross_entropy(logits, targets["types"])
+    )
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_learns_in_all_its_parts(name):
+    torch.manual_seed(0)
+    network = SGCLDFF(replace(ModelConfig(), backbone=name))
+    network.types.drop.eval()
+    rgb = pixels(2)
+    targets = {
+        "segments": (rgb[:, 0, ::2, ::2] < 128).long(),
+        "offsets": torch.ones(2, 2, 80, 80),
+        "types": torch.tensor([1, 5]),
+    }
+    optimiser = torch.optim.AdamW(network.backbone.parameters(), lr=1e-4)
+    before = {n: p.detach().clone() for n, p in network.backbone.named_parameters()}
+    losses = []
+    for _ in range(4):
+        loss = alike(targets, network(rgb), network)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert [n for n, p in network.backbone.named_parameters() if torch.equal(p, before[n])] == []
+
+
+@pytest.mark.parametrize("name", BACKBONES[1:])
+def test_a_baseline_answers_the_same_in_training_and_alone_and_after_saving(name, tmp_path):
+    torch.manual_seed(0)
+    config = replace(ModelConfig(), backbone=name)
+    network = SGCLDFF(config).half().float().eval()
+    rgb = pixels(2)
+    expected = outputs(network, rgb)
+    save(network, config, tmp_path)
+    assert load(tmp_path).network.config == config
+    assert_same(outputs(load(tmp_path).network, rgb), expected, 1e-4)
+    network.backbone.train()
+    alone = [outputs(network, one[None]) for one in rgb]
+    assert_same({n: torch.cat([a[n] for a in alone]) for n in expected}, expected, 1e-4)
+
+
+def test_an_unknown_backbone_names_the_choices():
+    with pytest.raises(UsageError, match=r"abacus.*efficientnet_lite0, resnet18, swin_nano"):
+        SGCLDFF(replace(ModelConfig(), backbone="abacus"))
+
+
+def test_only_a_backbone_that_has_imagenet_weights_takes_them():
+    with pytest.raises(ValueError, match="random weights"):
+        Backbone("resnet18", 3, SIDE, swin=False, imagenet={})
+
+
 def test_grad_cam_is_what_its_definition_by_gradients_gives():
     """Gradients of the class's logit averaged over space weigh the features (Selvaraju et al., 2017)."""
     torch.manual_seed(2)
@@ -193,7 +268,7 @@ def test_grad_cam_is_what_its_definition_by_gradients_gives():
     features = head(torch.randn(5, 32, 20, 20)).detach().requires_grad_()
     masks = torch.rand(5, 20, 20) * (torch.rand(5, 20, 20) > 0.5)
     classes = torch.tensor([0, 3, 8, 5, 3])
-    head.logits(features, masks)[torch.arange(5), classes].sum().backward()
+    head.logits(head.pool(features, masks))[torch.arange(5), classes].sum().backward()
     weights = features.grad.mean(dim=(2, 3), keepdim=True)
     expected = torch.relu((weights * features).sum(dim=1)).detach()
     cam = head.cam(features, classes).detach()
@@ -212,7 +287,7 @@ def test_the_type_of_a_cell_depends_on_what_lies_inside_its_mask_alone():
     mask = torch.zeros(1, 20, 20)
     mask[:, 5:11, 6:13] = 1
     elsewhere = torch.where(mask[:, None] > 0, features, torch.randn(1, 64, 20, 20))
-    torch.testing.assert_close(head.logits(elsewhere, mask), head.logits(features, mask), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(head.pool(elsewhere, mask), head.pool(features, mask), rtol=1e-5, atol=1e-5)
 
 
 def test_the_batch_size_does_not_change_the_answers(toy_network):

@@ -20,7 +20,7 @@ from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import SlideError, UsageError
 from wbc_cli.manifest import Sample
 from wbc_cli.model.config import ModelConfig
-from wbc_cli.model.storage import load
+from wbc_cli.model.storage import checksum, load
 from wbc_cli.training import loop
 from wbc_cli.training.centred import CentredView, pseudo_code
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE, Target, TrainingImage
@@ -178,6 +178,43 @@ def test_training_needs_something_to_validate_on(manifest, tmp_path):
         train(manifest, tmp_path, ModelConfig(), TINY, ("drawn",), CPU)
 
 
+# Weights to begin from
+
+
+def parts_that_differ(first, second):
+    first, second = (load_file(folder / "sg_cldff.safetensors") for folder in (first, second))
+    return {name for name, tensor in first.items() if not torch.equal(tensor, second[name])}
+
+
+def test_a_run_from_earlier_weights_keeps_their_prior_scale_estimator_and_fine_stages(manifest, trained, tmp_path):
+    train(manifest, tmp_path, ModelConfig(), TINY, ("elsewhere",), CPU, begin=trained)
+    changed = parts_that_differ(trained, tmp_path)
+    assert {name.split(".")[0] for name in changed} == {"backbone", "fusion", "segmentation", "types"}
+    assert not any(name.startswith(("backbone.stem", "backbone.stages.0", "backbone.stages.1")) for name in changed)
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "--from WEIGHTS" in card
+    assert checksum(trained) in card
+
+
+def test_the_prior_of_earlier_weights_serves_another_network(manifest, trained, tmp_path):
+    config = replace(ModelConfig(), swin=False)
+    train(manifest, tmp_path, config, TINY, ("elsewhere",), CPU, prior=trained)
+    theirs, ours = load(trained).network, load(tmp_path).network
+    for name in ("prior", "scale"):
+        for tensor, same in zip(getattr(theirs, name).parameters(), getattr(ours, name).parameters(), strict=True):
+            assert torch.equal(tensor, same)
+
+
+def test_weights_of_another_architecture_are_no_beginning(manifest, trained, tmp_path):
+    with pytest.raises(UsageError, match="another architecture"):
+        train(manifest, tmp_path, replace(ModelConfig(), fusion=False), TINY, ("elsewhere",), CPU, begin=trained)
+
+
+def test_a_folder_begun_from_other_weights_is_not_written_over(manifest, trained):
+    with pytest.raises(UsageError, match="other settings"):
+        train(manifest, trained, ModelConfig(), TINY, ("elsewhere",), CPU, prior=trained)
+
+
 # Losses
 
 
@@ -278,7 +315,7 @@ def view(code, masked):
     sample = Sample(Path("a.png"), "drawn", "train", ("monocyte",), "a", UM_PER_PX, None, ())
     rgb = np.zeros((*code.shape, 3), np.uint8)
     image = TrainingImage(sample, rgb, UM_PER_PX, code, (Target(80, 80, 0, 4),), masked, np.zeros(3, np.uint8))
-    return CentredView(image, probabilities, cells, 2, np.zeros(9, np.float32), code)
+    return CentredView(image, probabilities, cells, 2, np.zeros(4, np.float32), np.zeros(9, np.float32), code)
 
 
 def test_a_mask_drawn_by_the_model_has_the_central_cell_first_and_keeps_to_what_it_is_sure_of():

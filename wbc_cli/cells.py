@@ -63,7 +63,8 @@ class Cell:
         area_um2, nucleus_area_um2: square micrometres.
         saliency: mean of the prior inside the mask, 0 to 1.
         cam_in_cell: share of the Grad-CAM energy that lies inside the cell, 0 to 1.
-        flags: short words such as "edge" (cut by the image border) or "explanation" (Grad-CAM lies elsewhere).
+        flags: short words: "edge" (cut by the image border), "explanation" (Grad-CAM lies elsewhere), "atypical"
+            (unlike the cells that the model has learned from).
     """
 
     id: int

@@ -31,6 +31,7 @@ class WindowCell:
     Attributes:
         label: its number in the window's label map.
         logits: float32 [classes].
+        distance: from the training cells, above 1 where it is unlike them; see `typicality.Typicality`.
         cam: float32 [h, w], Grad-CAM of its likeliest class over the window, 1 at most.
         cam_in_cell: share of the Grad-CAM energy inside the cell's mask, 0 to 1.
         saliency: mean of the prior inside the mask.
@@ -38,6 +39,7 @@ class WindowCell:
 
     label: int
     logits: NDArray[np.float32]
+    distance: float
     cam: NDArray[np.float32]
     cam_in_cell: float
     saliency: float
@@ -143,14 +145,15 @@ class Engine:
             masks = torch.from_numpy(np.stack([labels[n] == k for n, k in owners])).to(self.device).float()
             index = torch.tensor([n for n, _ in owners], device=self.device)
             own = features[index]
-            logits = self.network.types.logits(own, F.adaptive_avg_pool2d(masks, features.shape[-1]))
+            pooled = self.network.types.pool(own, F.adaptive_avg_pool2d(masks, features.shape[-1]))
+            logits, distance = self.network.types.logits(pooled), self.network.typicality(pooled)
             cam = self.network.types.cam(own, logits.argmax(dim=1))
             fine = F.interpolate(cam[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
             energy = (fine * masks).sum(dim=(1, 2)) / fine.sum(dim=(1, 2)).clamp_min(1e-12)
             prior = F.avg_pool2d(saliency[index], MAP_STRIDE)
             salient = (prior * masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))
             cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-            columns = (logits.cpu().numpy(), cam.cpu().numpy(), energy.tolist(), salient.tolist())
+            columns = (logits.cpu().numpy(), distance.tolist(), cam.cpu().numpy(), energy.tolist(), salient.tolist())
             for (n, k), parts in zip(owners, zip(*columns, strict=True), strict=True):
                 found[n].append(WindowCell(k, *parts))
         return [tuple(cells) for cells in found]

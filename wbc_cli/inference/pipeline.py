@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wbc_cli.cells import NUCLEUS, Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import OTHER, UNIDENTIFIED
 from wbc_cli.inference.assembly import Sighting, sightings, unique
-from wbc_cli.inference.engine import Engine
+from wbc_cli.inference.engine import Engine, WindowCell
 from wbc_cli.inference.instances import MIN_CELL_UM2
 from wbc_cli.inference.scale import slide_scale
 from wbc_cli.inference.windows import Place, candidates, cut, slide_tone
@@ -104,15 +104,15 @@ class Analyser:
         kept.sort(key=lambda s: (round(s.y, 1), round(s.x, 1)))
         return tuple(self._cell(i, sighting, reader, scale) for i, sighting in enumerate(kept, start=1))
 
-    def _class_name(self, likeliest: str, confidence: float, saliency: float) -> str:
+    def _class_name(self, likeliest: str, confidence: float, cell: WindowCell) -> str:
         """What a cell is called.
 
-        Unsure ones are unidentified, which counts as a white cell; what the prior does not take for a white cell when
-        it looks at its very place is called other instead.
+        Unsure ones, and those unlike all that the model has learned from, are unidentified, which counts as a white
+        cell; what the prior does not take for a white cell when it looks at its very place is called other instead.
         """
-        if saliency < self.engine.config.saliency_threshold:
+        if cell.saliency < self.engine.config.saliency_threshold:
             return OTHER
-        return likeliest if confidence >= self.min_confidence else UNIDENTIFIED.name
+        return likeliest if confidence >= self.min_confidence and cell.distance <= 1 else UNIDENTIFIED.name
 
     def _cell(self, number: int, sighting: Sighting, reader: SlideReader, scale: Scale) -> Cell:
         config = self.engine.config
@@ -127,6 +127,8 @@ class Analyser:
             flags.append("edge")
         if sighting.cell.cam_in_cell < _EXPLAINED:
             flags.append("explanation")
+        if sighting.cell.distance > 1:
+            flags.append("atypical")
         place, pixel = sighting.place, scale.um_per_px**2
         return Cell(
             id=number,
@@ -134,7 +136,7 @@ class Analyser:
             y=sighting.y,
             box=sighting.box,
             mask=sighting.mask,
-            class_name=self._class_name(config.classes[best], confidence, sighting.cell.saliency),
+            class_name=self._class_name(config.classes[best], confidence, sighting.cell),
             probabilities=probabilities,
             confidence=confidence,
             area_um2=float(np.count_nonzero(sighting.mask)) * pixel,

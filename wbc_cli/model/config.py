@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ class ModelConfig:
     """What a set of weights is and how its answers are read.
 
     Attributes:
-        backbone: timm name of the EfficientNet-Lite that the stages are taken from.
+        backbone: one of `stages.BACKBONES`, that the stages are taken from.
         window_px: side of the square window that the network sees, in pixels.
         um_per_px: the one physical scale of those pixels.
         width: channels of the fused features.
         saliency: the prior's map enters the network as a fourth channel.
-        swin: Swin blocks follow the stages at strides 16 and 32.
+        swin: Swin blocks follow the stages at strides 16 and 32, whatever the backbone.
         fusion: all stages are fused; without it only the deepest one is used.
         alignment: trained with the saliency-alignment loss.
         class_weights: trained with class-weighted losses.
@@ -49,6 +49,11 @@ class ModelConfig:
     def window_um(self) -> float:
         """Side of the window in micrometres."""
         return self.window_px * self.um_per_px
+
+    def same_network(self, other: ModelConfig) -> bool:
+        """Whether weights of the one fit the other."""
+        read_or_learned = ("alignment", "class_weights", "temperature", "min_confidence", "saliency_threshold")
+        return replace(self, **{name: getattr(other, name) for name in read_or_learned}) == other
 
     def to_json(self) -> str:
         """The config as the text of config.json."""

@@ -74,18 +74,21 @@ class TypeHead(nn.Module):
         features: Tensor = self.embed(fused)
         return features
 
-    def logits(self, features: Tensor, masks: Tensor) -> Tensor:
-        """Class logits of cells.
+    def pool(self, features: Tensor, masks: Tensor) -> Tensor:
+        """Mean features of cells.
 
         Args:
             features: float [N, width, h, w], one window a cell.
             masks: float [N, h, w], weight of each place; not all zero.
 
         Returns:
-            float [N, classes].
+            float [N, width].
         """
         masks = masks.to(features.dtype)
-        pooled = torch.einsum("nchw,nhw->nc", features, masks) / masks.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
+        return torch.einsum("nchw,nhw->nc", features, masks) / masks.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """Class logits [N, classes] of pooled features [N, width]."""
         logits: Tensor = self.classify(self.drop(pooled))
         return logits.float()
 

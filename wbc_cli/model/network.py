@@ -8,12 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wbc_cli.model.backbone import STRIDES, Backbone
+from wbc_cli.model.backbone import Backbone
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.fusion import CrossLayerFusion
 from wbc_cli.model.heads import Maps, SegmentationHead, TypeHead
 from wbc_cli.model.saliency import SaliencyPrior, window_saliency
 from wbc_cli.model.scale import ScaleNet
+from wbc_cli.model.stages import STRIDES
+from wbc_cli.model.typicality import Typicality
 
 
 class Answer(NamedTuple):
@@ -35,7 +37,10 @@ class SGCLDFF(nn.Module):
 
     Args:
         config: the switches and sizes.
-        imagenet: ImageNet weights that the backbone starts from, in timm's order.
+        imagenet: ImageNet weights that the backbone starts from, in timm's order; only `stages.PRETRAINED` takes any.
+
+    Raises:
+        UsageError: there is no such backbone.
     """
 
     def __init__(self, config: ModelConfig, imagenet: Mapping[str, Tensor] | None = None) -> None:
@@ -49,6 +54,7 @@ class SGCLDFF(nn.Module):
         self.fusion = CrossLayerFusion(channels, STRIDES, config.width, config.fusion)
         self.segmentation = SegmentationHead(config.width, channels[1], channels[0])
         self.types = TypeHead(config.width, 2 * config.width, len(config.classes))
+        self.typicality = Typicality(2 * config.width, len(config.classes))
 
     def forward(self, windows: Tensor) -> Answer:
         """Look at windows.

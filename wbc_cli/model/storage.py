@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import wbc_cli
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import MachineError, UsageError
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.network import SGCLDFF
 
@@ -65,7 +65,7 @@ def load(folder: Path) -> LoadedModel:
         network = SGCLDFF(config)
         state = {name: tensor.float() for name, tensor in load_file(file).items()}
         network.load_state_dict(state)
-    except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
+    except (UsageError, SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
         raise MachineError(
             f"{file}: the weights are damaged or do not fit {CONFIG_NAME} ({error}); reinstall"
         ) from error

@@ -62,7 +62,12 @@ def light(rgb: Tensor, generator: torch.Generator) -> Tensor:
         - _uniform(generator, n, -0.7, 0.7)[:, None, None]
     )
     depth = _uniform(generator, n, 0.0, 0.3) * _happens(generator, n, 0.35)
-    return (rgb * (1 - depth[:, None, None] * (x * x + y * y).clamp_max(2))[:, None]).clamp(0, 1)
+    shade = 1 - depth[:, None, None] * (x * x + y * y).clamp_max(2)
+    # The dark round edge of a microscope's field, as photographs through the eyepiece show it; nearly straight here.
+    angle = _uniform(generator, n, 0, 2 * math.pi)[:, None, None]
+    beyond = x * torch.cos(angle) + y * torch.sin(angle) - _uniform(generator, n, 0.9, 1.4)[:, None, None]
+    edge = _happens(generator, n, 0.08)[:, None, None] * torch.sigmoid(beyond / 0.03)
+    return (rgb * (shade * (1 - edge))[:, None]).clamp(0, 1)
 
 
 def optics(rgb: Tensor, generator: torch.Generator) -> Tensor:

@@ -24,6 +24,8 @@ def write_card(
     settings: TrainSettings,
     exclude: Sequence[str],
     figures: Validation,
+    begin: Path | None,
+    prior: Path | None,
 ) -> None:
     """Write MODEL_CARD.md: the weights, the recipe, the data by set, split and label, and the validation figures.
 
@@ -34,6 +36,7 @@ def write_card(
         settings: of the run.
         exclude: the sets left out.
         figures: of the averaged weights on the validation split.
+        begin, prior: weights that the run, or only its prior and scale estimator, began from.
     """
     switches = ", ".join(f"{name} {_word(value)}" for name, value in asdict(config).items() if isinstance(value, bool))
     recipe = ", ".join(f"{name} {value}" for name, value in asdict(settings).items())
@@ -41,6 +44,8 @@ def write_card(
     given |= {n: v for n, v in asdict(config).items() if v != getattr(ModelConfig(), n) and n != "temperature"}
     options = [f"--set {n}={_word(v) if isinstance(v, bool) else v}" for n, v in given.items()]
     options += [f"--exclude {name}" for name in exclude]
+    earlier = [(option, file) for option, file in (("--from", begin), ("--prior", prior)) if file]
+    options += [f"{option} WEIGHTS" for option, _ in earlier]
     lines = [
         "# Model card",
         "",
@@ -51,6 +56,7 @@ def write_card(
         "",
         f"    wbc-cli train manifest.csv -o DIR {' '.join(options)}".rstrip(),
         "",
+        *(f"- {option}: weights of SHA-256 `{checksum(file)}`." for option, file in earlier),
         f"- Model: {config.backbone}, window {config.window_px} px at {config.um_per_px} um a pixel; {switches}.",
         f"- Recipe: {recipe}.",
         f"- Temperature {config.temperature}, fitted on the validation split; below a calibrated probability of "

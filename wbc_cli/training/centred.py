@@ -21,6 +21,7 @@ from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, TrainingImage
 from wbc_cli.training.sampling import warp
 
 _BATCH = 32
+_TYPICAL = 0.995
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,8 @@ class CentredView:
         probabilities: float32 [3, S / 2, S / 2], of background, cytoplasm, nucleus.
         cells: uint8 [S / 2, S / 2], separated cells.
         cell: number of the one nearest the middle; 0 where none was found.
-        logits: float32 [classes], of that cell, or of the window's middle.
+        pooled: float32 [width], the type features of that cell, or of the window's middle.
+        logits: float32 [classes], of the same.
         truth: uint8 [S / 2, S / 2], the image's code in the window.
     """
 
@@ -40,6 +42,7 @@ class CentredView:
     probabilities: NDArray[np.float32]
     cells: NDArray[np.uint8]
     cell: int
+    pooled: NDArray[np.float32]
     logits: NDArray[np.float32]
     truth: NDArray[np.uint8]
 
@@ -56,9 +59,9 @@ def centred_views(network: SGCLDFF, images: Sequence[TrainingImage], device: tor
         probabilities, cells = find_cells(answer.maps, config.um_per_px)
         central = [_nearest_middle(labels) for labels in cells]
         masks = np.stack([labels == c if c else _disc(labels.shape) for labels, c in zip(cells, central, strict=True)])
-        logits = _logits(network, answer.features, masks)
+        pooled, logits = _typed(network, answer.features, masks)
         for i, image in enumerate(chunk):
-            yield CentredView(image, probabilities[i], cells[i], central[i], logits[i], cuts[i][1])
+            yield CentredView(image, probabilities[i], cells[i], central[i], pooled[i], logits[i], cuts[i][1])
 
 
 def pseudo_code(view: CentredView, um_per_px: float) -> NDArray[np.uint8]:
@@ -128,6 +131,26 @@ def fit_temperature(views: Sequence[CentredView]) -> float:
     return float(found.x)
 
 
+def fit_typicality(network: SGCLDFF, views: Sequence[CentredView], held_out: Sequence[CentredView]) -> None:
+    """Teach the network what cells like those of the training data look like.
+
+    Args:
+        network: its typicality is fitted.
+        views: of training images.
+        held_out: of validation images; a cell farther off than nearly all of theirs is atypical.
+    """
+    known = [v for v in views if v.cell and v.image.targets and v.image.targets[0].label >= 0]
+    typed = [v for v in held_out if v.cell and v.image.targets and v.image.sample.labels != ("platelet",)]
+    if known and typed:
+        device = network.typicality.centres.device
+        network.typicality.fit(
+            torch.tensor(np.stack([v.pooled for v in known]), device=device),
+            torch.tensor([v.image.targets[0].label for v in known], device=device),
+            torch.tensor(np.stack([v.pooled for v in typed]), device=device),
+            _TYPICAL,
+        )
+
+
 def _centre(image: TrainingImage, um_per_px: float, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     zoom = image.um_per_px / um_per_px
     height, width = image.rgb.shape[:2]
@@ -152,10 +175,13 @@ def _disc(shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return disc
 
 
-def _logits(network: SGCLDFF, features: Tensor, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-    pool = F.adaptive_avg_pool2d(torch.from_numpy(masks).float().to(features.device), features.shape[-1])
+def _typed(
+    network: SGCLDFF, features: Tensor, masks: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    places = F.adaptive_avg_pool2d(torch.from_numpy(masks).float().to(features.device), features.shape[-1])
     with torch.no_grad():
-        return network.types.logits(features.float(), pool).cpu().numpy()
+        pooled = network.types.pool(features.float(), places)
+        return pooled.cpu().numpy(), network.types.logits(pooled).cpu().numpy()
 
 
 def _is_right(view: CentredView, blast: int) -> bool:

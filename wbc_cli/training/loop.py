@@ -89,20 +89,26 @@ class Training:
         return True
 
 
-def train_network(training: Training, images: Sequence[TrainingImage], held_out: Sequence[TrainingImage]) -> SGCLDFF:
+def train_network(
+    training: Training, images: Sequence[TrainingImage], held_out: Sequence[TrainingImage], trained: bool
+) -> SGCLDFF:
     """Train to the end and return the averaged network.
 
     Args:
         training: the run; its prior and scale estimator are trained already.
         images: the training split.
         held_out: the validation split; watched, never trained on.
+        trained: the network segments cells already, and draws the missing masks before the first step.
     """
     settings = training.settings
-    drawn_at = round(settings.steps * settings.pseudo_at)
+    drawn_at = 0 if trained else round(settings.steps * settings.pseudo_at)
     if training.step < drawn_at:
         _run(training, images, held_out, drawn_at)
     if training.step < settings.steps:
         images = _with_pseudo_masks(training, images)
+        if trained or training.network.backbone.pretrained:
+            # What edges and colours look like is learned by now; the gradient down there is a fifth of a step's time.
+            training.network.backbone.freeze_fine_stages()
         _run(training, images, held_out, settings.steps)
     return training.mean_network.eval()
 

@@ -43,7 +43,7 @@ def losses(network: SGCLDFF, answer: Answer, batch: Batch, class_weights: Tensor
     terms = {
         "segment": segment_loss(answer.maps.segments, batch.code, network.config.class_weights),
         "offset": offset_loss(answer.maps.offsets, batch.code),
-        "type": type_loss(network.types.logits(answer.features, pool), batch.labels, class_weights),
+        "type": type_loss(network.types.logits(network.types.pool(answer.features, pool)), batch.labels, class_weights),
     }
     if network.config.alignment:
         terms["alignment"] = pool.new_zeros(())  # in a batch without masks; the table of losses keeps its columns

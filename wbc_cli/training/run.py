@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,10 +17,11 @@ from wbc_cli.inference.scale import estimate_scale
 from wbc_cli.manifest import Sample, read_manifest
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.network import SGCLDFF
-from wbc_cli.model.storage import save
+from wbc_cli.model.stages import PRETRAINED
+from wbc_cli.model.storage import checksum, load, save
 from wbc_cli.slides import open_slide
 from wbc_cli.training.card import write_card
-from wbc_cli.training.centred import centred_views, fit_temperature, validate
+from wbc_cli.training.centred import centred_views, fit_temperature, fit_typicality, validate
 from wbc_cli.training.curve import draw_curve
 from wbc_cli.training.data import TrainingImage, load_image
 from wbc_cli.training.loop import Training, train_network
@@ -30,6 +32,8 @@ from wbc_cli.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
+_SOME = 150
+
 
 def train(
     manifest: Path,
@@ -38,6 +42,8 @@ def train(
     settings: TrainSettings,
     exclude: Sequence[str],
     device: torch.device,
+    begin: Path | None = None,
+    prior: Path | None = None,
 ) -> ModelConfig:
     """Train a model and write weights, config, card and learning curve; goes on where a killed run stopped.
 
@@ -48,44 +54,66 @@ def train(
         settings: the recipe.
         exclude: data sets that are left out altogether.
         device: where to train.
+        begin: folder of weights of the same config to go on from, in place of ImageNet's.
+        prior: folder of weights whose prior and scale estimator are taken as they are.
 
     Returns:
         The config that was written.
 
     Raises:
         UsageError: the manifest has nothing to train or validate on, or `folder` holds another run.
-        MachineError: the ImageNet weights are not installed.
+        MachineError: the ImageNet weights are not installed, or weights to begin from cannot be read.
     """
     samples = [s for s in read_manifest(manifest, check_files=True) if s.dataset not in exclude]
     training_split = [s for s in samples if s.split == "train"]
     validation_split = [s for s in samples if s.split == "val"]
     if not training_split or not validation_split:
         raise UsageError(f"{manifest}: training needs rows of the splits train and val")
-    folder.mkdir(parents=True, exist_ok=True)
-    _same_run(folder, config, settings, exclude)
     torch.manual_seed(settings.seed)
-    network = SGCLDFF(config, imagenet_weights()).to(device).to(memory_format=torch.channels_last)
+    network = _begin(config, settings, begin, prior).to(device).to(memory_format=torch.channels_last)
+    folder.mkdir(parents=True, exist_ok=True)
+    _same_run(folder, config, settings, exclude, begin, prior)
     # They learn in stages of their own; the network proper takes them as they are.
     network.prior.requires_grad_(False)
     network.scale.requires_grad_(False)
     training = Training(network, settings, folder, device)
-    resumed = training.resume()
-    if not resumed:
+    to_learn = not (training.resume() or begin or prior)
+    if to_learn:
         train_scale(network.scale, training_split, settings.scale_steps, settings.seed, device)
     images = _load(training_split, network)
-    if not resumed:
+    if to_learn:
         train_prior(network.prior, images, settings.prior_steps, settings.seed, device)
         training = Training(network, settings, folder, device)
         training.save()
     held_out = _load(validation_split, network)
-    averaged = train_network(training, images, held_out)
+    averaged = train_network(training, images, held_out, trained=begin is not None)
     views = list(centred_views(averaged, held_out, device))
+    fit_typicality(averaged, list(centred_views(averaged, _some_of_each(images, settings.seed), device)), views)
     config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)
     draw_curve(folder)
-    write_card(folder, samples, config, settings, exclude, validate(views, BLAST))
+    write_card(folder, samples, config, settings, exclude, validate(views, BLAST), begin, prior)
     log.info("wrote %s, temperature %.3f", folder, config.temperature)
     return config
+
+
+def _begin(config: ModelConfig, settings: TrainSettings, begin: Path | None, prior: Path | None) -> SGCLDFF:
+    """The network before its first step."""
+    if begin:
+        found = load(begin)
+        if not found.network.config.same_network(config):
+            raise UsageError(
+                f"{begin}: weights of another architecture; give the --set switches they were trained with"
+            )
+        network = SGCLDFF(config)
+        network.load_state_dict(found.network.state_dict())
+        return network
+    network = SGCLDFF(config, imagenet_weights() if settings.imagenet and config.backbone == PRETRAINED else None)
+    if prior:
+        found = load(prior)
+        network.prior.load_state_dict(found.network.prior.state_dict())
+        network.scale.load_state_dict(found.network.scale.state_dict())
+    return network
 
 
 def imagenet_weights() -> Mapping[str, Tensor]:
@@ -118,10 +146,33 @@ def _load(samples: Sequence[Sample], network: SGCLDFF) -> list[TrainingImage]:
     return images
 
 
-def _same_run(folder: Path, config: ModelConfig, settings: TrainSettings, exclude: Sequence[str]) -> None:
+def _some_of_each(images: Sequence[TrainingImage], seed: int) -> list[TrainingImage]:
+    """At most so many images of every set and label."""
+    groups: dict[tuple[str, tuple[str, ...]], list[TrainingImage]] = {}
+    for index in np.random.default_rng((seed, 5)).permutation(len(images)):
+        image = images[index]
+        groups.setdefault((image.sample.dataset, image.sample.labels), []).append(image)
+    return [image for group in groups.values() for image in group[:_SOME]]
+
+
+def _same_run(
+    folder: Path,
+    config: ModelConfig,
+    settings: TrainSettings,
+    exclude: Sequence[str],
+    begin: Path | None,
+    prior: Path | None,
+) -> None:
     """See that a folder is resumed with the options it was begun with."""
     file = folder / "run.json"
-    text = json.dumps({"config": asdict(config), "settings": asdict(settings), "exclude": sorted(exclude)}, indent=2)
+    options = {
+        "config": asdict(config),
+        "settings": asdict(settings),
+        "exclude": sorted(exclude),
+        "from": checksum(begin) if begin else None,
+        "prior": checksum(prior) if prior else None,
+    }
+    text = json.dumps(options, indent=2)
     if file.exists() and file.read_text(encoding="utf-8") != text:
         raise UsageError(f"{folder}: holds a run with other settings; give another folder, or delete it")
     file.write_text(text, encoding="utf-8")

@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.training.data import IGNORE, UNKNOWN_TYPE, Target, TrainingImage
+from wbc_cli.training.surroundings import blend, compressed, one_colour, other_background, pile
 
 # Share of the windows by data set; others weigh like the smallest. PBC has the cells, the others the laboratories.
 SET_WEIGHTS = {"pbc": 0.50, "bccd": 0.16, "jtsc": 0.10, "cellavision": 0.07, "allidb2": 0.08, "negatives": 0.09}
 _OTHER_SET_WEIGHT = 0.10
 _PASTE = 0.35
+_OTHER_BACKGROUND = 0.2
+_PILE = 0.3
+_COMPRESSED = 0.3
 _PASTED_INSTANCE = 40  # above the numbers of an image's own cells
 _NO_TYPE_RADIUS_UM = 3.0
 _CELL_RADIUS_UM = 5.0
@@ -62,6 +66,7 @@ class WindowSampler:
         self.sets = sorted(groups)
         weights = np.array([SET_WEIGHTS.get(name, _OTHER_SET_WEIGHT) for name in self.sets])
         self.set_weights = weights / weights.sum()
+        self.empty = [image for image in images if not image.targets]
         self.pasteable = {
             name: [i for images in classes.values() for i in images if any(t.instance for t in i.targets)]
             for name, classes in groups.items()
@@ -76,12 +81,31 @@ class WindowSampler:
             target = _anywhere(image, rng)
         jitter_um = rng.normal(0, 1.6, 2).clip(-5, 5)
         rgb, code = self._cut(image, target, jitter_um, rng)
+        if not image.targets and rng.random() < _PILE:
+            rgb = pile(rgb, self._empty(rng))
         label, instance = target.label, target.instance
         if rng.random() < _PASTE:
             pasted = self._paste(rgb, code, name, instance, image, rng)
             if pasted is not None and instance == 0 and not image.targets:
                 label, instance = pasted, _PASTED_INSTANCE
+        if instance and rng.random() < _OTHER_BACKGROUND:
+            rgb, code = self._elsewhere(rgb, code, code // 4 == instance, rng)
+        if rng.random() < _COMPRESSED:
+            rgb = compressed(rgb, rng)
         return self._window(rgb, code, label, instance, jitter_um)
+
+    def _empty(self, rng: Generator) -> NDArray[np.uint8]:
+        """A window of a field without white cells."""
+        field = self.empty[rng.integers(len(self.empty))]
+        return self._cut(field, _anywhere(field, rng), np.zeros(2), rng)[0]
+
+    def _elsewhere(
+        self, rgb: NDArray[np.uint8], code: NDArray[np.uint8], cell: NDArray[np.bool_], rng: Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """A known cell before the background of an empty field, or one colour."""
+        backdrop = self._empty(rng) if self.empty and rng.random() < 0.5 else one_colour(rgb, rng)
+        known = np.where(cell & (code != IGNORE), code, 0).astype(np.uint8)
+        return other_background(rgb, cell & (code != IGNORE), backdrop), known
 
     def _image(self, name: str, rng: Generator) -> TrainingImage:
         classes = self.groups[name]
@@ -140,9 +164,7 @@ class WindowSampler:
             or ((cell & (code // 4 == instance)).sum() > 0.25 * cell.sum() and instance)
         ):
             return None
-        alpha = cv2.resize(cell.astype(np.float32), rgb.shape[:2], interpolation=cv2.INTER_LINEAR)
-        alpha = cv2.GaussianBlur(alpha, (0, 0), 1.2)[..., None]
-        rgb[:] = (rgb * (1 - alpha) + cell_rgb * alpha + 0.5).astype(np.uint8)
+        rgb[:] = blend(rgb, cell_rgb, cell)
         code[cell] = _PASTED_INSTANCE * 4 + cell_code[cell] % 4
         return target.label
 

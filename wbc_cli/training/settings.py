@@ -25,6 +25,7 @@ class TrainSettings:
         pseudo_at: share of the steps after which masks are drawn by the model for images that have only a label.
         prior_steps: steps of the saliency prior.
         scale_steps: steps of the scale estimator.
+        imagenet: the backbone begins with ImageNet's weights, where there are some for it, and not with random ones.
         seed: of everything that is drawn.
     """
 
@@ -36,6 +37,7 @@ class TrainSettings:
     pseudo_at: float = 0.25
     prior_steps: int = 1500
     scale_steps: int = 1200
+    imagenet: bool = True
     seed: int = 0
 
 

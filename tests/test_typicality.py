@@ -1,0 +1,51 @@
+"""Cells unlike all that the model has learned from are told apart, and others are not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wbc_cli.model.typicality import Typicality
+
+WIDTH = 6
+
+
+def cells(count, seed, centre=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.linspace(0.2, 3.0, WIDTH)
+    return centre + spread * torch.randn(count, WIDTH, generator=generator)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    typicality = Typicality(WIDTH, 4)
+    pooled = torch.cat([cells(400, 0), cells(400, 1, 10.0), cells(2, 2, -50.0)])
+    labels = torch.tensor([0] * 400 + [2] * 400 + [3] * 2)
+    typicality.fit(pooled, labels, torch.cat([cells(500, 3), cells(500, 4, 10.0)]), 0.99)
+    return typicality
+
+
+def test_before_it_is_fitted_every_cell_is_typical():
+    assert (Typicality(WIDTH, 4)(cells(10, 5, 100.0)) == 0).all()
+
+
+def test_the_promised_share_of_cells_like_the_training_ones_is_typical(fitted):
+    fresh = torch.cat([cells(2000, 6), cells(2000, 7, 10.0)])
+    assert float((fitted(fresh) <= 1).float().mean()) == pytest.approx(0.99, abs=0.01)
+
+
+def test_cells_between_and_beyond_the_classes_are_atypical(fitted):
+    assert (fitted(cells(100, 8, 5.0)) > 1).float().mean() > 0.95
+    assert (fitted(cells(100, 9, -50.0)) > 1).all()  # two cells make no class
+
+
+def test_an_offset_counts_by_how_much_the_features_vary_along_it(fitted):
+    steady, varied = torch.zeros(2, 1, WIDTH)
+    steady[0, 0], varied[0, -1] = 3.0, 3.0
+    assert float(fitted(steady)) > 1 > float(fitted(varied))
+
+
+def test_without_cells_of_a_class_nothing_is_fitted():
+    typicality = Typicality(WIDTH, 4)
+    typicality.fit(cells(3, 0), torch.tensor([0, 1, 2]), cells(10, 1), 0.99)
+    assert (typicality(cells(10, 5, 100.0)) == 0).all()

@@ -1,0 +1,54 @@
+"""How like the training cells a cell is: a network is confident also about what it has never seen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_SHRINKAGE = 0.1
+_FEWEST = 5  # cells of a class, for a centre of its own
+
+
+class Typicality(nn.Module):
+    """Distance of a cell's pooled features from the nearest class of the training cells, 1 at the limit.
+
+    The Mahalanobis distance with one covariance for all classes (Lee et al., "A simple unified framework for detecting
+    out-of-distribution samples", NeurIPS 2018). Before `fit` every cell is typical.
+    """
+
+    centres: Tensor
+    whitening: Tensor
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("centres", torch.zeros(classes, width))
+        self.register_buffer("whitening", torch.zeros(width, width))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Distances, float [N], of features [N, width]; above 1 a cell is unlike the training cells."""
+        away = (pooled[:, None] - self.centres) @ self.whitening
+        nearest: Tensor = away.norm(dim=-1).amin(dim=1)
+        return nearest
+
+    @torch.no_grad()
+    def fit(self, pooled: Tensor, labels: Tensor, held_out: Tensor, typical: float) -> None:
+        """Learn what is typical.
+
+        Args:
+            pooled: float [N, width], features of training cells.
+            labels: int64 [N], their classes.
+            held_out: float [M, width], features of validation cells, which set the limit.
+            typical: share of these that lies below the limit.
+        """
+        classes = [c for c in range(len(self.centres)) if int((labels == c).sum()) >= _FEWEST]
+        if not classes or not len(held_out):
+            return
+        # A class without cells gets another's centre, so that it adds no place to be near to.
+        means = {c: pooled[labels == c].double().mean(dim=0) for c in classes}
+        self.centres.copy_(torch.stack([means.get(c, means[classes[0]]) for c in range(len(self.centres))]))
+        residuals = torch.cat([pooled[labels == c].double() - means[c] for c in classes])
+        covariance = residuals.T @ residuals / len(residuals)
+        variance = covariance.diagonal().mean()
+        covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * variance * torch.eye(len(covariance))
+        self.whitening.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance)))
+        self.whitening /= torch.quantile(self(held_out), typical)
