@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from wbc_cli.errors import MachineError, UsageError
 from wbc_cli.inference.instances import find_cells
+from wbc_cli.inference.second_look import look_again
 from wbc_cli.model.heads import MAP_STRIDE
-from wbc_cli.model.network import SGCLDFF
+from wbc_cli.model.network import SGCLDFF, Answer
 
 log = logging.getLogger(__name__)
 
@@ -128,29 +129,36 @@ class Engine:
     def _look(self, windows: NDArray[np.uint8]) -> list[WindowAnswer]:
         pixels = torch.from_numpy(windows).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         with torch.inference_mode():
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                answer = self.network(pixels)
+            answer = self._answer(pixels)
             probabilities, labels = find_cells(answer.maps, self.config.um_per_px)
+            cells = self._cells(pixels, answer, labels)
             saliency = F.avg_pool2d(answer.saliency, 4 * MAP_STRIDE)[:, 0].float().cpu().numpy()
-            cells = self._cells(answer.features.float(), labels, answer.saliency[:, 0].float())
         return [WindowAnswer(*parts) for parts in zip(probabilities, labels, cells, saliency, strict=True)]
 
+    def _answer(self, pixels: torch.Tensor) -> Answer:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            answer: Answer = self.network(pixels)
+        return answer._replace(features=answer.features.float())
+
     def _cells(
-        self, features: torch.Tensor, labels: list[NDArray[np.uint8]], saliency: torch.Tensor
+        self, pixels: torch.Tensor, answer: Answer, labels: list[NDArray[np.uint8]]
     ) -> list[tuple[WindowCell, ...]]:
         """Type and explain every cell of a batch of windows in one go."""
         owners = [(n, k) for n, window in enumerate(labels) for k in range(1, int(window.max()) + 1)]
         found: list[list[WindowCell]] = [[] for _ in labels]
         if owners:
+            types, side = self.network.types, answer.features.shape[-1]
             masks = torch.from_numpy(np.stack([labels[n] == k for n, k in owners])).to(self.device).float()
             index = torch.tensor([n for n, _ in owners], device=self.device)
-            own = features[index]
-            pooled = self.network.types.pool(own, F.adaptive_avg_pool2d(masks, features.shape[-1]))
-            logits, distance = self.network.types.logits(pooled), self.network.typicality(pooled)
-            cam = self.network.types.cam(own, logits.argmax(dim=1))
+            places = F.adaptive_avg_pool2d(masks, side)
+            first = types.logits(types.pool(answer.features[index], places))
+            own = look_again(self._answer, pixels, answer.features, first, index)[index]
+            pooled = types.pool(own, places)
+            logits, distance = types.logits(pooled), self.network.typicality(pooled)
+            cam = types.cam(own, logits.argmax(dim=1))
             fine = F.interpolate(cam[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
             energy = (fine * masks).sum(dim=(1, 2)) / fine.sum(dim=(1, 2)).clamp_min(1e-12)
-            prior = F.avg_pool2d(saliency[index], MAP_STRIDE)
+            prior = F.avg_pool2d(answer.saliency[:, 0].float()[index], MAP_STRIDE)
             salient = (prior * masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))
             cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
             columns = (logits.cpu().numpy(), distance.tolist(), cam.cpu().numpy(), energy.tolist(), salient.tolist())

@@ -14,8 +14,9 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from wbc_cli.inference.instances import find_cells
+from wbc_cli.inference.second_look import look_again
 from wbc_cli.model.heads import MAP_STRIDE
-from wbc_cli.model.network import SGCLDFF
+from wbc_cli.model.network import SGCLDFF, Answer
 from wbc_cli.training.batches import to_tensor
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, TrainingImage
 from wbc_cli.training.sampling import warp
@@ -47,19 +48,31 @@ class CentredView:
     truth: NDArray[np.uint8]
 
 
-def centred_views(network: SGCLDFF, images: Sequence[TrainingImage], device: torch.device) -> Iterator[CentredView]:
-    """Look at the middle of each image, upright and at the config's scale."""
+def centred_views(
+    network: SGCLDFF, images: Sequence[TrainingImage], device: torch.device, second_look: bool = False
+) -> Iterator[CentredView]:
+    """Look at the middle of each image, upright, at the config's scale; if asked, twice at unclear cells, as in use."""
     config = network.config
     network.eval()
+
+    def look(windows: Tensor) -> Answer:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            answer: Answer = network(windows)
+        return answer._replace(features=answer.features.float())
+
     for start in range(0, len(images), _BATCH):
         chunk = images[start : start + _BATCH]
         cuts = [_centre(image, config.um_per_px, config.window_px) for image in chunk]
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-            answer = network(to_tensor(np.stack([c[0] for c in cuts]), device))
+        windows = to_tensor(np.stack([c[0] for c in cuts]), device)
+        answer = look(windows)
         probabilities, cells = find_cells(answer.maps, config.um_per_px)
         central = [_nearest_middle(labels) for labels in cells]
         masks = np.stack([labels == c if c else _disc(labels.shape) for labels, c in zip(cells, central, strict=True)])
         pooled, logits = _typed(network, answer.features, masks)
+        if second_look:
+            every = torch.arange(len(windows), device=device)
+            features = look_again(look, windows, answer.features, torch.from_numpy(logits).to(device), every)
+            pooled, logits = _typed(network, features, masks)
         for i, image in enumerate(chunk):
             yield CentredView(image, probabilities[i], cells[i], central[i], pooled[i], logits[i], cuts[i][1])
 
@@ -180,7 +193,7 @@ def _typed(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     places = F.adaptive_avg_pool2d(torch.from_numpy(masks).float().to(features.device), features.shape[-1])
     with torch.no_grad():
-        pooled = network.types.pool(features.float(), places)
+        pooled = network.types.pool(features, places)
         return pooled.cpu().numpy(), network.types.logits(pooled).cpu().numpy()
 
 
