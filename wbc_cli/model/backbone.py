@@ -42,7 +42,6 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: number of channels at each of STRIDES.
-        pretrained: it began with ImageNet's weights.
 
     Args:
         name: one of `stages.BACKBONES`.
@@ -61,7 +60,6 @@ class Backbone(nn.Module):
         super().__init__()
         self.stem, stages, self.channels = cut(name, in_channels, window_px, imagenet)
         self.stages = nn.ModuleList(stages)
-        self.pretrained = imagenet is not None
         self.attention = nn.ModuleDict(
             {
                 str(stride): SwinStage(channels, window_px // stride)

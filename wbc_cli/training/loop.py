@@ -106,8 +106,8 @@ def train_network(
         _run(training, images, held_out, drawn_at)
     if training.step < settings.steps:
         images = _with_pseudo_masks(training, images)
-        if trained or training.network.backbone.pretrained:
-            # What edges and colours look like is learned by now; the gradient down there is a fifth of a step's time.
+        if trained:
+            # What edges and colours look like is learned by then; the gradient down there is a fifth of a step's time.
             training.network.backbone.freeze_fine_stages()
         _run(training, images, held_out, settings.steps)
     return training.mean_network.eval()
