@@ -43,8 +43,8 @@ def look(place, *discs):
         nucleus = np.maximum(nucleus, np.clip(0.5 + (radius / 2 - distance) / unit, 0, 1))
     present = [label for label in range(1, number + 1) if (labels == label).any()]
     probabilities = np.stack([1 - cell, cell * (1 - nucleus), cell * nucleus]).astype(np.float32)
-    maps = np.zeros(9, np.float32), np.zeros((20, 20), np.float32)
-    cells = tuple(WindowCell(label, *maps, 1.0, 1.0) for label in present)
+    logits, cam = np.zeros(9, np.float32), np.zeros((20, 20), np.float32)
+    cells = tuple(WindowCell(label, logits, 0.0, cam, 1.0, 1.0) for label in present)
     return WindowAnswer(probabilities, labels, cells, np.zeros((20, 20), np.float32))
 
 

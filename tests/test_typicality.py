@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import write_picture
 
+from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.model.typicality import Typicality
+from wbc_cli.synthetic.smear import Smear
 
 WIDTH = 6
 
@@ -49,3 +52,12 @@ def test_without_cells_of_a_class_nothing_is_fitted():
     typicality = Typicality(WIDTH, 4)
     typicality.fit(cells(3, 0), torch.tensor([0, 1, 2]), cells(10, 1), 0.99)
     assert (typicality(cells(10, 5, 100.0)) == 0).all()
+
+
+def test_in_the_negative_of_a_field_no_cell_is_given_a_white_cells_type(tmp_path):
+    field = Smear(480, 400, 0.15, white_cells=4, seed=11).render(0, 0, 480, 400)
+    write_picture(tmp_path / "negative.png", 255 - field)
+    analyser, _ = load_analyser(ComputeOptions())
+    cells = analyser.analyse_file(tmp_path / "negative.png", "negative", 0.15).cells
+    assert {cell.class_name for cell in cells} <= {"unidentified", "platelet"}
+    assert any("atypical" in cell.flags for cell in cells)
