@@ -248,7 +248,8 @@ def test_a_baseline_answers_the_same_in_training_and_alone_and_after_saving(name
     assert_same(outputs(load(tmp_path).network, rgb), expected, 1e-4)
     network.backbone.train()
     alone = [outputs(network, one[None]) for one in rgb]
-    assert_same({n: torch.cat([a[n] for a in alone]) for n in expected}, expected, 1e-4)
+    # Alone, sums run in another order; a thousandth is far less than a batch's statistics would make.
+    assert_same({n: torch.cat([a[n] for a in alone]) for n in expected}, expected, 1e-3)
 
 
 def test_an_unknown_backbone_names_the_choices():
