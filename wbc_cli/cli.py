@@ -209,6 +209,8 @@ def evaluate(
     samples = select(known, split, dataset or ())
     analyser, _ = load_analyser(compute)
     conditions = Conditions(analyser.min_confidence, ignore_scale, constant_background, faithfulness)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is better known before the work
     with terminal.progress("images") as advance:
         evaluation = run(
             samples,

@@ -80,14 +80,19 @@ def choose(samples: Sequence[Sample], count: int) -> frozenset[int]:
     by_set: dict[str, list[int]] = {}
     for index in np.random.default_rng(_SEED).permutation(len(samples)).tolist():
         sample = samples[index]
-        if any(label != PLATELET for label in sample.labels) or any(b.label != RED_CELL for b in sample.boxes):
+        if any(label != PLATELET for label in sample.labels) or any(
+            b.label not in (RED_CELL, PLATELET) for b in sample.boxes
+        ):
             by_set.setdefault(sample.dataset, []).append(index)
     turns = sorted((turn, name, index) for name, indices in by_set.items() for turn, index in enumerate(indices))
     return frozenset(index for _, _, index in turns[:count])
 
 
 class Probe:
-    """Puts cells to the checks with the network that typed them, in full precision.
+    """Puts cells to the checks with the network that typed them, upright and in fp32.
+
+    The map of a cell that was looked at again is an average over turns; its windows are scored, and the maps of new
+    weights made, as the window lies.
 
     Deletion and insertion are those of Petsiuk et al. (RISE, BMVC 2018), with a blurred window in place of black, which
     no stain is; the weights are made new from the answer backwards as by Adebayo et al. (Sanity checks for saliency

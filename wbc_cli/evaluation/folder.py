@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from wbc_cli.evaluation.answers import ANSWERS
 from wbc_cli.evaluation.pictures import draw_confusion, draw_coverage_risk, draw_reliability
 from wbc_cli.evaluation.report import Evaluation
 from wbc_cli.evaluation.summary import Figure
+
+_FIGURE = ("value", "low", "high", "n", "unit", "baselines")
 
 
 def write_folder(evaluation: Evaluation, folder: Path) -> None:
@@ -35,6 +39,7 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
             for summary in sets
             for name, figure in summary.figures.items()
         ],
+        ("dataset", "figure", *_FIGURE),
         folder / "figures.csv",
     )
     _write(
@@ -44,6 +49,7 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
             for label, figures in summary.classes.items()
             for name, figure in figures.items()
         ],
+        ("dataset", "class", "figure", *_FIGURE),
         folder / "classes.csv",
     )
     _write(
@@ -52,6 +58,7 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
             for summary in sets
             for label, counts in summary.confusion.items()
         ],
+        ("dataset", "truth", *ANSWERS),
         folder / "confusion.csv",
     )
     _write(
@@ -68,8 +75,11 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
             for score in evaluation.scores
             for answer in score.answers
         ],
+        ("image", "dataset", "truth", "answer", "confidence", "probability", "right"),
         folder / "cells.csv",
     )
+    for picture in ("confusion.png", "reliability.png", "coverage_risk.png"):
+        (folder / picture).unlink(missing_ok=True)
     if evaluation.pooled.classes:
         draw_confusion(evaluation, folder / "confusion.png")
     if "calibration_error" in evaluation.pooled.figures:
@@ -88,5 +98,5 @@ def _columns(figure: Figure) -> dict[str, float | int | str | None]:
     }
 
 
-def _write(rows: list[dict[str, object]], path: Path) -> None:
-    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+def _write(rows: list[dict[str, object]], columns: Sequence[str], path: Path) -> None:
+    pd.DataFrame(rows, columns=list(columns)).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")

@@ -62,7 +62,7 @@ def draw_reliability(evaluation: Evaluation, path: Path) -> None:
 
 
 def draw_coverage_risk(evaluation: Evaluation, path: Path) -> None:
-    """Draw the share of wrong answers among the most confident cells, and where the least confidence puts it."""
+    """Draw the share of wrong answers among the most confident cells, and among those that are given a type."""
     figure = Figure(figsize=(8, 5.2), layout="constrained")
     axes = figure.subplots()
     for percent in RISKS_PERCENT:
@@ -89,7 +89,7 @@ def draw_coverage_risk(evaluation: Evaluation, path: Path) -> None:
         if given.any():
             at, wrong = 100 * given.mean(), 100 * (1 - right[given].mean())
             axes.plot(at, wrong, "o", color=colour, markersize=9, markeredgecolor="white")
-    least = f"confidence of {evaluation.conditions.min_confidence:g} and above"
+    least = f"given a type: confidence of {evaluation.conditions.min_confidence:g} and above, not atypical"
     axes.plot([], [], "o", color=FAINT, markersize=9, label=least)
     axes.set(xlabel="coverage: most confident share of the cells, %", ylabel="risk: wrong among them, %")
     axes.set_xlim(0, 104)

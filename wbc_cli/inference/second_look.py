@@ -39,5 +39,5 @@ def look_again(
     mean = features[again]
     for turn in _TURNS:
         turned = network(torch.rot90(pixels[again], turn, (2, 3))).features
-        mean = mean + torch.rot90(turned.float(), -turn, (2, 3))
+        mean = mean + torch.rot90(turned, -turn, (2, 3))
     return features.index_copy(0, again, mean / (1 + len(_TURNS)))

@@ -36,7 +36,7 @@ class Typicality(nn.Module):
 
     @torch.no_grad()
     def fit(self, pooled: Tensor, labels: Tensor, held_out: Tensor, typical: float) -> None:
-        """Learn what is typical.
+        """Learn what is typical; where there are too few cells for that, every cell is.
 
         Args:
             pooled: float [N, width], features of training cells.
@@ -44,6 +44,7 @@ class Typicality(nn.Module):
             held_out: float [M, width], features of validation cells, which set the limit.
             typical: share of these that lies below the limit at home; in use it is somewhat wider.
         """
+        self.whitening.zero_()
         classes = [c for c in range(len(self.centres)) if int((labels == c).sum()) >= _FEWEST]
         if not classes or not len(held_out):
             return
@@ -53,6 +54,6 @@ class Typicality(nn.Module):
         residuals = torch.cat([pooled[labels == c].double() - means[c] for c in classes])
         covariance = residuals.T @ residuals / len(residuals)
         variance = covariance.diagonal().mean()
-        covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * variance * torch.eye(len(covariance))
+        covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * variance * torch.eye(len(covariance)).to(covariance)
         self.whitening.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance)))
         self.whitening /= _ELSEWHERE * torch.quantile(self(held_out), typical)

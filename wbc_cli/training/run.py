@@ -32,7 +32,7 @@ from wbc_cli.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
-_SOME = 150
+_MOST_OF_EACH = 150  # images of a set and label, to learn from them what is typical
 
 
 def train(
@@ -88,8 +88,8 @@ def train(
     held_out = _load(validation_split, network)
     averaged = train_network(training, images, held_out, trained=begin is not None)
     views = list(centred_views(averaged, held_out, device, second_look=True))
-    some = _some_of_each(images, settings.seed)
-    fit_typicality(averaged, list(centred_views(averaged, some, device, second_look=True)), views)
+    examples = _examples(images, settings.seed)
+    fit_typicality(averaged, list(centred_views(averaged, examples, device, second_look=True)), views)
     config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)
     draw_curve(folder)
@@ -147,13 +147,13 @@ def _load(samples: Sequence[Sample], network: SGCLDFF) -> list[TrainingImage]:
     return images
 
 
-def _some_of_each(images: Sequence[TrainingImage], seed: int) -> list[TrainingImage]:
+def _examples(images: Sequence[TrainingImage], seed: int) -> list[TrainingImage]:
     """At most so many images of every set and label."""
     groups: dict[tuple[str, tuple[str, ...]], list[TrainingImage]] = {}
     for index in np.random.default_rng((seed, 5)).permutation(len(images)):
         image = images[index]
         groups.setdefault((image.sample.dataset, image.sample.labels), []).append(image)
-    return [image for group in groups.values() for image in group[:_SOME]]
+    return [image for group in groups.values() for image in group[:_MOST_OF_EACH]]
 
 
 def _same_run(

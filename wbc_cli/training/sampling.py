@@ -104,8 +104,8 @@ class WindowSampler:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """A known cell before the background of an empty field, or one colour."""
         backdrop = self._empty(rng) if self.empty and rng.random() < 0.5 else one_colour(rgb, rng)
-        known = np.where(cell & (code != IGNORE), code, 0).astype(np.uint8)
-        return other_background(rgb, cell & (code != IGNORE), backdrop), known
+        known = np.where(cell, code, 0).astype(np.uint8)
+        return other_background(rgb, cell, backdrop), known
 
     def _image(self, name: str, rng: Generator) -> TrainingImage:
         classes = self.groups[name]
