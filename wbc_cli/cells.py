@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 CYTOPLASM = 1
 NUCLEUS = 2
 
+ATYPICAL = "atypical"
+"""Flag of a cell that is given no type, however confident the network is."""
+
 ScaleSource = Literal["file", "option", "estimate"]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from wbc_cli.cells import Cell
+from wbc_cli.cells import ATYPICAL, Cell
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, UNIDENTIFIED
 from wbc_cli.manifest import NOT_BLAST
 
@@ -29,7 +29,8 @@ class Answer:
         likeliest_right: that class, identified or not, is the true one; None likewise.
         probability: that of the true class, None likewise.
         cell_confidence: what the least confidence of the pipeline is held against, None likewise; the same as
-            `confidence` but where the truth has fewer classes than the model.
+            `confidence` but where the truth has fewer classes than the model, and 0 for an atypical cell, whose type is
+            the last to be given.
     """
 
     truth: str
@@ -66,9 +67,10 @@ def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
     if cell is None:
         return Answer(truth, MISSED)
     likeliest = CLASS_NAMES[int(cell.probabilities.argmax())]
+    rank = 0.0 if ATYPICAL in cell.flags else cell.confidence
     if not (blast_or_not and truth in (BLAST, NOT_BLAST)):
         probability = float(cell.probabilities[CLASS_NAMES.index(truth)])
-        return Answer(truth, cell.class_name, cell.confidence, likeliest == truth, probability, cell.confidence)
+        return Answer(truth, cell.class_name, cell.confidence, likeliest == truth, probability, rank)
     says_blast = likeliest == BLAST
     blast_probability = float(cell.probabilities[CLASS_NAMES.index(BLAST)])
     return Answer(
@@ -77,7 +79,7 @@ def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
         blast_probability if says_blast else 1 - blast_probability,
         says_blast == (truth == BLAST),
         blast_probability if truth == BLAST else 1 - blast_probability,
-        cell.confidence,
+        rank,
     )
 
 

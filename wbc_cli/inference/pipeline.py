@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.cells import NUCLEUS, Cell, Explanation, Scale, SlideResult
+from wbc_cli.cells import ATYPICAL, NUCLEUS, Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import OTHER, UNIDENTIFIED
 from wbc_cli.inference.assembly import Sighting, sightings, unique
 from wbc_cli.inference.engine import Engine, WindowCell
@@ -128,7 +128,7 @@ class Analyser:
         if sighting.cell.cam_in_cell < _EXPLAINED:
             flags.append("explanation")
         if sighting.cell.distance > 1:
-            flags.append("atypical")
+            flags.append(ATYPICAL)
         place, pixel = sighting.place, scale.um_per_px**2
         return Cell(
             id=number,
