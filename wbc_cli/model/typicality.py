@@ -36,7 +36,7 @@ class Typicality(nn.Module):
 
     @torch.no_grad()
     def fit(self, pooled: Tensor, labels: Tensor, held_out: Tensor, typical: float) -> None:
-        """Learn what is typical; where there are too few cells for that, every cell is.
+        """Learn what is typical; nothing changes where there are too few cells for that.
 
         Args:
             pooled: float [N, width], features of training cells.
@@ -44,7 +44,6 @@ class Typicality(nn.Module):
             held_out: float [M, width], features of validation cells, which set the limit.
             typical: share of these that lies below the limit at home; in use it is somewhat wider.
         """
-        self.whitening.zero_()
         classes = [c for c in range(len(self.centres)) if int((labels == c).sum()) >= _FEWEST]
         if not classes or not len(held_out):
             return
