@@ -108,7 +108,7 @@ def _begin(config: ModelConfig, settings: TrainSettings, begin: Path | None, pri
             )
         network = SGCLDFF(config)
         network.load_state_dict(found.network.state_dict())
-        network.typicality.whitening.zero_()  # the features will move: what is typical is learned anew, or nothing is not
+        network.typicality.whitening.zero_()  # the features will move, so what is typical is learned anew
         return network
     network = SGCLDFF(config, imagenet_weights() if settings.imagenet and config.backbone == PRETRAINED else None)
     if prior:
