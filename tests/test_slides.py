@@ -324,8 +324,7 @@ def test_a_region_is_the_callers_own(field: ImageReader | OpenSlideReader) -> No
 
 def test_plain_and_slide_readers_agree(tmp_path: Path) -> None:
     path = tiled(tmp_path / "f.tif", FIELD, compression="jpeg", compressionargs={"level": 95})
-    plain, through_openslide = ImageReader(path), open_slide(path)
-    assert isinstance(through_openslide, OpenSlideReader)
+    plain, through_openslide = ImageReader(path), OpenSlideReader(path)
     for downsample in (1, 2, 3.7):
         images = [reader.read(33, 7, 300, 250, downsample) for reader in (plain, through_openslide)]
         assert_close(images[0], images[1], LOSSY)
@@ -333,7 +332,7 @@ def test_plain_and_slide_readers_agree(tmp_path: Path) -> None:
 
 def test_a_coarse_read_uses_the_coarsest_level_that_is_fine_enough(tmp_path: Path) -> None:
     levels = [np.full((1024 // 4**i + i, 1030 // 4**i, 3), 50 * (i + 1), np.uint8) for i in range(3)]
-    reader = open_slide(tiled(tmp_path / "p.tif", *levels))
+    reader = OpenSlideReader(tiled(tmp_path / "p.tif", *levels))
     seen = {downsample: reader.read(100, 50, 800, 900, downsample).mean() for downsample in (1, 3.5, 4, 15, 16, 40)}
     assert seen == pytest.approx({1: 50, 3.5: 50, 4: 100, 15: 100, 16: 150, 40: 150}, abs=0.1)
 
@@ -341,7 +340,7 @@ def test_a_coarse_read_uses_the_coarsest_level_that_is_fine_enough(tmp_path: Pat
 def test_a_region_too_large_to_hold_is_read_in_bands_without_seams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = open_slide(tiled(tmp_path / "f.tif", FIELD))
+    reader = OpenSlideReader(tiled(tmp_path / "f.tif", FIELD))
     for downsample, tolerance in ((1, 0), (4, 0), (2.7, 1)):  # odd factors: bands begin on whole pixels
         monkeypatch.setattr(slide, "_BAND_PIXELS", 10**9)
         at_once = reader.read(1, 1, 400, 300, downsample)
@@ -362,7 +361,7 @@ def damaged_slide(path: Path) -> Path:
 
 
 def test_an_unreadable_region_is_an_error_and_the_rest_can_be_read(tmp_path: Path) -> None:
-    reader = open_slide(damaged_slide(tmp_path / "d.tif"))
+    reader = OpenSlideReader(damaged_slide(tmp_path / "d.tif"))
     for _ in range(2):
         with pytest.raises(SlideError, match=r"d\.tif: the region"):
             reader.read(380, 280, 20, 20)
@@ -370,7 +369,7 @@ def test_an_unreadable_region_is_an_error_and_the_rest_can_be_read(tmp_path: Pat
 
 
 def test_an_unreadable_region_harms_no_other_thread(tmp_path: Path) -> None:
-    reader = open_slide(damaged_slide(tmp_path / "d.tif"))
+    reader = OpenSlideReader(damaged_slide(tmp_path / "d.tif"))
 
     def read(i: int) -> bool:
         bad = i % 3 == 0

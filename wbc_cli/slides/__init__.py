@@ -21,8 +21,12 @@ def open_slide(path: Path) -> SlideReader:
     from wbc_cli.slides.image import ImageReader  # noqa: PLC0415
     from wbc_cli.slides.slide import OpenSlideReader  # noqa: PLC0415
     from wbc_cli.slides.tiff import is_8_bit_colour  # noqa: PLC0415
+    from wbc_cli.slides.tiled import TiledTiffReader  # noqa: PLC0415
 
     vendor = OpenSlide.detect_format(path)
+    # The other formats inside TIFF have tiles that overlap, are missing or lie beside each other in ways of their own.
+    if vendor in {None, "aperio", "generic-tiff"} and (tiled := TiledTiffReader.open_plain(path)):
+        return tiled
     if vendor is None or (vendor == "generic-tiff" and not is_8_bit_colour(path)):
         return ImageReader(path)
     return OpenSlideReader(path)

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffFileError, TiffPage
 
 from wbc_cli.errors import SlideError
 from wbc_cli.slides import scale
@@ -17,7 +17,10 @@ from wbc_cli.slides.pixels import cmyk_to_rgb, to_rgb, to_uint8
 from wbc_cli.slides.reader import RGBImage
 
 # What tifffile and the codecs behind it raise on damaged files, which their own classes do not cover.
-_DAMAGE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error)
+DAMAGE = (
+    *(TiffFileError, OSError, ValueError, RuntimeError, LookupError),
+    *(TypeError, AttributeError, ArithmeticError, struct.error),
+)
 _UM_PER_RESOLUTION_UNIT = {2: scale.UM_PER_INCH, 3: scale.UM_PER_CM}
 _PLAIN = {PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB}
 
@@ -30,7 +33,7 @@ def is_8_bit_colour(path: Path) -> bool:
     try:
         with TiffFile(path) as tiff:
             return bool(tiff.pages.first.bitspersample == 8 and not _colours_in_pages(tiff))
-    except _DAMAGE:
+    except DAMAGE:
         return True  # OpenSlide has recognised it, and says what is wrong
 
 
@@ -56,9 +59,23 @@ def read_tiff(path: Path, max_pixels: int) -> tuple[RGBImage, float | None]:
                 image = to_rgb(to_uint8(np.moveaxis(tiff.series[0].asarray(), 0, 2)))
             else:
                 image = _page_rgb(path, page)
-            return image, _um_per_px(tiff, page)
-    except _DAMAGE as error:
+            return image, um_per_px(tiff, page)
+    except DAMAGE as error:
         raise SlideError(f"{path}: damaged or cut short TIFF ({error}). Copy it again from its source.") from error
+
+
+def um_per_px(tiff: TiffFile, page: TiffPage) -> float | None:
+    """Micrometres a pixel as OME-XML, ImageJ or the page's resolution states it, if that is plausible."""
+    if tiff.ome_metadata and (from_ome := scale.from_ome(tiff.ome_metadata)):
+        return from_ome
+    resolution = page.tags.get("XResolution")
+    if resolution is None or not resolution.value[1]:
+        return None
+    pixels = resolution.value[0] / resolution.value[1]
+    if tiff.imagej_metadata and "unit" in tiff.imagej_metadata:
+        return scale.from_named_unit(pixels, str(tiff.imagej_metadata["unit"]))
+    um_per_unit = _UM_PER_RESOLUTION_UNIT.get(int(page.resolutionunit))
+    return scale.from_density(pixels, um_per_unit) if um_per_unit else None
 
 
 def too_large(path: Path, width: int, height: int) -> SlideError:
@@ -72,7 +89,7 @@ def too_large(path: Path, width: int, height: int) -> SlideError:
 def _colours_in_pages(tiff: TiffFile) -> bool:
     try:
         series = tiff.series[0]
-    except _DAMAGE:
+    except DAMAGE:
         return False  # a description that tifffile cannot follow; the pages can be read all the same
     return bool(series.axes == "CYX" and series.shape[0] == 3)
 
@@ -110,16 +127,3 @@ def _interleaved(page: TiffPage) -> NDArray[Any]:
     """Decode a page to [H, W, S], of a volume the first plane."""
     samples = page.asarray(squeeze=False)  # [planes, depth, H, W, samples]
     return np.moveaxis(samples[:, 0], 0, -1).reshape(*samples.shape[2:4], -1)
-
-
-def _um_per_px(tiff: TiffFile, page: TiffPage) -> float | None:
-    if tiff.ome_metadata and (um_per_px := scale.from_ome(tiff.ome_metadata)):
-        return um_per_px
-    resolution = page.tags.get("XResolution")
-    if resolution is None or not resolution.value[1]:
-        return None
-    pixels = resolution.value[0] / resolution.value[1]
-    if tiff.imagej_metadata and "unit" in tiff.imagej_metadata:
-        return scale.from_named_unit(pixels, str(tiff.imagej_metadata["unit"]))
-    um_per_unit = _UM_PER_RESOLUTION_UNIT.get(int(page.resolutionunit))
-    return scale.from_density(pixels, um_per_unit) if um_per_unit else None
