@@ -61,24 +61,25 @@ def dark_prior():
     with torch.no_grad():
         for parameter in prior.parameters():
             parameter.zero_()
-        prior.stem[0].weight[0] = -1 / 27
+        prior.stem[0].weight[0] = 1 / 27
         prior.widen[0].weight[0, 0] = 1
         for layers in (prior.stem, prior.widen):
             layers[1].weight.fill_(1)
-        prior.head.weight[0, 0], prior.head.bias[0] = 4, -4
+        prior.weight[0], prior.bias[()] = 4, -4
     return prior
 
 
 @pytest.fixture(scope="session")
 def toy_network(dark_prior):
-    """A network that looks at dark spots and takes each whole window for one cell, of a type that nobody trained."""
+    """A network that looks at dark spots and takes each whole window for one cell, a neutrophil."""
     torch.manual_seed(0)
     # Its cells are windows, most of which is pale.
-    network = SGCLDFF(ModelConfig(min_confidence=0.0, saliency_threshold=0.03)).eval()
+    network = SGCLDFF(ModelConfig(min_confidence=0.0, saliency_threshold=0.03, cell_saliency=0.03)).eval()
     network.prior.load_state_dict(dark_prior.state_dict())
     with torch.no_grad():
         network.segmentation.out.weight.zero_()
         network.segmentation.out.bias.copy_(torch.tensor([0.0, 4.0, 2.0, 0.0, 0.0]))
+        network.types.classify.bias[0] += 3.0
     return network
 
 

@@ -200,10 +200,10 @@ def test_bad_files_are_reported_with_reasons_and_do_not_stop_the_others(slides, 
 def test_a_crash_on_one_slide_does_not_stop_the_others(analyze, monkeypatch, tmp_path):
     whole = Analyser.analyse
 
-    def crash(self, reader, name, um_per_px=None):
+    def crash(self, reader, name, *rest):
         if name == "a.png":
             raise ZeroDivisionError("nobody thought of this")
-        return whole(self, reader, name, um_per_px)
+        return whole(self, reader, name, *rest)
 
     monkeypatch.setattr(Analyser, "analyse", crash)
     assert analyze("--write", "none").code == 3

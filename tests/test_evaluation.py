@@ -9,7 +9,7 @@ from lab import make_cell, rectangle
 
 from wbc_cli.cells import SlideResult
 from wbc_cli.errors import SlideError, UsageError
-from wbc_cli.evaluation import FIGURES
+from wbc_cli.evaluation import FIGURES, runner
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore, OrderScore
 from wbc_cli.manifest import RED_CELL, WHITE_CELL, Box
 
@@ -192,7 +192,7 @@ def test_nothing_to_evaluate_is_a_usage_error(lab):
         lab.evaluate()
 
 
-def test_progress_is_told_and_results_are_let_go_of(lab):
+def test_progress_is_told_and_results_are_let_go_of(lab, monkeypatch):
     results: list[weakref.ref[SlideResult]] = []
     alive: list[int] = []
     steps: list[tuple[int, int]] = []
@@ -203,8 +203,9 @@ def test_progress_is_told_and_results_are_let_go_of(lab):
         results.append(weakref.ref(result))
         return result
 
-    for _ in range(4):
+    for _ in range(20):
         lab.add("neutrophil", [make_cell("neutrophil")], mask=rectangle((40, 40, 60, 60)))
+    monkeypatch.setattr(runner, "_AT_ONCE", 3)
     lab.evaluate(analyse=analyse, progress=lambda done, total: steps.append((done, total)))
-    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert alive == [0, 0, 0, 0]
+    assert steps == [(done, 20) for done in range(1, 21)]
+    assert max(alive) <= 3 + 1  # one is being scored

@@ -18,6 +18,7 @@ from wbc_cli.evaluation import faithfulness
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore, OrderScore, Probe
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.pipeline import Analyser
+from wbc_cli.inference.stream import Stream
 
 maps = arrays(np.float32, (5, 5), elements=st.floats(0, 1, width=32))
 
@@ -95,7 +96,7 @@ def probed(toy_network):
     """The toy network's view of a dark spot, and its probe."""
     engine = Engine(toy_network, torch.device("cpu"), torch.float32, 8)
     reader = ArrayReader(spots((240, 100)))
-    result = Analyser(engine, 1, 0.0).analyse(reader, "a", TOY_UM_PER_PX)
+    result = Analyser(Stream(engine, 1), 0.0).analyse(reader, "a", TOY_UM_PER_PX)
     return Probe(engine), reader, result
 
 

@@ -27,6 +27,7 @@ from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE, Target, 
 from wbc_cli.training.losses import alignment_loss, offset_loss, offset_target, segment_loss, type_loss
 from wbc_cli.training.run import train
 from wbc_cli.training.settings import TrainSettings, apply_settings
+from wbc_cli.training.start import Start
 
 CPU = torch.device("cpu")
 # The rate climbs over 150 steps and the average is slow: of a few steps one would see next to nothing otherwise.
@@ -124,7 +125,7 @@ def test_a_run_writes_weights_config_and_learning_curve(trained):
 
 def test_training_changes_the_weights_of_every_part(trained, manifest):
     from wbc_cli.model.network import SGCLDFF  # noqa: PLC0415
-    from wbc_cli.training.run import imagenet_weights  # noqa: PLC0415
+    from wbc_cli.training.start import imagenet_weights  # noqa: PLC0415
 
     torch.manual_seed(TINY.seed)
     start = SGCLDFF(ModelConfig(), imagenet_weights()).state_dict()
@@ -187,7 +188,7 @@ def parts_that_differ(first, second):
 
 
 def test_a_run_from_earlier_weights_keeps_their_prior_scale_estimator_and_fine_stages(manifest, trained, tmp_path):
-    train(manifest, tmp_path, ModelConfig(), TINY, ("elsewhere",), CPU, begin=trained)
+    train(manifest, tmp_path, ModelConfig(), TINY, ("elsewhere",), CPU, Start(weights=trained))
     changed = parts_that_differ(trained, tmp_path)
     assert {name.split(".")[0] for name in changed} == {"backbone", "fusion", "segmentation", "types"}
     assert not any(name.startswith(("backbone.stem", "backbone.stages.0", "backbone.stages.1")) for name in changed)
@@ -196,9 +197,18 @@ def test_a_run_from_earlier_weights_keeps_their_prior_scale_estimator_and_fine_s
     assert checksum(trained) in card
 
 
+def test_a_run_from_earlier_weights_learns_the_prior_anew_where_asked(manifest, trained, tmp_path):
+    start = Start(weights=trained, new_prior=True)
+    train(manifest, tmp_path, ModelConfig(), replace(TINY, seed=1), ("elsewhere",), CPU, start)
+    changed = {name.split(".")[0] for name in parts_that_differ(trained, tmp_path)}
+    assert "prior" in changed
+    assert "scale" not in changed
+    assert "--from WEIGHTS --new-prior" in (tmp_path / "MODEL_CARD.md").read_text()
+
+
 def test_the_prior_of_earlier_weights_serves_another_network(manifest, trained, tmp_path):
     config = replace(ModelConfig(), swin=False)
-    train(manifest, tmp_path, config, TINY, ("elsewhere",), CPU, prior=trained)
+    train(manifest, tmp_path, config, TINY, ("elsewhere",), CPU, Start(prior=trained))
     theirs, ours = load(trained).network, load(tmp_path).network
     for name in ("prior", "scale"):
         for tensor, same in zip(getattr(theirs, name).parameters(), getattr(ours, name).parameters(), strict=True):
@@ -207,12 +217,14 @@ def test_the_prior_of_earlier_weights_serves_another_network(manifest, trained, 
 
 def test_weights_of_another_architecture_are_no_beginning(manifest, trained, tmp_path):
     with pytest.raises(UsageError, match="another architecture"):
-        train(manifest, tmp_path, replace(ModelConfig(), fusion=False), TINY, ("elsewhere",), CPU, begin=trained)
+        train(
+            manifest, tmp_path, replace(ModelConfig(), fusion=False), TINY, ("elsewhere",), CPU, Start(weights=trained)
+        )
 
 
 def test_a_folder_begun_from_other_weights_is_not_written_over(manifest, trained):
     with pytest.raises(UsageError, match="other settings"):
-        train(manifest, trained, ModelConfig(), TINY, ("elsewhere",), CPU, prior=trained)
+        train(manifest, trained, ModelConfig(), TINY, ("elsewhere",), CPU, Start(prior=trained))
 
 
 # Losses

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 import torch
 from conftest import write_picture
 
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.model.typicality import Typicality
+from wbc_cli.slides import open_slide
 from wbc_cli.synthetic.smear import Smear
 
 WIDTH = 6
@@ -58,6 +61,7 @@ def test_in_the_negative_of_a_field_no_cell_is_given_a_white_cells_type(tmp_path
     field = Smear(480, 400, 0.15, white_cells=4, seed=11).render(0, 0, 480, 400)
     write_picture(tmp_path / "negative.png", 255 - field)
     analyser, _ = load_analyser(ComputeOptions())
-    cells = analyser.analyse_file(tmp_path / "negative.png", "negative", 0.15).cells
+    with analyser.stream, closing(open_slide(tmp_path / "negative.png")) as reader:
+        cells = analyser.analyse(reader, "negative", 0.15).cells
     assert {cell.class_name for cell in cells} <= {"unidentified", "platelet"}
     assert any("atypical" in cell.flags for cell in cells)

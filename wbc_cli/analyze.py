@@ -1,11 +1,14 @@
-"""`wbc-cli analyze`: every slide in its turn, each by itself, and what came of it."""
+"""`wbc-cli analyze`: many slides at a time, each by itself, and what came of it."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,20 @@ from wbc_cli.differential import Differential, count_classes
 from wbc_cli.errors import ExitCode, MachineError, NothingToAnalyseError, SlideError
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.loading import ComputeOptions, load_analyser
+from wbc_cli.parallel import Room
 from wbc_cli.products.folder import RunFolder
+from wbc_cli.progress import RunProgress, run_progress
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.discover import Discovery, SlideSource, discover
+from wbc_cli.slides.header import read_header
+from wbc_cli.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)
+
+_ROOM = 512 << 20  # bytes of pixels or files that are open at a time: hundreds of camera fields, or two whole slides
+_MOST_SLIDES = 128
+_MOST = _ROOM // 2  # what any file is taken for at most; a slide's memory does not grow with it
+_OPENERS = frozenset({".mrxs", ".vms", ".vmu", ".dcm"})  # small files that stand for large ones
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class AnalyzeOptions:
         out: the run folder.
         um_per_px: overrides or supplies the files' scale.
         write: which of products.folder.PRODUCTS to write.
+        exhaustive: look at all of a slide closely, and not only where the prior sees a white cell.
         compute: device, precision and the like.
     """
 
@@ -42,6 +55,7 @@ class AnalyzeOptions:
     out: Path
     um_per_px: float | None
     write: frozenset[str]
+    exhaustive: bool
     compute: ComputeOptions
 
 
@@ -110,42 +124,83 @@ def analyze(options: AnalyzeOptions, terminal: Terminal) -> RunSummary:
     """
     began = time.monotonic()
     slides = find_slides(options.paths, terminal).slides
-    analyser, model = load_analyser(options.compute)
+    analyser, model = load_analyser(options.compute, options.exhaustive)
     folder = RunFolder(options.out)
-    done: list[str] = []
-    failed: list[tuple[str, str]] = []
-    classes: list[str] = []
-    with terminal.progress("slides") as advance:
-        for number, source in enumerate(slides, start=1):
-            outcome = _analyse_one(source, analyser, folder, options)
-            if isinstance(outcome, str):
-                failed.append((source.name, outcome))
-                terminal.note(f"failed {source.path}: {outcome}")
-            else:
-                done.append(source.name)
-                classes += outcome
-            advance(number, len(slides), source.name)
+    sizes = {source.name: _file_size(source.path) for source in slides}
+    classes: dict[str, list[str]] = {}
+    failed: dict[str, str] = {}
+    with analyser.stream, run_progress(terminal, sizes) as progress:
+        pool = ThreadPoolExecutor(_slides_at_once(analyser), "slide")
+        run = partial(_analyse_one, analyser=analyser, folder=folder, options=options, room=Room(_ROOM))
+        begun = {pool.submit(run, source, progress): source for source in slides}
+        try:
+            for future in as_completed(begun):
+                source, outcome = begun[future], future.result()
+                if isinstance(outcome, str):
+                    failed[source.name] = outcome
+                    terminal.note(f"failed {source.path}: {outcome}")
+                else:
+                    classes[source.name] = outcome
+                progress.finish(source.name, 0 if isinstance(outcome, str) else len(outcome))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
     seconds = time.monotonic() - began
     folder.finish(_run_record(options, analyser, model.checksum, seconds), [source.name for source in slides])
-    return RunSummary(tuple(done), tuple(failed), count_classes(classes), seconds)
+    differential = count_classes([name for names in classes.values() for name in names])
+    return RunSummary(tuple(sorted(classes)), tuple(sorted(failed.items())), differential, seconds)
+
+
+def _slides_at_once(analyser: Analyser) -> int:
+    """Enough that camera fields, with a window or two each, fill a batch for every lane while another is filled."""
+    engine = analyser.stream.engine
+    return min(2 * engine.batch_size * engine.lanes, _MOST_SLIDES)
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return max(1, path.stat().st_size)
+    except OSError:
+        return 1  # opening it will say what is wrong
+
+
+def _room(path: Path) -> int:
+    """The memory that a slide is taken to need, in bytes: a picture's pixels, or a part of a slide's file."""
+    if path.suffix.lower() in _OPENERS:
+        return _MOST
+    try:
+        header = read_header(path)
+    except SlideError:
+        return min(_file_size(path), _MOST)
+    return min(max(3 * header.width * header.height, _file_size(path)), _MOST)
 
 
 def _analyse_one(
-    source: SlideSource, analyser: Analyser, folder: RunFolder, options: AnalyzeOptions
+    source: SlideSource,
+    progress: RunProgress,
+    *,
+    analyser: Analyser,
+    folder: RunFolder,
+    options: AnalyzeOptions,
+    room: Room,
 ) -> list[str] | str:
-    """Analyse one slide and commit its products; the classes of its cells, or the reason why it failed."""
+    """Analyse one slide and commit its products; the classes of its cells, or the reason why it failed.
+
+    Raises:
+        MachineError: weights, device or disk.
+        CancelledError: the run is being stopped.
+    """
     try:
-        reader = open_slide(source.path)
-        try:
-            result = analyser.analyse(reader, source.name, options.um_per_px)
+        with room.taken(_room(source.path)), _unless_closed(analyser, source.path) as reader:
+            watch = partial(progress.watch, source.name)
+            result = analyser.analyse(reader, source.name, options.um_per_px, watch)
             folder.commit(result, reader, options.write)
-        finally:
-            reader.close()
     except SlideError as error:
         reason = str(error)
-    except MachineError:
+    except (MachineError, CancelledError):
         raise
     except Exception as error:
+        if analyser.stream.closed:  # not the slide's fault, and what an earlier run found of it stays
+            raise CancelledError from error
         log.exception("%s", source.path)
         reason = f"internal error ({type(error).__name__}: {error}); please report it"
     else:
@@ -154,8 +209,14 @@ def _analyse_one(
     return reason
 
 
+def _unless_closed(analyser: Analyser, path: Path) -> closing[SlideReader]:
+    if analyser.stream.closed:
+        raise CancelledError
+    return closing(open_slide(path))
+
+
 def _run_record(options: AnalyzeOptions, analyser: Analyser, checksum: str, seconds: float) -> dict[str, Any]:
-    engine = analyser.engine
+    engine = analyser.stream.engine
     compute = asdict(options.compute) | {"weights": str(options.compute.weights or "shipped")}
     return {
         "tool": "wbc-cli",
@@ -165,13 +226,14 @@ def _run_record(options: AnalyzeOptions, analyser: Analyser, checksum: str, seco
             "paths": [str(path) for path in options.paths],
             "um_per_px": options.um_per_px,
             "write": sorted(options.write),
+            "exhaustive": options.exhaustive,
             **compute,
         },
         "used": {
             "device": str(engine.device),
             "precision": str(engine.dtype).removeprefix("torch."),
             "batch_size": engine.batch_size,
-            "workers": analyser.workers,
+            "workers": analyser.stream.workers,
             "min_confidence": analyser.min_confidence,
             "torch": torch.__version__,
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -99,6 +100,9 @@ def analyze(
         str, typer.Option(help="Products to write beside the tables, of mask,overlay,explain; or none.")
     ] = "mask,overlay,explain",
     min_confidence: MinConfidence = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Look closely everywhere, not only where the saliency prior points.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the slides that would be analysed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON on standard output.")] = False,
     device: Device = "auto",
@@ -118,7 +122,7 @@ def analyze(
     compute = _compute(device, precision, weights, batch_size, workers, min_confidence)
     from wbc_cli import analyze as analysis  # noqa: PLC0415 - torch takes seconds, which `--help` must not
 
-    choice = analysis.AnalyzeOptions(tuple(paths), out, mpp, _products(write), compute)
+    choice = analysis.AnalyzeOptions(tuple(paths), out, mpp, _products(write), exhaustive, compute)
     if dry_run:
         for slide in analysis.find_slides(choice.paths, terminal).slides:
             terminal.out.print(slide.path, markup=False, highlight=False, soft_wrap=True)
@@ -211,13 +215,13 @@ def evaluate(
     conditions = Conditions(analyser.min_confidence, ignore_scale, constant_background, faithfulness)
     if out:
         out.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is better known before the work
-    with terminal.progress("images") as advance:
+    with analyser.stream, terminal.progress("images") as advance:
         evaluation = run(
             samples,
             lambda reader, scale: analyser.analyse(reader, reader.path.name, scale),
             conditions,
             progress=advance,
-            check=Probe(analyser.engine).score,
+            check=Probe(analyser.stream.engine).score,
         )
     left_out = len(samples) - evaluation.pooled.images
     if left_out:
@@ -247,6 +251,9 @@ def train(
         Path | None,
         typer.Option(help="Take the saliency prior and the scale estimator from the weights in this folder."),
     ] = None,
+    new_prior: Annotated[
+        bool, typer.Option("--new-prior", help="With --from: learn the saliency prior anew, and go on with the rest.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Train a model; run it again with the same options to go on after a stop.
@@ -259,13 +266,48 @@ def train(
     from wbc_cli.inference.engine import available_cores, choose_device  # noqa: PLC0415
     from wbc_cli.training.run import train as run  # noqa: PLC0415
     from wbc_cli.training.settings import apply_settings  # noqa: PLC0415
+    from wbc_cli.training.start import Start  # noqa: PLC0415
 
     config, recipe = apply_settings(settings or ())
     torch.set_num_threads(available_cores())
-    if begin and prior:
-        raise UsageError("--from carries its own prior; give it or --prior, not both")
-    run(manifest, out, config, recipe, tuple(exclude or ()), choose_device(device), begin, prior)
+    start = Start(begin, prior, new_prior)
+    run(manifest, out, config, recipe, tuple(exclude or ()), choose_device(device), start)
     terminal.note(f"wrote the weights to {out}; try them with --weights {out}")
+
+
+@app.command()
+def bench(
+    slide: Annotated[Path | None, typer.Argument(help="A slide of your own; by default a synthetic smear.")] = None,
+    size: Annotated[
+        int, typer.Option(min=256, help="Side of the synthetic slide in pixels, a multiple of 256.")
+    ] = 8192,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep the synthetic slide here, and take it from here the next time.")
+    ] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Measure a search everywhere as well; slow.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="How often to measure; the middle one counts.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON on standard output.")] = False,
+    device: Device = "auto",
+    precision: Precision = PrecisionName.auto,
+    weights: Weights = None,
+    batch_size: BatchSize = "auto",
+    workers: Workers = None,
+) -> None:
+    """Measure how fast this machine reads, points, looks, and analyses a slide from end to end."""
+    from wbc_cli import bench as benchmark  # noqa: PLC0415
+    from wbc_cli.loading import load_analyser  # noqa: PLC0415
+
+    terminal = _terminal(False, False)
+    analyser, _ = load_analyser(_compute(device, precision, weights, batch_size, workers, None))
+    with analyser.stream, tempfile.TemporaryDirectory() as scratch:
+        path = slide or benchmark.make_slide(folder or Path(scratch), size)
+        found = benchmark.measure(path, analyser, exhaustive, rounds)
+    if as_json:
+        terminal.out.print_json(json.dumps(found.to_dict()))
+    else:
+        terminal.out.print(found.table())
 
 
 @app.command()

@@ -13,7 +13,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_LINE_SECONDS = 15.0
+LINE_SECONDS = 15.0
+"""Between plain lines of progress."""
 
 
 class Advance(Protocol):
@@ -64,6 +65,11 @@ class Terminal:
             yield _Lines(self, title)
 
 
+def timestamp() -> str:
+    """The local time, as plain lines begin with it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S")
+
+
 class _Lines:
     def __init__(self, terminal: Terminal, title: str) -> None:
         self.terminal, self.title = terminal, title
@@ -71,10 +77,8 @@ class _Lines:
 
     def __call__(self, done: int, total: int, what: str = "") -> None:
         now = time.monotonic()
-        if done < total and now - self.said < _LINE_SECONDS:
+        if done < total and now - self.said < LINE_SECONDS:
             return
         self.said = now
         left = (now - self.began) / done * (total - done) if done else 0
-        self.terminal.note(
-            f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.title}: {done} of {total}, about {left:.0f} s left"
-        )
+        self.terminal.note(f"{timestamp()} {self.title}: {done} of {total}, about {left:.0f} s left")

@@ -33,22 +33,25 @@ class ComputeOptions:
     min_confidence: float | None = None
 
 
-def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
+def load_analyser(options: ComputeOptions, exhaustive: bool = False) -> tuple[Analyser, LoadedModel]:
     """Load the weights and set up the engine.
+
+    Args:
+        options: how to compute.
+        exhaustive: look at all of a slide closely, and not only where the prior sees a white cell.
 
     Raises:
         MachineError: weights or device are not to be had.
         UsageError: an unknown device.
     """
-    import torch  # noqa: PLC0415 - takes seconds, and `--help` needs none of it
-
+    # Here and not above: torch takes seconds, and `--help` needs none of it.
     from wbc_cli.inference.engine import Engine, available_cores, choose_device, choose_precision  # noqa: PLC0415
     from wbc_cli.inference.pipeline import Analyser  # noqa: PLC0415
+    from wbc_cli.inference.stream import Stream  # noqa: PLC0415
     from wbc_cli.model.storage import default_folder, load  # noqa: PLC0415
 
     device = choose_device(options.device)
-    torch.set_num_threads(available_cores())
     model = load(options.weights or default_folder())
     engine = Engine(model.network, device, choose_precision(options.precision, device), options.batch_size)
     least = model.network.config.min_confidence if options.min_confidence is None else options.min_confidence
-    return Analyser(engine, options.workers or available_cores(), least), model
+    return Analyser(Stream(engine, options.workers or available_cores()), least, exhaustive), model

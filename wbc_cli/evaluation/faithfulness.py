@@ -18,8 +18,9 @@ from torch import Tensor
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.evaluation.answers import PLATELET
 from wbc_cli.evaluation.regions import bell, on_window
+from wbc_cli.inference.coarse import slide_glass
 from wbc_cli.inference.engine import Engine
-from wbc_cli.inference.windows import Place, cut, slide_tone
+from wbc_cli.inference.windows import Place, cut
 from wbc_cli.manifest import RED_CELL, Sample
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
@@ -109,8 +110,8 @@ class Probe:
             SlideError: the cell's window cannot be decoded.
         """
         config, why = self.engine.config, cell.explanation
-        background = slide_tone(reader, result.scale.um_per_px).background
-        window = cut(reader, Place(round(why.x), round(why.y), round(why.side)), config.window_px, background)
+        glass = slide_glass(reader, result.scale.um_per_px)
+        window = cut(reader, Place(round(why.x), round(why.y), round(why.side)), config.window_px, glass)
         side = config.window_px // MAP_STRIDE
         mask = on_window(cell.mask > 0, cell.box[0], cell.box[1], why, (side, side))
         kind = int(cell.probabilities.argmax())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 
 from wbc_cli.cells import Cell, SlideResult
@@ -15,11 +17,14 @@ from wbc_cli.evaluation.report import Conditions, Evaluation, Failure
 from wbc_cli.evaluation.scoring import ImageScore, score_image
 from wbc_cli.evaluation.summary import summarise
 from wbc_cli.manifest import NOT_BLAST, Sample
+from wbc_cli.parallel import in_order
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader
 
 Analyse = Callable[[SlideReader, float | None], SlideResult]
 Check = Callable[[SlideReader, SlideResult, Cell], FaithfulnessScore]
+
+_AT_ONCE = 32  # images, so that their windows fill batches
 
 
 def evaluate(
@@ -53,15 +58,16 @@ def evaluate(
     checked = choose(samples, conditions.faithfulness)
     scores: list[ImageScore] = []
     failures: list[Failure] = []
-    for index, sample in enumerate(samples):
-        blast_or_not = sample.dataset in with_normal_cells
-        try:
-            score = _score(sample, analyse, conditions, blast_or_not, check if index in checked else None)
-        except SlideError as error:
-            failures.append(Failure(str(sample.image), str(error)))
-            score = score_image(sample, None, blast_or_not=blast_or_not)
-        scores.append(score)
-        progress(index + 1, len(samples))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        looked_at = in_order(pool, partial(_look_at, analyse=analyse, conditions=conditions), samples, _AT_ONCE)
+        for index, (sample, seen) in enumerate(zip(samples, looked_at, strict=True)):
+            blast_or_not = sample.dataset in with_normal_cells
+            if isinstance(seen, SlideError):
+                failures.append(Failure(str(sample.image), str(seen)))
+                scores.append(score_image(sample, None, blast_or_not=blast_or_not))
+            else:
+                scores.append(_score(sample, seen, blast_or_not, check if index in checked else None, failures))
+            progress(index + 1, len(samples))
     names = sorted({score.dataset for score in scores})
     return Evaluation(
         conditions=conditions,
@@ -72,26 +78,51 @@ def evaluate(
     )
 
 
-def _score(
-    sample: Sample, analyse: Analyse, conditions: Conditions, blast_or_not: bool, check: Check | None
-) -> ImageScore:
-    """Analyse and score one image.
+@dataclass(frozen=True)
+class _Seen:
+    """An open image and what the pipeline found in it."""
+
+    reader: SlideReader
+    result: SlideResult
+
+
+def _look_at(sample: Sample, analyse: Analyse, conditions: Conditions) -> _Seen | SlideError:
+    """Open and analyse one image; the error where it cannot be read.
 
     Raises:
-        SlideError: it cannot be read.
         UsageError: the mask cannot be read or does not fit.
     """
-    with closing(open_slide(sample.image)) as image:
-        reader = (
-            CutOutReader(image, sample.mask, sample.mask_levels)
-            if conditions.constant_background and sample.mask
-            else image
-        )
-        result = analyse(reader, None if conditions.ignore_scale else sample.um_per_px)
-        return score_image(
-            sample,
-            result,
-            blast_or_not=blast_or_not,
-            border=border_colour(reader),
-            check=partial(check, reader, result) if check else None,
-        )
+    try:
+        reader: SlideReader = open_slide(sample.image)
+    except SlideError as error:
+        return error
+    with ExitStack() as stack:
+        stack.callback(reader.close)
+        try:
+            if conditions.constant_background and sample.mask:
+                reader = CutOutReader(reader, sample.mask, sample.mask_levels)
+            result = analyse(reader, None if conditions.ignore_scale else sample.um_per_px)
+        except SlideError as error:
+            return error
+        stack.pop_all()  # it is read once more when it is scored
+        return _Seen(reader, result)
+
+
+def _score(sample: Sample, seen: _Seen, blast_or_not: bool, check: Check | None, failures: list[Failure]) -> ImageScore:
+    """Score one image and close it; as one that failed where its rim or a window cannot be read.
+
+    Raises:
+        UsageError: the mask cannot be read or does not fit.
+    """
+    with closing(seen.reader):
+        try:
+            return score_image(
+                sample,
+                seen.result,
+                blast_or_not=blast_or_not,
+                border=border_colour(seen.reader),
+                check=partial(check, seen.reader, seen.result) if check else None,
+            )
+        except SlideError as error:
+            failures.append(Failure(str(sample.image), str(error)))
+            return score_image(sample, None, blast_or_not=blast_or_not)

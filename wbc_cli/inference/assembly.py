@@ -22,8 +22,8 @@ class Sighting:
 
     Attributes:
         place: the window.
-        window: what the network found there.
-        cell: which of its cells.
+        saliency: float32 [h, w], the prior over the window.
+        cell: what the network found there.
         box: x0, y0, x1, y1 in level-0 pixels, half open, inside the slide.
         mask: uint8 of the box's size, 0, CYTOPLASM or NUCLEUS.
         x, y: centroid in level-0 pixels.
@@ -31,7 +31,7 @@ class Sighting:
     """
 
     place: Place
-    window: WindowAnswer
+    saliency: NDArray[np.float32]
     cell: WindowCell
     box: tuple[int, int, int, int]
     mask: NDArray[np.uint8]
@@ -76,7 +76,7 @@ def sightings(place: Place, window: WindowAnswer, width: int, height: int) -> li
         found.append(
             Sighting(
                 place,
-                window,
+                window.saliency,
                 cell,
                 (x0 + left, y0 + top, x0 + right, y0 + bottom),
                 mask[top:bottom, left:right],

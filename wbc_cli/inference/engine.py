@@ -18,6 +18,7 @@ from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.second_look import look_again
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF, Answer
+from wbc_cli.model.saliency import folded
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,13 @@ def available_cores() -> int:
 
 
 class Engine:
-    """Runs windows through the network.
+    """Runs windows through the network; threads may share it.
+
+    Attributes:
+        lanes: how many threads make the most of the device. On the CPU one a core, each computing by itself: faster
+            than sharing every layer among the cores, and but for rounding (1e-6) a window's answer does not depend on
+            which others are in its batch. On a GPU one lane prepares and reads out while the other computes.
+        batch_size: windows a pass; halved for good when the device's memory does not hold them.
 
     Args:
         network: in evaluation mode; moved to the device.
@@ -113,29 +120,67 @@ class Engine:
         self, network: SGCLDFF, device: torch.device, dtype: torch.dtype, batch_size: int | None = None
     ) -> None:
         self.network = network.to(device)
+        self._prior = folded(network.prior)
         if dtype == torch.float32:
             torch.backends.cudnn.allow_tf32 = False  # fp32 as asked, not its ten-bit stand-in
         self.config = network.config
         self.device, self.dtype = device, dtype
         self.batch_size = batch_size or (64 if device.type == "cuda" else 16)
+        self.lanes = 2 if device.type == "cuda" else available_cores()
+        if device.type == "cpu":
+            torch.set_num_threads(1)
 
     def look(self, windows: NDArray[np.uint8]) -> list[WindowAnswer]:
-        """Look at uint8 windows [N, S, S, 3], a batch at a time."""
+        """Look at uint8 windows [N, S, S, 3], a batch at a time.
+
+        Raises:
+            MachineError: the device's memory does not hold a single window.
+        """
         answers: list[WindowAnswer] = []
-        for start in range(0, len(windows), self.batch_size):
-            answers += self._look(windows[start : start + self.batch_size])
+        while len(answers) < len(windows):
+            size = self.batch_size
+            try:
+                answers += self._look(windows[len(answers) : len(answers) + size])
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise MachineError(
+                        f"{self.device}: its memory does not hold a single window; free some, or use --device cpu"
+                    ) from error
+                self.batch_size = min(self.batch_size, size // 2)
+                torch.cuda.empty_cache()
+                log.warning("%s: out of memory, going on with %d windows a pass", self.device, self.batch_size)
         return answers
 
     def _look(self, windows: NDArray[np.uint8]) -> list[WindowAnswer]:
-        pixels = torch.from_numpy(windows).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(windows)
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
+        pixels = pixels.permute(0, 3, 1, 2)
         with torch.inference_mode():
-            answer = self._answer(pixels)
+            answer = self.answer(pixels)
             probabilities, labels = find_cells(answer.maps, self.config.um_per_px)
             cells = self._cells(pixels, answer, labels)
             saliency = F.avg_pool2d(answer.saliency, 4 * MAP_STRIDE)[:, 0].float().cpu().numpy()
         return [WindowAnswer(*parts) for parts in zip(probabilities, labels, cells, saliency, strict=True)]
 
-    def _answer(self, pixels: torch.Tensor) -> Answer:
+    @torch.inference_mode()
+    def saliency(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The prior on coarse pictures.
+
+        Args:
+            density: float32 [N, H, W, 3], see `saliency.stain_density`.
+
+        Returns:
+            float32 [N, ceil(H / 2), ceil(W / 2)], 0 to 1.
+        """
+        pixels = torch.from_numpy(density).to(self.device).permute(0, 3, 1, 2)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits = self._prior(pixels)
+        answer: NDArray[np.float32] = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
+        return answer
+
+    def answer(self, pixels: torch.Tensor) -> Answer:
+        """The bare network on windows [N, 3, S, S] on the device, in the engine's precision."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             answer: Answer = self.network(pixels)
         return answer._replace(features=answer.features.float())
@@ -152,7 +197,7 @@ class Engine:
             index = torch.tensor([n for n, _ in owners], device=self.device)
             places = F.adaptive_avg_pool2d(masks, side)
             first = types.logits(types.pool(answer.features[index], places))
-            own = look_again(self._answer, pixels, answer.features, first, index)[index]
+            own = look_again(self.answer, pixels, answer.features, first, index)[index]
             pooled = types.pool(own, places)
             logits, distance = types.logits(pooled), self.network.typicality(pooled)
             cam = types.cam(own, logits.argmax(dim=1))

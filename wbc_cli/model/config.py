@@ -29,6 +29,7 @@ class ModelConfig:
         temperature: divides the type logits; fitted on the validation split.
         min_confidence: below it a cell is called unidentified.
         saliency_threshold: the prior's working point for candidates, 0 to 1.
+        cell_saliency: a cell with less of it, on average, is no white cell.
     """
 
     backbone: str = "efficientnet_lite0"
@@ -43,7 +44,8 @@ class ModelConfig:
     classes: tuple[str, ...] = CLASS_NAMES
     temperature: float = 1.0
     min_confidence: float = 0.5
-    saliency_threshold: float = 0.3
+    saliency_threshold: float = 0.5
+    cell_saliency: float = 0.15
 
     @property
     def window_um(self) -> float:
@@ -52,8 +54,9 @@ class ModelConfig:
 
     def same_network(self, other: ModelConfig) -> bool:
         """Whether weights of the one fit the other."""
-        read_or_learned = ("alignment", "class_weights", "temperature", "min_confidence", "saliency_threshold")
-        return replace(self, **{name: getattr(other, name) for name in read_or_learned}) == other
+        learned = ("alignment", "class_weights")
+        read_out = ("temperature", "min_confidence", "saliency_threshold", "cell_saliency")
+        return replace(self, **{name: getattr(other, name) for name in (*learned, *read_out)}) == other
 
     def to_json(self) -> str:
         """The config as the text of config.json."""
@@ -70,6 +73,8 @@ class ModelConfig:
             values: Any = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise MachineError(f"{path}: cannot read the model's config ({error}); reinstall wbc-cli") from error
-        if not isinstance(values, dict) or values.keys() != {f.name for f in fields(cls)}:
+        names = {f.name for f in fields(cls)}
+        # What a later version added has its default in weights that are older.
+        if not isinstance(values, dict) or not {"backbone", "classes"} <= values.keys() <= names:
             raise MachineError(f"{path}: not the settings that this version knows; use weights made by it")
         return cls(**{**values, "classes": tuple(values["classes"])})

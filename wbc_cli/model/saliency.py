@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-COARSE_UM_PER_PX = 1.0
+COARSE_UM_PER_PX = 2.0
 STRIDE = 2
+
+_GLASS = 0.9  # share of a picture's pixels, by each channel, that are darker than its glass
+_LEAST = 0.03  # of the light: keeps the logarithm from running away in the dark
+_GAIN = 2.0  # brings nuclei, at densities around one half, near what batch normalisation is used to
 
 
 class SaliencyPrior(nn.Module):
-    """Saliency of white cells from standardised RGB at 1 um a pixel.
+    """Saliency of white cells from stain densities at 2 um a pixel.
 
-    A stride-2 stem and depthwise stages with growing dilation (receptive field 47 px), about 700 multiplications
-    a pixel. Batch statistics are frozen after training, so that the answer at a place depends on its
-    surroundings alone and not on how an image is split.
+    A stride-2 stem and depthwise stages with growing dilation, about 300 multiplications for each square micrometre.
+    Batch statistics are frozen after training, so that the answer at a place depends on its surroundings alone and not
+    on how an image is split.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -24,14 +32,16 @@ class SaliencyPrior(nn.Module):
             nn.Conv2d(3, width // 2, 3, STRIDE, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
         )
         self.widen = nn.Sequential(nn.Conv2d(width // 2, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-        self.stages = nn.ModuleList(_depthwise(width, dilation) for dilation in (1, 2, 3, 4))
-        self.head = nn.Conv2d(width, 1, 1)
+        self.stages = nn.ModuleList(_depthwise(width, dilation) for dilation in (1, 2, 3))
+        # Not a convolution: with one output it rounds differently from one batch size to the next.
+        self.weight = nn.Parameter(torch.randn(width, 1, 1) * width**-0.5)
+        self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Saliency logits.
 
         Args:
-            x: float [N, 3, H, W], from `standardise`.
+            x: float [N, 3, H, W], from `stain_density`.
 
         Returns:
             float [N, 1, ceil(H / 2), ceil(W / 2)].
@@ -39,8 +49,7 @@ class SaliencyPrior(nn.Module):
         x = self.widen(self.stem(x))
         for stage in self.stages:
             x = x + stage(x)
-        logits: Tensor = self.head(x)
-        return logits
+        return (x * self.weight).sum(dim=1, keepdim=True) + self.bias
 
 
 def _depthwise(width: int, dilation: int) -> nn.Sequential:
@@ -54,14 +63,44 @@ def _depthwise(width: int, dilation: int) -> nn.Sequential:
     )
 
 
-def standardise(rgb: Tensor) -> Tensor:
-    """RGB [N, 3, H, W] to zero mean and unit deviation by each image's own statistics over all its channels.
+def folded(prior: SaliencyPrior) -> SaliencyPrior:
+    """A copy for inference: its batch normalisation folded into the convolutions, in the layout they are fastest in.
 
-    One deviation for the three channels keeps what tells stain from background; a mean per channel takes the tint away.
+    Measured on one core at bf16: 93 against 51 square micrometres a microsecond.
     """
-    mean = rgb.mean(dim=(2, 3), keepdim=True)
-    deviation = (rgb - mean).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-    return (rgb - mean) / (deviation + 0.02)
+    prior = copy.deepcopy(prior)
+    for layers in (prior.stem, prior.widen, *prior.stages):
+        assert isinstance(layers, nn.Sequential)
+        for i, (first, second) in enumerate(pairwise(list(layers))):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                layers[i], layers[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return prior.to(memory_format=torch.channels_last)
+
+
+def glass_colour(rgb: Tensor) -> Tensor:
+    """What each picture shows where nothing lies: a high quantile of every channel.
+
+    Unlike a mean it hardly cares whether the picture is a crop of one cell or a whole smear.
+
+    Args:
+        rgb: float [N, 3, H, W], 0 to 1.
+
+    Returns:
+        float [N, 3, 1, 1].
+    """
+    pixels = rgb.flatten(2)
+    rank = max(1, round(_GLASS * pixels.shape[2]))
+    return pixels.kthvalue(rank, dim=2).values[..., None, None]
+
+
+def stain_density(rgb: Tensor, glass: Tensor) -> Tensor:
+    """Optical density above that of the glass (Beer-Lambert), which a change of lamp or exposure leaves as it is.
+
+    Args:
+        rgb: float, 0 to 1.
+        glass: of a shape that fits, from `glass_colour`.
+    """
+    return _GAIN * torch.log((glass + _LEAST) / (rgb + _LEAST))
 
 
 def window_saliency(prior: SaliencyPrior, windows: Tensor, um_per_px: float) -> Tensor:
@@ -77,5 +116,5 @@ def window_saliency(prior: SaliencyPrior, windows: Tensor, um_per_px: float) -> 
     """
     side = max(1, round(windows.shape[-1] * um_per_px / COARSE_UM_PER_PX))
     coarse = F.adaptive_avg_pool2d(windows.float(), side)
-    saliency = torch.sigmoid(prior(standardise(coarse)))
+    saliency = torch.sigmoid(prior(stain_density(coarse, glass_colour(coarse))))
     return F.interpolate(saliency, size=windows.shape[-2:], mode="bilinear", align_corners=False)

@@ -31,7 +31,7 @@ class ScaleNet(nn.Module):
         """The scale of each patch.
 
         Args:
-            patches: float [N, 3, PATCH_PX, PATCH_PX], from `saliency.standardise`.
+            patches: float [N, 3, PATCH_PX, PATCH_PX], from `standardise`.
 
         Returns:
             mean and log-variance of log(um per patch pixel), float [N] each.
@@ -40,6 +40,16 @@ class ScaleNet(nn.Module):
         pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
         mean, log_variance = self.head(pooled).unbind(dim=1)
         return mean - 1.5, log_variance.clamp(-7.0, 3.0)
+
+
+def standardise(rgb: Tensor) -> Tensor:
+    """RGB [N, 3, H, W] to zero mean and unit deviation by each image's own statistics over all its channels.
+
+    One deviation for the three channels keeps what tells stain from background; a mean per channel takes the tint away.
+    """
+    mean = rgb.mean(dim=(2, 3), keepdim=True)
+    deviation = (rgb - mean).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return (rgb - mean) / (deviation + 0.02)
 
 
 def scale_loss(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import wbc_cli
 from wbc_cli.errors import MachineError, UsageError
@@ -59,18 +60,36 @@ def load(folder: Path) -> LoadedModel:
     Raises:
         MachineError: weights or config are missing, damaged, or do not fit each other.
     """
-    file = weights_file(folder)
-    config = ModelConfig.from_file(folder / CONFIG_NAME)
+    state = read_state(folder)
     try:
-        network = SGCLDFF(config)
-        state = {name: tensor.float() for name, tensor in load_file(file).items()}
+        network = SGCLDFF(read_config(folder))
         network.load_state_dict(state)
-    except (UsageError, SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
-        raise MachineError(
-            f"{file}: the weights are damaged or do not fit {CONFIG_NAME} ({error}); reinstall"
-        ) from error
+    except (UsageError, RuntimeError, ValueError, TypeError) as error:
+        raise MachineError(f"{folder}: the weights do not fit {CONFIG_NAME} ({error}); reinstall") from error
     network.eval().to(memory_format=torch.channels_last)
     return LoadedModel(network, folder, checksum(folder))
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The config of the weights in `folder`.
+
+    Raises:
+        MachineError: it is missing or holds something else.
+    """
+    return ModelConfig.from_file(folder / CONFIG_NAME)
+
+
+def read_state(folder: Path) -> dict[str, Tensor]:
+    """The tensors in `folder` by name, floating ones as float32.
+
+    Raises:
+        MachineError: the file is missing or damaged.
+    """
+    file = weights_file(folder)
+    try:
+        return {name: tensor.float() for name, tensor in load_file(file).items()}
+    except (SafetensorError, ValueError, OSError) as error:
+        raise MachineError(f"{file}: the weights are damaged ({error}); reinstall") from error
 
 
 def save(network: SGCLDFF, config: ModelConfig, folder: Path) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 import torch
 
+from wbc_cli.parallel import in_order
 from wbc_cli.training.losses import Batch
 from wbc_cli.training.sampling import Window
 
@@ -19,13 +19,7 @@ T = TypeVar("T")
 def ahead(make: Callable[[int], T], start: int, stop: int, depth: int = 3) -> Iterator[T]:
     """Yield make(start), ..., make(stop - 1), up to `depth` of them prepared by a thread."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting: deque[Future[T]] = deque()
-        for step in range(start, stop):
-            waiting.append(pool.submit(make, step))
-            if len(waiting) > depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from in_order(pool, make, range(start, stop), depth)
 
 
 def to_tensor(rgb: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -13,6 +13,7 @@ from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.storage import WEIGHTS_NAME, checksum
 from wbc_cli.training.centred import Validation
 from wbc_cli.training.settings import TrainSettings
+from wbc_cli.training.start import Start
 
 CARD_NAME = "MODEL_CARD.md"
 
@@ -24,8 +25,7 @@ def write_card(
     settings: TrainSettings,
     exclude: Sequence[str],
     figures: Validation,
-    begin: Path | None,
-    prior: Path | None,
+    start: Start,
 ) -> None:
     """Write MODEL_CARD.md: the weights, the recipe, the data by set, split and label, and the validation figures.
 
@@ -36,7 +36,7 @@ def write_card(
         settings: of the run.
         exclude: the sets left out.
         figures: of the averaged weights on the validation split.
-        begin, prior: weights that the run, or only its prior and scale estimator, began from.
+        start: earlier weights that the run took over.
     """
     switches = ", ".join(f"{name} {_word(value)}" for name, value in asdict(config).items() if isinstance(value, bool))
     recipe = ", ".join(f"{name} {value}" for name, value in asdict(settings).items())
@@ -44,8 +44,7 @@ def write_card(
     given |= {n: v for n, v in asdict(config).items() if v != getattr(ModelConfig(), n) and n != "temperature"}
     options = [f"--set {n}={_word(v) if isinstance(v, bool) else v}" for n, v in given.items()]
     options += [f"--exclude {name}" for name in exclude]
-    earlier = [(option, file) for option, file in (("--from", begin), ("--prior", prior)) if file]
-    options += [f"{option} WEIGHTS" for option, _ in earlier]
+    options += [f"{option} WEIGHTS" for option in start.files()] + (["--new-prior"] if start.new_prior else [])
     lines = [
         "# Model card",
         "",
@@ -56,7 +55,7 @@ def write_card(
         "",
         f"    wbc-cli train manifest.csv -o DIR {' '.join(options)}".rstrip(),
         "",
-        *(f"- {option}: weights of SHA-256 `{checksum(file)}`." for option, file in earlier),
+        *(f"- {option}: weights of SHA-256 `{sha}`." for option, sha in start.files().items()),
         f"- Model: {config.backbone}, window {config.window_px} px at {config.um_per_px} um a pixel; {switches}.",
         f"- Recipe: {recipe}.",
         f"- Temperature {config.temperature}, fitted on the validation split; below a calibrated probability of "

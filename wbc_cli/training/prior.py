@@ -1,4 +1,4 @@
-"""Training the saliency prior: whole images at 1 um a pixel, what is a white cell and what is not."""
+"""Training the saliency prior: whole images at the coarse scale, what is a white cell and what is not."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, SaliencyPrior, standardise
+from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, SaliencyPrior, glass_colour, stain_density
 from wbc_cli.training.augment import light, stain
 from wbc_cli.training.batches import ahead, to_tensor
 from wbc_cli.training.data import IGNORE, TrainingImage
-from wbc_cli.training.sampling import SET_WEIGHTS, warp_pair
+from wbc_cli.training.sampling import warp_pair
 
 log = logging.getLogger(__name__)
 
-_SIDES = (24, 32, 40, 48, 64)  # from a crop of one cell to a field
+# Fields come often: on a slide there is little else, and what the prior must learn is what to leave out.
+_SET_WEIGHTS = {"pbc": 0.21, "bccd": 0.21, "jtsc": 0.14, "cellavision": 0.11, "allidb2": 0.12, "negatives": 0.21}
+_OTHER_SET_WEIGHT = 0.12
+_SIDES = (12, 16, 20, 24, 32, 40)  # from a crop of one cell to a field
 _BATCH = 64
 _SURE_RADIUS_UM, _CLEAR_RADIUS_UM = 3.0, 10.0  # around a centred cell without a mask
 
@@ -42,7 +45,7 @@ def train_prior(
     for image in images:
         sets.setdefault(image.sample.dataset, []).append(_coarse(image))
     names = sorted(sets)
-    weights = np.sqrt([SET_WEIGHTS.get(name, 0.1) for name in names])
+    weights = np.array([_SET_WEIGHTS.get(name, _OTHER_SET_WEIGHT) for name in names])
     weights /= weights.sum()
 
     def make(step: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -58,7 +61,7 @@ def train_prior(
     prior.requires_grad_(True).train()
     for step, (rgb, target) in enumerate(ahead(make, 0, steps)):
         pixels = light(stain(to_tensor(rgb, device), generator), generator)
-        loss = _loss(prior(standardise(pixels)), torch.from_numpy(target).to(device).long())
+        loss = _loss(prior(stain_density(pixels, glass_colour(pixels))), torch.from_numpy(target).to(device).long())
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

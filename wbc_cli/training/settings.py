@@ -35,7 +35,7 @@ class TrainSettings:
     weight_decay: float = 0.02
     ema: float = 0.998
     pseudo_at: float = 0.25
-    prior_steps: int = 1500
+    prior_steps: int = 600
     scale_steps: int = 1200
     imagenet: bool = True
     seed: int = 0

@@ -1,0 +1,92 @@
+"""A folder of camera fields, the cost of Grad-CAM, and what precision changes: python tests/benchmarks/fields.py [N].
+
+Writes N (300) synthetic fields of 640 x 480 and analyses them as `analyze` does, without pictures; the bare network on
+as many windows, in the same batches, is measured in turns with it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from wbc_cli.analyze import AnalyzeOptions, analyze
+from wbc_cli.bench import bare_network
+from wbc_cli.console import Terminal
+from wbc_cli.loading import ComputeOptions, load_analyser
+from wbc_cli.model.heads import TypeHead
+from wbc_cli.synthetic.fields import write_field
+from wbc_cli.synthetic.smear import Smear
+
+ROUNDS = 3
+WIDTH, HEIGHT, UM_PER_PX = 640, 480, 0.14
+
+
+def main(count: int) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        fields = Path(scratch, "fields")
+        fields.mkdir()
+        for number in range(count):
+            smear = Smear(WIDTH, HEIGHT, UM_PER_PX, 1 + number % 2, seed=number)
+            write_field(fields / f"{number:04}.png", smear.render(0, 0, WIDTH, HEIGHT), UM_PER_PX)
+        shares, cams = [], []
+        for round_number in range(ROUNDS):
+            took, windows = analysed(fields, Path(scratch, f"out{round_number}"))
+            with no_cam():
+                without, _ = analysed(fields, Path(scratch, f"plain{round_number}"))
+            analyser, _ = load_analyser(ComputeOptions())
+            with analyser.stream:
+                began = time.perf_counter()
+                bare_network(analyser.stream.engine, windows)
+                shares.append((time.perf_counter() - began) / took)
+            cams.append(took / without - 1)
+            rate = f"{count / took:.1f} fields/s, {windows} windows"
+            print(f"{rate}, bare network {shares[-1]:.2f} of it, Grad-CAM {cams[-1]:+.0%}")
+        print(f"rate to the bare network's: {statistics.median(shares):.2f} (bar 0.6)")
+        print(f"Grad-CAM costs {statistics.median(cams):.0%} (bar 15 %)")
+        agreement(fields, Path(scratch))
+
+
+def analysed(fields: Path, out: Path, precision: str = "auto") -> tuple[float, int]:
+    options = AnalyzeOptions((fields,), out, None, frozenset(), False, ComputeOptions(precision=precision))
+    began = time.perf_counter()
+    analyze(options, Terminal(quiet=True))
+    took = time.perf_counter() - began
+    began = time.perf_counter()
+    load_analyser(options.compute)[0].stream.close()  # the start of the program is not what is measured
+    took -= time.perf_counter() - began
+    records = (json.loads(record.read_text()) for record in out.glob("slides/*/slide.json"))
+    return took, sum(record["windows"] for record in records)
+
+
+@contextmanager
+def no_cam():
+    """Leave Grad-CAM out: a map of ones in its place."""
+    whole = TypeHead.cam
+    TypeHead.cam = lambda self, features, classes: torch.ones_like(features[:, 0])
+    try:
+        yield
+    finally:
+        TypeHead.cam = whole
+
+
+def agreement(fields: Path, scratch: Path) -> None:
+    cells = {}
+    for precision in ("fp32", "bf16"):
+        analysed(fields, scratch / precision, precision)
+        rows = list(csv.DictReader((scratch / precision / "cells.csv").open()))
+        cells[precision] = {(r["slide"], round(float(r["x"]) / 8), round(float(r["y"]) / 8)): r["class"] for r in rows}
+    shared = cells["fp32"].keys() & cells["bf16"].keys()
+    same = sum(cells["fp32"][key] == cells["bf16"][key] for key in shared)
+    print(f"fp32 and bf16: {len(cells['fp32'])} and {len(cells['bf16'])} cells, {same} of {len(shared)} of one class")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 300)

@@ -1,0 +1,79 @@
+"""Recall of the saliency prior at its working threshold: python tests/benchmarks/prior.py MANIFEST.csv [SPLIT ...].
+
+For each data set: the share of the labelled cells whose middle lies in the window of 32 um around a candidate, 4 um or
+more from its border (a cell that the border cuts gets a window of its own), candidates an image and a square
+millimetre, and the share of the area whose saliency reaches the threshold.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from wbc_cli.inference.coarse import candidates, density_table, slide_glass
+from wbc_cli.inference.scale import slide_scale
+from wbc_cli.loading import ComputeOptions, load_analyser
+from wbc_cli.manifest import read_manifest
+from wbc_cli.model.saliency import COARSE_UM_PER_PX
+from wbc_cli.parallel import Tasks
+from wbc_cli.slides import open_slide
+from wbc_cli.training.data import load_image
+
+NEAR_UM = 12.0
+
+
+def main(manifest: Path, splits: list[str]) -> None:
+    analyser, _ = load_analyser(ComputeOptions())
+    engine = analyser.stream.engine
+    threshold = engine.config.saliency_threshold
+    sets = defaultdict(lambda: defaultdict(float))
+    with ThreadPoolExecutor(2) as pool, Tasks(pool) as tasks:
+        for sample in read_manifest(manifest, check_files=True):
+            if sample.split not in splits:
+                continue
+            with closing(open_slide(sample.image)) as reader:
+                scale = slide_scale(engine.network.scale, reader, sample.um_per_px).um_per_px
+                glass = slide_glass(reader, scale)
+                found = candidates(reader, engine.saliency, scale, glass, threshold, tasks)
+                area = reader.width * reader.height * scale**2 / 1e6
+                shown = salient_share(engine, reader, scale, glass, threshold)
+            platelet = sample.labels == ("platelet",)
+            count = sets[sample.dataset + (" platelets" if platelet else "")]
+            count["images"] += 1
+            count["windows"] += len(found)
+            count["area"] += area
+            count["shown"] += shown * area
+            image = load_image(sample, scale)
+            for target in () if platelet else image.targets:
+                middle = np.array([target.x, target.y]) * image.um_per_px / scale
+                near = len(found) and np.abs(found - middle).max(axis=1).min() * scale <= NEAR_UM
+                count["cells"] += 1
+                count["found"] += bool(near)
+    print(f"splits {', '.join(splits)}, threshold {threshold}")
+    for name, count in sorted(sets.items()):
+        recall = (
+            f"recall {count['found'] / count['cells']:.4f} of {count['cells']:.0f} cells, " if count["cells"] else ""
+        )
+        print(
+            f"{name}: {recall}{count['windows'] / count['images']:.2f} windows an image, "
+            f"{count['shown'] / count['area']:.4f} of the area, {count['windows'] / count['area']:.0f} windows/mm2"
+        )
+    cells = sum(count["cells"] for count in sets.values())
+    print(f"all: recall {sum(count['found'] for count in sets.values()) / cells:.4f} of {cells:.0f} cells")
+
+
+def salient_share(engine, reader, scale, glass, threshold):
+    """Share of the picture that the prior keeps."""
+    picture = reader.read(0, 0, reader.width, reader.height, max(1.0, COARSE_UM_PER_PX / scale))
+    saliency = engine.saliency(np.asarray(cv2.LUT(picture, density_table(glass)), np.float32)[None])
+    return float((saliency >= threshold).mean())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:] or ["val", "test"])

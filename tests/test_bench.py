@@ -1,0 +1,33 @@
+"""`bench` measures every part of an analysis, and keeps its slide if asked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+def test_every_part_is_measured_and_set_against_the_others(call, tmp_path):
+    options = ("--size", 1024, "--rounds", 2, "--folder", tmp_path, "--device", "cpu", "--exhaustive")
+    answer = call("bench", *options, "--json")
+    assert answer.code == 0
+    found = json.loads(answer.out)
+    parts = {"end to end", "decode", "coarse decode", "coarse pass", "window decode", "network", "OpenSlide decode"}
+    assert found["seconds"].keys() == parts | {"exhaustive"}
+    assert all(len(rounds) == 2 and min(rounds) >= 0 for rounds in found["seconds"].values())
+    assert found["megapixels"] == pytest.approx(1024**2 / 1e6)
+    assert found["ratios"]["exhaustive search to end to end"] > 1
+    assert found["peak_memory_mb"] > 100
+    slide = tmp_path / "bench-1024.svs"
+    written = slide.stat().st_mtime_ns
+    table = call("bench", *options[:-1], "--rounds", 1)
+    assert table.code == 0
+    assert "end to end to its bare parts" in table.out
+    assert slide.stat().st_mtime_ns == written
+
+
+def test_a_slide_of_ones_own_is_measured(call, tmp_path):
+    assert call("demo", tmp_path).code == 0
+    answer = call("bench", tmp_path / "field-1.png", "--rounds", 1, "--device", "cpu", "--json")
+    assert json.loads(answer.out)["cells"] == 7
+    assert call("bench", tmp_path / "truth.csv").code != 0

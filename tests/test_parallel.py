@@ -1,0 +1,149 @@
+"""Things done at a time lose nothing, and leave nothing running."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from wbc_cli.inference.engine import Engine
+from wbc_cli.inference.stream import Stream
+from wbc_cli.inference.windows import Place
+from wbc_cli.parallel import Room, Tasks, in_order
+
+
+def test_results_come_in_order_and_no_more_is_begun_than_asked_for():
+    begun = []
+    with ThreadPoolExecutor(4) as pool:
+        for number, result in enumerate(in_order(pool, lambda n: begun.append(n) or n * n, range(40), 5)):
+            assert result == number**2
+            assert max(begun) <= number + 6
+
+
+def test_what_has_not_begun_when_a_slide_is_left_never_does():
+    ran = []
+    with ThreadPoolExecutor(1) as pool:
+        with Tasks(pool) as tasks:
+            gate = threading.Event()
+            tasks.submit(gate.wait, 5)
+            waiting = [tasks.submit(ran.append, n) for n in range(5)]
+            gate.set()
+            running = tasks.submit(time.sleep, 0)
+            del running
+        assert all(task.done() or task.cancelled() for task in waiting)
+    assert len(ran) <= 5
+
+
+def test_leaving_waits_for_what_runs():
+    done = []
+
+    def slow():
+        time.sleep(0.2)
+        done.append(True)
+
+    with ThreadPoolExecutor(2) as pool, Tasks(pool) as tasks:
+        task = tasks.submit(slow)
+        while not task.running():
+            time.sleep(0.01)
+    assert done
+
+
+def test_a_room_is_never_overfull_and_a_large_one_gets_its_turn():
+    room, held, most, order = Room(10), [], [], []
+
+    def stay(name, size):
+        with room.taken(size):
+            held.append(size)
+            most.append(sum(held))
+            order.append(name)
+            time.sleep(0.01)
+            held.remove(size)
+
+    with ThreadPoolExecutor(20) as pool:
+        for number in range(10):
+            pool.submit(stay, f"small {number}", 3)
+        time.sleep(0.005)
+        pool.submit(stay, "large", 10)
+        time.sleep(0.005)
+        for number in range(10, 20):
+            pool.submit(stay, f"small {number}", 3)
+    assert max(most) <= 10
+    assert len(order) == 21
+    assert order.index("large") <= 11
+
+
+@pytest.fixture
+def stream(toy_network):
+    with Stream(Engine(toy_network, torch.device("cpu"), torch.float32, 4), 2) as found:
+        yield found
+
+
+PLACES = [Place(number, 0, 160) for number in range(30)]
+
+
+def window(place):
+    return np.full((160, 160, 3), 200 - place.x, np.uint8)
+
+
+def test_windows_of_several_slides_share_batches_and_each_gets_its_own_answers(stream):
+    def look(_):
+        with Tasks(stream.readers) as tasks:
+            return [answer.saliency.mean() for answer in stream.look(tasks, window, PLACES)]
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(look, range(4)))
+    for answers in together:
+        np.testing.assert_allclose(answers, together[0], atol=1e-5)
+
+
+def test_a_window_that_cannot_be_read_is_told_to_its_slide_alone(stream):
+    def broken(place):
+        if place.x == 7:
+            raise ValueError("torn")
+        return window(place)
+
+    with pytest.raises(ValueError, match="torn"), Tasks(stream.readers) as tasks:
+        list(stream.look(tasks, broken, PLACES))
+    with Tasks(stream.readers) as tasks:
+        assert len(list(stream.look(tasks, window, PLACES))) == len(PLACES)
+
+
+def test_an_error_of_the_network_is_told_to_all_that_wait(stream, monkeypatch):
+    def fail(windows):
+        raise ArithmeticError("no")
+
+    monkeypatch.setattr(stream.engine, "look", fail)
+    with pytest.raises(ArithmeticError), Tasks(stream.readers) as tasks:
+        list(stream.look(tasks, window, PLACES))
+
+
+def test_nobody_waits_for_ever_on_a_stream_that_is_closed(stream):
+    def look():
+        with Tasks(stream.readers) as tasks:
+            return len(list(stream.look(tasks, window, PLACES * 20)))
+
+    with ThreadPoolExecutor(3) as pool:
+        slides = [pool.submit(look) for _ in range(3)]
+        time.sleep(0.3)
+        stream.close()
+        for slide in slides:
+            with pytest.raises((CancelledError, RuntimeError)):
+                slide.result(timeout=20)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(toy_network, monkeypatch):
+    engine = Engine(toy_network, torch.device("cpu"), torch.float32, 8)
+    whole = Engine._look
+
+    def scarce(self, windows):
+        if len(windows) > 2:
+            raise torch.OutOfMemoryError
+        return whole(self, windows)
+
+    monkeypatch.setattr(Engine, "_look", scarce)
+    assert len(engine.look(np.stack([window(place) for place in PLACES[:7]]))) == 7
+    assert engine.batch_size == 2

@@ -1,0 +1,70 @@
+"""Progress is true, plain where no one watches, and takes names as they are."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from wbc_cli import progress
+from wbc_cli.console import Terminal
+from wbc_cli.progress import run_progress
+
+SIZES = {"small.png": 100, "scan [red].svs": 900}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def terminal(*, watched):
+    err = Console(file=io.StringIO(), force_terminal=watched, width=120, soft_wrap=not watched)
+    return Terminal(err=err)
+
+
+def test_lines_tell_slides_windows_and_cells_and_what_is_left_by_size(clock):
+    out = terminal(watched=False)
+    with run_progress(out, SIZES) as run:
+        clock[0] = 10
+        run.finish("small.png", 2)
+        assert out.err.file.getvalue() == ""  # not every slide has a line
+        clock[0] = 20
+        run.watch("scan [red].svs", 200, 1000, 30)
+    said = out.err.file.getvalue()
+    assert "slides: 1 of 2, cells: 2" in said
+    assert "scan [red].svs: 200 of 1000 windows, cells: 30" in said
+    left = int(re.search(r"about (\d+) s left", said)[1])
+    assert left == pytest.approx(20 * (1 - 0.28) / 0.28, abs=1)  # 100 and a fifth of 900 bytes took 20 s
+
+
+def test_the_last_slide_always_has_a_line(clock):
+    out = terminal(watched=False)
+    with run_progress(out, SIZES) as run:
+        for name in SIZES:
+            run.finish(name, 1)
+    assert "slides: 2 of 2, cells: 2" in out.err.file.getvalue()
+
+
+def test_a_bar_shows_a_large_slide_by_its_own_name(clock):
+    out = terminal(watched=True)
+    with run_progress(out, SIZES) as run:
+        run.watch("scan [red].svs", 400, 1000, 30)
+        run.finish("small.png", 2)
+    said = out.err.file.getvalue()
+    assert "scan [red].svs" in said
+    assert "1/2" in said
+    assert "2 cells" in said
+
+
+def test_quiet_says_nothing(clock):
+    out = terminal(watched=False)
+    out.quiet = True
+    with run_progress(out, SIZES) as run:
+        for name in SIZES:
+            run.finish(name, 1)
+    assert out.err.file.getvalue() == ""

@@ -1,0 +1,239 @@
+"""`wbc-cli bench`: how fast this machine reads, points, looks, and analyses from end to end.
+
+Shared machines are noisy, so what matters are the ratios: every part is measured in turns with the others in one run,
+against the fastest that could be had, a pure decode and the bare network on as many windows.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from openslide import OpenSlide
+from rich.table import Table
+
+from wbc_cli.inference.bands import BLOCK
+from wbc_cli.inference.coarse import slide_glass
+from wbc_cli.inference.engine import Engine
+from wbc_cli.inference.pipeline import Analyser
+from wbc_cli.inference.scale import slide_scale
+from wbc_cli.inference.search import Search
+from wbc_cli.inference.windows import cut
+from wbc_cli.model.saliency import COARSE_UM_PER_PX
+from wbc_cli.parallel import Tasks
+from wbc_cli.slides import open_slide
+from wbc_cli.slides.reader import SlideReader
+from wbc_cli.slides.slide import OpenSlideReader
+from wbc_cli.synthetic.slide import write_slide
+
+ROUNDS = 3
+SLIDE_UM_PER_PX = 0.25
+WHITE_CELLS_A_MM2 = 12.0
+"""As in a smear of blood with 6,000 white cells a microlitre."""
+
+
+@dataclass
+class Bench:
+    """Seconds of each part, one a round.
+
+    Attributes:
+        slide: what was measured.
+        megapixels: of its level 0.
+        windows, cells: what the analysis looked at and found.
+        pointed: windows that the prior pointed at, without those around cells that a border cut.
+        peak_memory_mb: the most that the process had held when the first analysis was over.
+        seconds: by part.
+        settings: device, precision, batch size, lanes and reading threads.
+    """
+
+    slide: str
+    megapixels: float
+    settings: dict[str, Any]
+    windows: int = 0
+    pointed: int = 0
+    cells: int = 0
+    peak_memory_mb: float = 0.0
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add what passes to a part's rounds."""
+        began = time.perf_counter()
+        yield
+        self.seconds.setdefault(part, []).append(time.perf_counter() - began)
+
+    def median(self, part: str) -> float:
+        """Seconds of a part in the middle one of its rounds."""
+        return statistics.median(self.seconds[part])
+
+    def ratio(self, over: Sequence[str], under: Sequence[str]) -> float:
+        """Median over the rounds of one sum of parts to another, each from the same round."""
+        rounds = range(len(self.seconds[over[0]]))
+        return statistics.median(
+            sum(self.seconds[part][i] for part in over) / sum(self.seconds[part][i] for part in under) for i in rounds
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "slide": self.slide,
+            "megapixels": self.megapixels,
+            **self.settings,
+            "windows": self.windows,
+            "cells": self.cells,
+            "seconds": self.seconds,
+            "peak_memory_mb": self.peak_memory_mb,
+            "ratios": {name: round(value, 3) for name, value in self.ratios().items()},
+        }
+
+    def ratios(self) -> dict[str, float]:
+        """What the parts are to each other."""
+        found = {
+            "end to end to its bare parts": self.ratio(["end to end"], ["coarse decode", "window decode", "network"]),
+            "end to end to a decode of level 0": self.ratio(["end to end"], ["decode"]),
+        }
+        if "OpenSlide decode" in self.seconds:
+            found["OpenSlide's decode of level 0 to ours"] = self.ratio(["OpenSlide decode"], ["decode"])
+        if "exhaustive" in self.seconds:
+            found["exhaustive search to end to end"] = self.ratio(["exhaustive"], ["end to end"])
+        return found
+
+    def table(self) -> Table:
+        """The parts, each with its rate, and the ratios."""
+        table = Table(title=f"{self.slide}, {self.megapixels:.0f} megapixels", title_justify="left")
+        for column in ("part", "seconds", "rate"):
+            table.add_column(column, justify="left" if column == "part" else "right")
+        for part in self.seconds:
+            seconds = self.median(part)
+            windows = {"window decode": self.pointed, "network": self.windows}.get(part)
+            rate = (
+                f"{self.megapixels / seconds:.0f} MPix/s" if windows is None else f"{windows / seconds:.0f} windows/s"
+            )
+            table.add_row(part, f"{seconds:.3f}", rate)
+        for name, value in self.ratios().items():
+            table.add_row(name, "", f"{value:.2f}")
+        table.add_row("windows, cells", "", f"{self.windows}, {self.cells}")
+        table.add_row("peak memory", "", f"{self.peak_memory_mb:.0f} MB")
+        return table
+
+
+def make_slide(folder: Path, size: int) -> Path:
+    """Write the slide that is measured, or take the one that is there from an earlier call.
+
+    Raises:
+        UsageError: the size is no multiple of the tiles'.
+    """
+    path = folder / f"bench-{size}.svs"
+    if not path.exists():
+        cells = round(WHITE_CELLS_A_MM2 * (size * SLIDE_UM_PER_PX / 1000) ** 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        write_slide(partial, size, SLIDE_UM_PER_PX, cells, seed=1)
+        partial.rename(path)
+    return path
+
+
+def measure(path: Path, analyser: Analyser, exhaustive: bool, rounds: int = ROUNDS) -> Bench:
+    """Measure a slide.
+
+    Args:
+        path: the slide.
+        analyser: as `analyze` uses it.
+        exhaustive: measure an exhaustive search as well.
+        rounds: how often everything is done, in turns.
+
+    Raises:
+        SlideError: it cannot be read.
+    """
+    engine, workers = analyser.stream.engine, analyser.stream.workers
+    with closing(open_slide(path)) as reader:
+        megapixels = reader.width * reader.height / 1e6
+    settings = {
+        "device": str(engine.device),
+        "precision": str(engine.dtype).removeprefix("torch."),
+        "batch_size": engine.batch_size,
+        "lanes": engine.lanes,
+        "workers": workers,
+    }
+    bench = Bench(path.name, megapixels, settings)
+    known_to_openslide = OpenSlide.detect_format(path) is not None
+    bare_network(engine, engine.batch_size * engine.lanes)  # the first pass sets up kernels
+    for _ in range(rounds):
+        with closing(open_slide(path)) as reader, bench.timed("end to end"):
+            result = analyser.analyse(reader, path.name)
+        bench.windows, bench.cells = result.windows, len(result.cells)
+        bench.peak_memory_mb = bench.peak_memory_mb or peak_memory_mb()
+        with ThreadPoolExecutor(workers) as pool:
+            _measure_parts(bench, path, analyser, pool)
+            if known_to_openslide:
+                with closing(OpenSlideReader(path)) as reader, Tasks(pool) as tasks, bench.timed("OpenSlide decode"):
+                    _decode(reader, 1.0, tasks)
+        if exhaustive:
+            with closing(open_slide(path)) as reader, bench.timed("exhaustive"):
+                replace(analyser, exhaustive=True).analyse(reader, path.name)
+    return bench
+
+
+def _measure_parts(bench: Bench, path: Path, analyser: Analyser, pool: ThreadPoolExecutor) -> None:
+    engine = analyser.stream.engine
+    with closing(open_slide(path)) as reader, Tasks(pool) as tasks:
+        with bench.timed("decode"):
+            _decode(reader, 1.0, tasks)
+        scale = slide_scale(engine.network.scale, reader, None).um_per_px
+        with bench.timed("coarse decode"):
+            _decode(reader, max(1.0, COARSE_UM_PER_PX / scale), tasks)
+        glass = slide_glass(reader, scale)
+        search = Search(analyser.stream, tasks, reader, scale, glass, lambda done, planned, cells: None)
+        with bench.timed("coarse pass"):
+            places = search.salient()
+        bench.pointed = len(places)
+    with closing(open_slide(path)) as reader, Tasks(pool) as tasks, bench.timed("window decode"):
+        windows = [tasks.submit(cut, reader, place, engine.config.window_px, glass) for place in places]
+        wait(windows)
+    with bench.timed("network"):
+        bare_network(engine, bench.windows)
+
+
+def _decode(reader: SlideReader, downsample: float, tasks: Tasks) -> None:
+    """Decode a whole slide at one scale, and drop it."""
+
+    def read(corner: tuple[int, int]) -> None:
+        x, y = corner
+        reader.read(x, y, min(BLOCK, reader.width - x), min(BLOCK, reader.height - y), downsample)
+
+    corners = [(x, y) for y in range(0, reader.height, BLOCK) for x in range(0, reader.width, BLOCK)]
+    for task in [tasks.submit(read, corner) for corner in corners]:
+        task.result()
+
+
+def bare_network(engine: Engine, windows: int) -> None:
+    """The bare network on as many windows, in the engine's batches and lanes."""
+    size = engine.config.window_px
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (engine.batch_size, 3, size, size), np.uint8))
+    batches = max(-(-windows // engine.batch_size), min(windows, engine.lanes))
+    counts = [len(part) for part in np.array_split(np.arange(windows), batches)] if windows else []
+
+    def forward(count: int) -> None:
+        with torch.inference_mode():
+            engine.answer(pixels[:count].to(engine.device))
+
+    with ThreadPoolExecutor(engine.lanes) as lanes:
+        list(lanes.map(forward, counts))
+    if engine.device.type == "cuda":
+        torch.cuda.synchronize(engine.device)
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held so far, in megabytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

