@@ -36,8 +36,9 @@ def look_again(
     again = torch.unique(windows[first - second < _CLEAR])
     if not len(again):
         return features
+    # All turns in one pass: a few windows at a time would leave the device half idle.
+    turned = network(torch.cat([torch.rot90(pixels[again], turn, (2, 3)) for turn in _TURNS])).features
     mean = features[again]
-    for turn in _TURNS:
-        turned = network(torch.rot90(pixels[again], turn, (2, 3))).features
-        mean = mean + torch.rot90(turned, -turn, (2, 3))
+    for turn, part in zip(_TURNS, turned.chunk(len(_TURNS)), strict=True):
+        mean = mean + torch.rot90(part, -turn, (2, 3))
     return features.index_copy(0, again, mean / (1 + len(_TURNS)))
