@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,8 @@ def analyze(options: AnalyzeOptions, terminal: Terminal) -> RunSummary:
     """
     began = time.monotonic()
     slides = find_slides(options.paths, terminal).slides
-    analyser, model = load_analyser(options.compute, options.exhaustive)
+    analyser, model = load_analyser(options.compute)
+    analyser = replace(analyser, exhaustive=options.exhaustive)
     folder = RunFolder(options.out)
     sizes = {source.name: _file_size(source.path) for source in slides}
     classes: dict[str, list[str]] = {}

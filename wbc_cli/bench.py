@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -198,8 +198,8 @@ def _measure_parts(bench: Bench, path: Path, analyser: Analyser, pool: ThreadPoo
             places = search.salient()
         bench.pointed = len(places)
     with closing(open_slide(path)) as reader, Tasks(pool) as tasks, bench.timed("window decode"):
-        windows = [tasks.submit(cut, reader, place, engine.config.window_px, glass) for place in places]
-        wait(windows)
+        for window in [tasks.submit(cut, reader, place, engine.config.window_px, glass) for place in places]:
+            window.result()
     with bench.timed("network"):
         bare_network(engine, bench.windows)
 

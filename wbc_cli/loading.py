@@ -33,12 +33,8 @@ class ComputeOptions:
     min_confidence: float | None = None
 
 
-def load_analyser(options: ComputeOptions, exhaustive: bool = False) -> tuple[Analyser, LoadedModel]:
+def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
     """Load the weights and set up the engine.
-
-    Args:
-        options: how to compute.
-        exhaustive: look at all of a slide closely, and not only where the prior sees a white cell.
 
     Raises:
         MachineError: weights or device are not to be had.
@@ -54,4 +50,4 @@ def load_analyser(options: ComputeOptions, exhaustive: bool = False) -> tuple[An
     model = load(options.weights or default_folder())
     engine = Engine(model.network, device, choose_precision(options.precision, device), options.batch_size)
     least = model.network.config.min_confidence if options.min_confidence is None else options.min_confidence
-    return Analyser(Stream(engine, options.workers or available_cores()), least, exhaustive), model
+    return Analyser(Stream(engine, options.workers or available_cores()), least), model

@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from wbc_cli.inference.bands import MARGIN, Band, Grid, bands, read_coarse
-from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, stain_density
+from wbc_cli.model.saliency import COARSE_UM_PER_PX, GLASS, STRIDE, stain_density
 from wbc_cli.parallel import Tasks
 from wbc_cli.slides.reader import SlideReader
 
 _SAMPLES, _SAMPLE = 4, 128  # squares a side, and their side in coarse pixels
-_GLASS = 0.9  # as saliency.glass_colour has it
 _FAINTEST = 0.5  # density; no labelled cell of the training data stays below it throughout
 _APART_UM = 5.0  # candidates nearer than this are one cell, seen in one window
 _LEAST = 0.1  # saliency of a place that is worth a look at all
@@ -37,7 +36,7 @@ def slide_glass(reader: SlideReader, um_per_px: float) -> NDArray[np.uint8]:
             square = read_coarse(reader, x, y, side, side, downsample)
             counts += np.stack([np.bincount(square[..., c].ravel(), minlength=256) for c in range(3)])
     shares = counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True)
-    return np.asarray((shares >= _GLASS).argmax(axis=1), np.uint8)
+    return np.asarray((shares >= GLASS).argmax(axis=1), np.uint8)
 
 
 def candidates(

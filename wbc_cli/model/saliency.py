@@ -13,7 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 COARSE_UM_PER_PX = 2.0
 STRIDE = 2
 
-_GLASS = 0.9  # share of a picture's pixels, by each channel, that are darker than its glass
+GLASS = 0.9
+"""Share of a picture's pixels, by each channel, that are darker than its glass."""
+
 _LEAST = 0.03  # of the light: keeps the logarithm from running away in the dark
 _GAIN = 2.0  # brings nuclei, at densities around one half, near what batch normalisation is used to
 
@@ -89,7 +91,7 @@ def glass_colour(rgb: Tensor) -> Tensor:
         float [N, 3, 1, 1].
     """
     pixels = rgb.flatten(2)
-    rank = max(1, round(_GLASS * pixels.shape[2]))
+    rank = max(1, round(GLASS * pixels.shape[2]))
     return pixels.kthvalue(rank, dim=2).values[..., None, None]
 
 
