@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -62,6 +64,26 @@ def shrink(image: RGBImage, width: int, height: int) -> RGBImage:
     if image.shape[:2] == (height, width):
         return image.copy()
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def shrink_in_bands(
+    read: Callable[[int, int], RGBImage], columns: int, rows: int, width: int, height: int, most: int
+) -> RGBImage:
+    """Shrink a picture that is too large to be held whole.
+
+    Args:
+        read: gives the rows from the first to before the last, uint8 [last - first, columns, 3].
+        columns, rows: of the picture.
+        width, height: of the answer.
+        most: pixels of the picture to read at once, about.
+    """
+    picture = np.empty((height, width, 3), np.uint8)
+    band = max(1, math.floor(most / (columns * rows) * height))
+    for top in range(0, height, band):
+        bottom = min(top + band, height)
+        first, last = round(top * rows / height), round(bottom * rows / height)
+        picture[top:bottom] = shrink(read(first, max(last, first + 1)), width, bottom - top)
+    return picture
 
 
 def shrunk_size(width: int, height: int, downsample: float) -> tuple[int, int]:

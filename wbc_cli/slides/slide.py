@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from openslide import (
 )
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.pixels import shrink, shrunk_size, to_rgb
+from wbc_cli.slides.pixels import shrink_in_bands, shrunk_size, to_rgb
 from wbc_cli.slides.reader import RGBImage
 from wbc_cli.slides.scale import from_ome, plausible
 
@@ -63,14 +62,11 @@ class OpenSlideReader:
         level = self._level(downsample)
         step = self._downsamples[level]
         columns, rows = max(1, round(width / step)), max(1, round(height / step))
-        picture = np.empty((out_height, out_width, 3), np.uint8)
-        band = max(1, math.floor(_BAND_PIXELS / (columns * rows) * out_height))
-        for top in range(0, out_height, band):
-            bottom = min(top + band, out_height)
-            first, last = round(top * rows / out_height), round(bottom * rows / out_height)
-            pixels = self._read_level(x, y + round(first * step), level, columns, max(1, last - first))
-            picture[top:bottom] = shrink(pixels, out_width, bottom - top)
-        return picture
+
+        def read_rows(first: int, last: int) -> RGBImage:
+            return self._read_level(x, y + round(first * step), level, columns, last - first)
+
+        return shrink_in_bands(read_rows, columns, rows, out_width, out_height, _BAND_PIXELS)
 
     def close(self) -> None:
         """Close the slide; the reader is of no more use."""

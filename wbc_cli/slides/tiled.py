@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.pixels import shrink, shrunk_size
+from wbc_cli.slides.pixels import shrink, shrink_in_bands, shrunk_size
 from wbc_cli.slides.reader import RGBImage
 from wbc_cli.slides.tiff import DAMAGE
 from wbc_cli.slides.tile_cache import TileCache
@@ -71,14 +71,11 @@ class TiledTiffReader:
         top, rows = _span(y, height, step, math.ceil(level.height / reduction))
         if (columns, rows) == (out_width, out_height):
             return self._pixels(level, reduction, left, top, columns, rows)
-        picture = np.empty((out_height, out_width, 3), np.uint8)
-        band = max(1, math.floor(_BAND_PIXELS / (columns * rows) * out_height))
-        for start in range(0, out_height, band):
-            end = min(start + band, out_height)
-            first, last = round(start * rows / out_height), round(end * rows / out_height)
-            pixels = self._pixels(level, reduction, left, top + first, columns, max(1, last - first))
-            picture[start:end] = shrink(pixels, out_width, end - start)
-        return picture
+
+        def read_rows(first: int, last: int) -> RGBImage:
+            return self._pixels(level, reduction, left, top + first, columns, last - first)
+
+        return shrink_in_bands(read_rows, columns, rows, out_width, out_height, _BAND_PIXELS)
 
     def close(self) -> None:
         """Close the file; the reader is of no more use."""
