@@ -20,6 +20,7 @@ class ModelConfig:
         window_px: side of the square window that the network sees, in pixels.
         um_per_px: the one physical scale of those pixels.
         width: channels of the fused features.
+        stain: every window is brought to one stain before the network sees it, see `stain.normal_stain`.
         saliency: the prior's map enters the network as a fourth channel.
         swin: Swin blocks follow the stages at strides 16 and 32, whatever the backbone.
         fusion: all stages are fused; without it only the deepest one is used.
@@ -36,6 +37,7 @@ class ModelConfig:
     window_px: int = 160
     um_per_px: float = 0.2
     width: int = 128
+    stain: bool = True
     saliency: bool = True
     swin: bool = True
     fusion: bool = True
@@ -54,7 +56,7 @@ class ModelConfig:
 
     def same_network(self, other: ModelConfig) -> bool:
         """Whether weights of the one fit the other."""
-        learned = ("alignment", "class_weights")
+        learned = ("stain", "alignment", "class_weights")
         read_out = ("temperature", "min_confidence", "saliency_threshold", "cell_saliency")
         return replace(self, **{name: getattr(other, name) for name in (*learned, *read_out)}) == other
 

@@ -15,6 +15,7 @@ from wbc_cli.model.heads import Maps, SegmentationHead, TypeHead
 from wbc_cli.model.saliency import SaliencyPrior, window_saliency
 from wbc_cli.model.scale import ScaleNet
 from wbc_cli.model.stages import STRIDES
+from wbc_cli.model.stain import normal_stain
 from wbc_cli.model.typicality import Typicality
 
 
@@ -64,7 +65,9 @@ class SGCLDFF(nn.Module):
         """
         rgb = windows.float() / 255 if windows.dtype == torch.uint8 else windows
         with torch.no_grad(), torch.autocast(rgb.device.type, enabled=False):
-            saliency = window_saliency(self.prior, rgb, self.config.um_per_px)
+            saliency, glass = window_saliency(self.prior, rgb, self.config.um_per_px)
+            if self.config.stain:
+                rgb = normal_stain(rgb, saliency, glass)
         pixels = rgb * 2 - 1
         if self.config.saliency:
             pixels = torch.cat([pixels, saliency], dim=1)

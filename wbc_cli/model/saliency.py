@@ -105,8 +105,8 @@ def stain_density(rgb: Tensor, glass: Tensor) -> Tensor:
     return _GAIN * torch.log((glass + _LEAST) / (rgb + _LEAST))
 
 
-def window_saliency(prior: SaliencyPrior, windows: Tensor, um_per_px: float) -> Tensor:
-    """The prior's view of windows at the network's scale.
+def window_saliency(prior: SaliencyPrior, windows: Tensor, um_per_px: float) -> tuple[Tensor, Tensor]:
+    """The prior's view of windows at the network's scale, and what it takes for glass in them.
 
     Args:
         prior: the trained prior.
@@ -114,9 +114,10 @@ def window_saliency(prior: SaliencyPrior, windows: Tensor, um_per_px: float) -> 
         um_per_px: scale of the windows.
 
     Returns:
-        float [N, 1, S, S], 0 to 1.
+        float [N, 1, S, S], 0 to 1; and float [N, 3, 1, 1], from `glass_colour`.
     """
     side = max(1, round(windows.shape[-1] * um_per_px / COARSE_UM_PER_PX))
     coarse = F.adaptive_avg_pool2d(windows.float(), side)
-    saliency = torch.sigmoid(prior(stain_density(coarse, glass_colour(coarse))))
-    return F.interpolate(saliency, size=windows.shape[-2:], mode="bilinear", align_corners=False)
+    glass = glass_colour(coarse)
+    saliency = torch.sigmoid(prior(stain_density(coarse, glass)))
+    return F.interpolate(saliency, size=windows.shape[-2:], mode="bilinear", align_corners=False), glass
