@@ -12,7 +12,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from wbc_cli.classes import BY_NAME
-from wbc_cli.model.storage import WEIGHTS_NAME, default_folder
+from wbc_cli.model.files import WEIGHTS_NAME, default_folder
 
 pytestmark = pytest.mark.skipif(
     not (default_folder() / WEIGHTS_NAME).is_file(), reason=f"no weights in {default_folder()}"

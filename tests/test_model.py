@@ -16,12 +16,13 @@ from wbc_cli.errors import MachineError, UsageError
 from wbc_cli.inference.engine import Engine
 from wbc_cli.model.backbone import Backbone
 from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.files import CONFIG_NAME, WEIGHTS_NAME, checksum
 from wbc_cli.model.folded import FoldedConv
 from wbc_cli.model.heads import TypeHead
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.saliency import window_saliency
 from wbc_cli.model.stages import BACKBONES, STRIDES
-from wbc_cli.model.storage import CONFIG_NAME, WEIGHTS_NAME, checksum, load, save
+from wbc_cli.model.storage import load, save
 
 SIDE = 160
 
@@ -129,7 +130,7 @@ def test_saliency_reaches_the_answer_only_where_it_is_switched_on(toy_network, d
     rgb = pixels(1)
     for guided in (True, False):
         torch.manual_seed(0)
-        network = SGCLDFF(replace(toy_network.config, saliency=guided)).eval()
+        network = SGCLDFF(replace(toy_network.config, saliency=guided, stain=False)).eval()
         blind = outputs(network, rgb)["features"]
         network.prior.load_state_dict(dark_prior.state_dict())
         assert bool((outputs(network, rgb)["features"] != blind).any()) is guided
@@ -138,7 +139,7 @@ def test_saliency_reaches_the_answer_only_where_it_is_switched_on(toy_network, d
 def test_the_prior_sees_a_dark_spot_where_it_is(dark_prior):
     rgb = torch.from_numpy(spots((50, 110), width=SIDE, height=SIDE)[None]).permute(0, 3, 1, 2) / 255
     with torch.inference_mode():
-        saliency = window_saliency(dark_prior, rgb, 0.2)[0, 0]
+        saliency = window_saliency(dark_prior, rgb, 0.2)[0][0, 0]
     assert saliency.shape == (SIDE, SIDE)
     assert saliency[110, 50] > 0.9
     assert saliency[50, 110] < 0.1

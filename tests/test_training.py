@@ -20,7 +20,8 @@ from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import SlideError, UsageError
 from wbc_cli.manifest import Sample
 from wbc_cli.model.config import ModelConfig
-from wbc_cli.model.storage import checksum, load
+from wbc_cli.model.files import checksum
+from wbc_cli.model.storage import load
 from wbc_cli.training import loop
 from wbc_cli.training.centred import CentredView, pseudo_code
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE, Target, TrainingImage

@@ -81,7 +81,8 @@ def _devices() -> list[Check]:
 
 def _weights(folder: Path | None) -> list[Check]:
     try:
-        from wbc_cli.model.storage import default_folder, load  # noqa: PLC0415
+        from wbc_cli.model.files import default_folder  # noqa: PLC0415
+        from wbc_cli.model.storage import load  # noqa: PLC0415
 
         model = load(folder or default_folder())
     except (MachineError, ImportError, OSError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,38 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import wbc_cli
 from wbc_cli.errors import MachineError, UsageError
 from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.files import CONFIG_NAME, WEIGHTS_NAME, checksum, weights_file, write_checksum
 from wbc_cli.model.network import SGCLDFF
-
-WEIGHTS_NAME = "sg_cldff.safetensors"
-CONFIG_NAME = "config.json"
-
-
-def default_folder() -> Path:
-    """The shipped weights: inside the installed package, or beside it in a checkout."""
-    package = Path(wbc_cli.__file__).parent
-    installed = package / "weights"
-    return installed if installed.is_dir() else package.parent / "weights"
-
-
-def checksum(folder: Path) -> str:
-    """SHA-256 of the weights file in `folder`, in hex."""
-    with weights_file(folder).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def weights_file(folder: Path) -> Path:
-    """The weights file in `folder`.
-
-    Raises:
-        MachineError: there is none.
-    """
-    file = folder / WEIGHTS_NAME
-    if not file.is_file():
-        raise MachineError(f"{file}: no weights there; reinstall wbc-cli or give --weights a folder written by train")
-    return file
 
 
 @dataclass(frozen=True)
@@ -60,6 +31,7 @@ def load(folder: Path) -> LoadedModel:
     Raises:
         MachineError: weights or config are missing, damaged, or do not fit each other.
     """
+    found = checksum(folder)
     state = read_state(folder)
     try:
         network = SGCLDFF(read_config(folder))
@@ -67,7 +39,7 @@ def load(folder: Path) -> LoadedModel:
     except (UsageError, RuntimeError, ValueError, TypeError) as error:
         raise MachineError(f"{folder}: the weights do not fit {CONFIG_NAME} ({error}); reinstall") from error
     network.eval().to(memory_format=torch.channels_last)
-    return LoadedModel(network, folder, checksum(folder))
+    return LoadedModel(network, folder, found)
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -100,4 +72,5 @@ def save(network: SGCLDFF, config: ModelConfig, folder: Path) -> None:
         for name, tensor in network.state_dict().items()
     }
     save_file(state, folder / WEIGHTS_NAME)
+    write_checksum(folder)
     (folder / CONFIG_NAME).write_text(config.to_json(), encoding="utf-8")

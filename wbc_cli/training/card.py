@@ -10,7 +10,7 @@ from pathlib import Path
 import wbc_cli
 from wbc_cli.manifest import Sample
 from wbc_cli.model.config import ModelConfig
-from wbc_cli.model.storage import WEIGHTS_NAME, checksum
+from wbc_cli.model.files import WEIGHTS_NAME, checksum
 from wbc_cli.training.centred import Validation
 from wbc_cli.training.settings import TrainSettings
 from wbc_cli.training.start import Start

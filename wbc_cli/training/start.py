@@ -11,9 +11,10 @@ from torch import Tensor
 
 from wbc_cli.errors import MachineError, UsageError
 from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.files import checksum
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.stages import PRETRAINED
-from wbc_cli.model.storage import checksum, load, read_config, read_state
+from wbc_cli.model.storage import load, read_config, read_state
 
 
 @dataclass(frozen=True)
