@@ -12,6 +12,7 @@ from tiles import APERIO, FIELD, FILES, TILE, most_apart, opened, whole, write
 
 from wbc_cli.errors import SlideError
 from wbc_cli.slides import open_slide, tiled
+from wbc_cli.slides.patchy import PatchyReader
 from wbc_cli.slides.slide import OpenSlideReader
 from wbc_cli.slides.tile_cache import TileCache
 from wbc_cli.slides.tiled import TiledTiffReader
@@ -51,8 +52,9 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_the_unusual_is_left_to_the_other_readers(kind: str, tmp_path: Path) -> None:
-    reader = open_slide(UNUSUAL[kind](tmp_path / "u.tif"))
-    assert not isinstance(reader, TiledTiffReader)
+    path = UNUSUAL[kind](tmp_path / "u.tif")
+    assert TiledTiffReader.open_plain(path) is None
+    reader = open_slide(path)
     assert reader.read(0, 0, TILE, TILE).shape == (TILE, TILE, 3)
     assert (reader.width, reader.height) == (407, 301)
 
@@ -62,7 +64,9 @@ def test_levels_of_different_formats_are_left_to_openslide(tmp_path: Path) -> No
         for i, compression in enumerate(["jpeg", "lzw"]):
             level = FIELD[:300, :400][:: 1 + i, :: 1 + i]
             tiff.write(level, tile=(TILE, TILE), photometric="rgb", subfiletype=i, compression=compression)
-    assert isinstance(open_slide(tmp_path / "p.tif"), OpenSlideReader)
+    reader = open_slide(tmp_path / "p.tif")
+    assert isinstance(reader, PatchyReader)
+    assert isinstance(reader.reader, OpenSlideReader)
 
 
 def test_a_tile_beyond_the_end_of_the_file_is_an_error(tmp_path: Path) -> None:
@@ -73,6 +77,41 @@ def test_a_tile_beyond_the_end_of_the_file_is_an_error(tmp_path: Path) -> None:
     assert TiledTiffReader.open_plain(path) is None
     with pytest.raises(SlideError, match=r"b\.tif"):
         whole(open_slide(path))
+
+
+# Sizes that cannot be true
+
+
+def with_sizes(path: Path, side: int, tile: int) -> Path:
+    """A small slide whose header claims other sizes."""
+    write(path, FIELD, compression="jpeg")
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tags = tiff.pages[0].tags
+        for name, value in (("ImageWidth", side), ("ImageLength", side), ("TileWidth", tile), ("TileLength", tile)):
+            tags[name].overwrite(value)
+    return path
+
+
+@pytest.mark.parametrize("side", [5_000, 100_000, 1_000_000])
+def test_a_slide_with_fewer_tiles_than_its_size_takes_is_refused_and_not_shown_blank(side: int, tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match=r"b\.tif: lists 35 tiles, and its .* pixels take \d+\. Copy it again"):
+        open_slide(with_sizes(tmp_path / "b.tif", side, TILE))
+
+
+def test_a_slide_of_one_tile_too_large_to_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match=r"b\.tif: says that it has .* in tiles of up to 100000 x 100000, which no"):
+        open_slide(with_sizes(tmp_path / "b.tif", 100_000, 100_000))
+
+
+def test_a_slide_larger_than_any_glass_is_refused(tmp_path: Path) -> None:
+    path, side, tile = tmp_path / "b.tif", 1_000_000, 4096
+    write(path, np.full((tile, tile, 3), 200, np.uint8), tile=(tile, tile), compression="jpeg")
+    for name in ("ImageWidth", "ImageLength", "TileOffsets", "TileByteCounts"):  # all tiles are the first one
+        with tifffile.TiffFile(path, mode="r+b") as tiff:
+            tag = tiff.pages[0].tags[name]
+            tag.overwrite(side if name.startswith("Image") else [tag.value[0]] * (-(-side // tile)) ** 2)
+    with pytest.raises(SlideError, match=r"b\.tif: says that it has 1000000 x 1000000 pixels"):
+        open_slide(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"II*\0\x08\0\0\0", b"\x89PNG\r\n\x1a\n", b"a text"])

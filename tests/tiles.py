@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from wbc_cli.slides import open_slide
+from wbc_cli.slides.patchy import PatchyReader
 from wbc_cli.slides.reader import SlideReader
 from wbc_cli.slides.tiled import TiledTiffReader
 
@@ -99,9 +100,10 @@ FILES = {
 
 
 def opened(path: Path) -> TiledTiffReader:
-    reader = open_slide(path)
-    assert isinstance(reader, TiledTiffReader)
-    return reader
+    slide = open_slide(path)
+    assert isinstance(slide, PatchyReader)
+    assert isinstance(slide.reader, TiledTiffReader)
+    return slide.reader
 
 
 def whole(reader: SlideReader, downsample: float = 1) -> np.ndarray:

@@ -66,8 +66,8 @@ class Cell:
         area_um2, nucleus_area_um2: square micrometres.
         saliency: mean of the prior inside the mask, 0 to 1.
         cam_in_cell: share of the Grad-CAM energy that lies inside the cell, 0 to 1.
-        flags: short words: "edge" (cut by the image border), "explanation" (Grad-CAM lies elsewhere), "atypical"
-            (unlike the cells that the model has learned from).
+        flags: short words: "edge" (cut by the image border or a tile that cannot be read), "explanation" (Grad-CAM
+            lies elsewhere), "atypical" (unlike the cells that the model has learned from).
     """
 
     id: int
@@ -86,6 +86,31 @@ class Cell:
     flags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Quality:
+    """How well a slide shows its cells; None where there was nothing to measure it on.
+
+    Attributes:
+        focus: contrast between 0.4 and 0.8 um over that between 0.8 and 1.6 um: 0.7 at sharp edges, 0.25 out of focus.
+        glass: mean of the colour where nothing lies, 0 to 255.
+        clipped: share of the cells' values that are white, 0 to 1.
+        nucleus: optical density of nuclei against the glass in green light (natural logarithm).
+        colour: how far the densities of nuclei in red, green and blue differ, 0 (grey) to 1.
+        crowding: share of what lies around cells that is as dark as their nuclei, these themselves among it, 0 to 1.
+        atypical: share of the cells that are unlike those that the model has learned from, 0 to 1.
+        cells_per_mm2: of the whole picture, empty glass and all.
+    """
+
+    focus: float | None = None
+    glass: float | None = None
+    clipped: float | None = None
+    nucleus: float | None = None
+    colour: float | None = None
+    crowding: float | None = None
+    atypical: float | None = None
+    cells_per_mm2: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class SlideResult:
     """Everything the products of one slide are made from.
@@ -98,6 +123,9 @@ class SlideResult:
         windows: number of windows that the network saw.
         flags: quality flags of the slide, such as "few_cells" or "scale_estimated".
         seconds: wall time by stage.
+        unreadable: share of the slide's area where tiles could not be decoded, of those that were needed, 0 to 1.
+        quality: what the flags of focus, exposure, stain and density rest on.
+        refusal: why the types of this slide's cells are not to be trusted, in plain words; empty where they are.
     """
 
     name: str
@@ -109,3 +137,6 @@ class SlideResult:
     windows: int
     flags: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    unreadable: float = 0.0
+    quality: Quality = field(default_factory=Quality)
+    refusal: str = ""

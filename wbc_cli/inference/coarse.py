@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from wbc_cli.inference.bands import MARGIN, Band, Grid, bands, read_coarse
 from wbc_cli.model.saliency import COARSE_UM_PER_PX, GLASS, STRIDE, stain_density
 from wbc_cli.parallel import Tasks
+from wbc_cli.slides.gaps import Box
+from wbc_cli.slides.patchy import gaps_of
 from wbc_cli.slides.reader import SlideReader
 
 _SAMPLES, _SAMPLE = 4, 128  # squares a side, and their side in coarse pixels
@@ -30,11 +32,15 @@ def slide_glass(reader: SlideReader, um_per_px: float) -> NDArray[np.uint8]:
     """The colour of a slide where nothing lies, uint8 [3], from squares spread over it."""
     side = min(round(_SAMPLE * COARSE_UM_PER_PX / um_per_px), reader.width, reader.height)
     downsample = COARSE_UM_PER_PX / um_per_px
+    squares = {
+        Box(x, y, x + side, y + side): read_coarse(reader, x, y, side, side, downsample)
+        for x in _spread(reader.width, side)
+        for y in _spread(reader.height, side)
+    }
+    readable = [square for box, square in squares.items() if not gaps_of(reader).touch(box)]
     counts = np.zeros((3, 256), np.int64)
-    for x in _spread(reader.width, side):
-        for y in _spread(reader.height, side):
-            square = read_coarse(reader, x, y, side, side, downsample)
-            counts += np.stack([np.bincount(square[..., c].ravel(), minlength=256) for c in range(3)])
+    for square in readable or squares.values():
+        counts += np.stack([np.bincount(square[..., c].ravel(), minlength=256) for c in range(3)])
     shares = counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True)
     return np.asarray((shares >= GLASS).argmax(axis=1), np.uint8)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import MachineError
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.second_look import look_again
 from wbc_cli.model.heads import MAP_STRIDE
@@ -68,13 +67,10 @@ def choose_device(name: str) -> torch.device:
     """The device of `--device auto|cpu|cuda[:N]`.
 
     Raises:
-        UsageError: no such device name.
         MachineError: CUDA was asked for and is not to be had.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UsageError(f"--device {name}: give auto, cpu, cuda or cuda:N")
     kind, _, number = name.partition(":")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if kind == "cuda" and int(number or 0) >= count:

@@ -9,18 +9,26 @@ import numpy as np
 
 from wbc_cli.cells import ATYPICAL, NUCLEUS, Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import OTHER, UNIDENTIFIED
+from wbc_cli.errors import SlideError
 from wbc_cli.inference.assembly import Sighting
 from wbc_cli.inference.coarse import slide_glass
 from wbc_cli.inference.engine import WindowCell
+from wbc_cli.inference.figures import measure
 from wbc_cli.inference.instances import MIN_CELL_UM2
 from wbc_cli.inference.scale import slide_scale
 from wbc_cli.inference.search import Search, Watch
 from wbc_cli.inference.stream import Stream
+from wbc_cli.inference.windows import Place
 from wbc_cli.parallel import Tasks
+from wbc_cli.quality import judge
+from wbc_cli.slides.gaps import Box
+from wbc_cli.slides.patchy import gaps_of
 from wbc_cli.slides.reader import SlideReader
 
 _EXPLAINED = 0.5  # below it, more of the Grad-CAM energy lies outside the cell than inside
 _SURE_SCALE = 0.2
+_NEXT_TO_UM = 0.5  # outlines are about as exact
+_MOST_LOST = 0.05  # of the windows: where coarse levels are whole, the area alone would not tell that cells are lost
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Analyser:
             watch: is told how far the slide is.
 
         Raises:
-            SlideError: a region cannot be read.
+            SlideError: a region of an image cannot be read, or too much of a slide.
         """
         began = time.perf_counter()
         scale = slide_scale(self.stream.engine.network.scale, reader, um_per_px)
@@ -63,15 +71,31 @@ class Analyser:
             places = search.everywhere() if self.exhaustive else search.salient()
             pointed = time.perf_counter()
             found, windows = search.find(places)
+        _refuse_lost_windows(places, reader)
         cells = self._cells(found, reader, scale)
         seconds = {"candidates": pointed - began, "network": time.perf_counter() - pointed}
-        flags = _slide_flags(scale, cells)
-        return SlideResult(name, reader.path, reader.width, reader.height, scale, cells, windows, flags, seconds)
+        quality = measure(reader, cells, places, scale.um_per_px, glass)
+        flags, refusal = judge(quality)
+        unreadable = gaps_of(reader).share
+        return SlideResult(
+            name=name,
+            path=reader.path,
+            width=reader.width,
+            height=reader.height,
+            scale=scale,
+            cells=cells,
+            windows=windows,
+            flags=(*_slide_flags(scale, cells, unreadable), *flags),
+            seconds=seconds,
+            unreadable=unreadable,
+            quality=quality,
+            refusal=refusal,
+        )
 
     def _cells(self, found: list[Sighting], reader: SlideReader, scale: Scale) -> tuple[Cell, ...]:
-        """Large enough cells in reading order."""
-        least = MIN_CELL_UM2 / scale.um_per_px**2
-        kept = [s for s in found if np.count_nonzero(s.mask) >= least]
+        """Large enough cells in reading order, none where nothing could be read."""
+        least, gaps = MIN_CELL_UM2 / scale.um_per_px**2, gaps_of(reader)
+        kept = [s for s in found if np.count_nonzero(s.mask) >= least and not gaps.hold(s.x, s.y)]
         kept.sort(key=lambda s: (round(s.y, 1), round(s.x, 1)))
         return tuple(self._cell(i, sighting, reader, scale) for i, sighting in enumerate(kept, start=1))
 
@@ -94,7 +118,9 @@ class Analyser:
         confidence = float(probabilities[best])
         x0, y0, x1, y1 = sighting.box
         flags = []
-        if x0 == 0 or y0 == 0 or x1 == reader.width or y1 == reader.height:
+        near = round(_NEXT_TO_UM / scale.um_per_px)
+        at_border = x0 == 0 or y0 == 0 or x1 == reader.width or y1 == reader.height
+        if at_border or gaps_of(reader).touch(Box(x0 - near, y0 - near, x1 + near, y1 + near)):
             flags.append("edge")
         if sighting.cell.cam_in_cell < _EXPLAINED:
             flags.append("explanation")
@@ -119,10 +145,22 @@ class Analyser:
         )
 
 
-def _slide_flags(scale: Scale, cells: tuple[Cell, ...]) -> tuple[str, ...]:
+def _refuse_lost_windows(places: list[Place], reader: SlideReader) -> None:
+    gaps = gaps_of(reader)
+    lost = sum(gaps.hold(*place.middle) for place in places)
+    if lost > _MOST_LOST * len(places):
+        raise SlideError(
+            f"{reader.path}: {lost} of the {len(places)} places to look at cannot be decoded, more than "
+            f"{_MOST_LOST:.0%}. Copy the slide again from its source."
+        )
+
+
+def _slide_flags(scale: Scale, cells: tuple[Cell, ...], unreadable: float) -> tuple[str, ...]:
     flags = []
     if scale.source == "estimate":
         flags.append("scale_uncertain" if scale.relative_error > _SURE_SCALE else "scale_estimated")
+    if unreadable:
+        flags.append("unreadable_tiles")
     if not cells:
         flags.append("no_cells")
     return tuple(flags)

@@ -19,6 +19,7 @@ from wbc_cli.differential import NOT_WHITE_NAMES, count_cells
 
 SCHEMA_VERSION = 1
 DONE = "done"
+REFUSED = "refused"
 FAILED = "failed"
 
 CELL_COLUMNS: tuple[str, ...] = (
@@ -43,17 +44,23 @@ SlideRecord = dict[str, Any]
 
 
 def done_record(result: SlideResult) -> SlideRecord:
-    """Make what slide.json says of an analysed slide: scale, differential, flags, timings."""
+    """Make what slide.json says of an analysed slide: scale, quality, differential, flags, timings.
+
+    A slide whose types are not to be trusted is refused. It keeps its cells and what they would come to, so that
+    nothing that was found is lost, but has no differential in the run's table.
+    """
     differential = count_cells(result.cells)
     return {
         "schema_version": SCHEMA_VERSION,
         "name": result.name,
         "path": str(result.path),
-        "status": DONE,
-        "reason": "",
+        "status": REFUSED if result.refusal else DONE,
+        "reason": result.refusal,
         "width": result.width,
         "height": result.height,
         "scale": asdict(result.scale),
+        "unreadable_area": result.unreadable,
+        "quality": asdict(result.quality),
         "flags": list(dict.fromkeys((*result.flags, *differential.flags))),
         "differential": asdict(differential),
         "windows": result.windows,
@@ -73,7 +80,7 @@ def failed_record(name: str, path: Path, reason: str) -> SlideRecord:
 
 
 def write_cells(result: SlideResult, path: Path) -> None:
-    """Write a slide's cells.csv, a row a cell by id.
+    """Write a slide's cells.csv, a row a cell by id; the cells of a refused slide all have the flag REFUSED.
 
     Raises:
         OSError: the disk is full or read-only.
@@ -81,7 +88,8 @@ def write_cells(result: SlideResult, path: Path) -> None:
     with _open_table(path) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(CELL_COLUMNS)
-        rows.writerows(_cell_row(result.name, cell) for cell in sorted(result.cells, key=lambda cell: cell.id))
+        also = (REFUSED,) if result.refusal else ()
+        rows.writerows(_cell_row(result.name, cell, also) for cell in sorted(result.cells, key=lambda cell: cell.id))
 
 
 def join_cells(tables: Iterable[Path], path: Path) -> None:
@@ -99,7 +107,10 @@ def join_cells(tables: Iterable[Path], path: Path) -> None:
 
 
 def write_differential(records: Iterable[SlideRecord], path: Path) -> None:
-    """Write differential.csv, a row a record in the order given; a failed slide has its status and reason only.
+    """Write differential.csv, a row a record in the order given.
+
+    A failed slide has its status and reason only; a refused one its scale and flags as well, but no counts, which
+    nobody is to take for a result.
 
     Raises:
         OSError: the disk is full or read-only.
@@ -115,7 +126,7 @@ def _open_table(path: Path) -> TextIO:
     return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
-def _cell_row(slide: str, cell: Cell) -> list[str]:
+def _cell_row(slide: str, cell: Cell, also: tuple[str, ...]) -> list[str]:
     return [
         _text(slide),
         *map(str, (cell.id, _fixed(cell.x, 1), _fixed(cell.y, 1), *cell.box)),
@@ -126,26 +137,29 @@ def _cell_row(slide: str, cell: Cell) -> list[str]:
         _fixed(cell.nucleus_area_um2, 2),
         _fixed(cell.saliency, 3),
         _fixed(cell.cam_in_cell, 3),
-        _text(";".join(cell.flags)),
+        _text(";".join((*cell.flags, *also))),
     ]
 
 
 def _differential_row(record: SlideRecord) -> dict[str, str]:
     row = {column: _text(record[key]) for column, key in (("slide", "name"), ("status",) * 2, ("reason",) * 2)}
-    if record["status"] != DONE:
+    if record["status"] == FAILED:
         return row
-    differential, scale = record["differential"], record["scale"]
-    row |= {"cells": str(differential["cells"]), "differential_cells": str(differential["differential_cells"])}
-    for name, share in (*differential["classes"].items(), (UNIDENTIFIED.name, differential["unidentified"])):
-        row |= _share_columns(name, share)
-    row |= {f"{name}_count": str(count) for name, count in differential["others"].items()}
-    row |= {f"{name}_per_100_wbc": _fixed(rate, 2) for name, rate in differential["per_100_wbc"].items()}
+    scale = record["scale"]
     row |= {
         "um_per_px": _fixed(scale["um_per_px"], 6),
         "um_per_px_source": scale["source"],
         "um_per_px_relative_error": _fixed(scale["relative_error"], 4),
         "flags": _text(";".join(record["flags"])),
     }
+    if record["status"] == REFUSED:
+        return row
+    differential = record["differential"]
+    row |= {"cells": str(differential["cells"]), "differential_cells": str(differential["differential_cells"])}
+    for name, share in (*differential["classes"].items(), (UNIDENTIFIED.name, differential["unidentified"])):
+        row |= _share_columns(name, share)
+    row |= {f"{name}_count": str(count) for name, count in differential["others"].items()}
+    row |= {f"{name}_per_100_wbc": _fixed(rate, 2) for name, rate in differential["per_100_wbc"].items()}
     return row
 
 

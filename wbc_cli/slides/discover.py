@@ -83,6 +83,14 @@ def discover(paths: Sequence[Path]) -> Discovery:
     return Discovery(tuple(sorted(slides, key=lambda slide: slide.name)), tuple(sorted(skipped)))
 
 
+def file_size(path: Path) -> int:
+    """Of a slide's file in bytes; 1 for what cannot be asked, as opening it will say what is wrong."""
+    try:
+        return max(1, path.stat().st_size)
+    except OSError:
+        return 1
+
+
 def _expand(path: Path, skipped: list[tuple[Path, str]]) -> Iterator[_Found]:
     if path.suffix.lower() in LIST_SUFFIXES and not _is_folder(path):
         for entry in _listed(path):

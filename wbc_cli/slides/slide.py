@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from wbc_cli.errors import SlideError
 from wbc_cli.slides.pixels import shrink_in_bands, shrunk_size, to_rgb
 from wbc_cli.slides.reader import RGBImage
 from wbc_cli.slides.scale import from_ome, plausible
+from wbc_cli.slides.tiff import MOST_PIXELS, refuse_missing_tiles
 
 _BAND_PIXELS = 64_000_000  # of a level, read at once: 256 MB as RGBA
 _LEVEL_TOLERANCE = 1.01  # levels are rounded to whole pixels, so that a fourth of the size has a downsample of 4.0003
+_MOST_TILE_PIXELS = 1 << 28  # 1 GB as RGBA; where memory for a tile is lacking, the library ends the process
+_USUAL_TILE = 256  # where the file does not say, as in MRXS, whose tiles overlap
 
 
 class OpenSlideReader:
@@ -28,22 +32,29 @@ class OpenSlideReader:
 
     Level-0 coordinates are OpenSlide's own: (0, 0) is the corner of the whole level 0, also where the scanned area
     begins further in (`openslide.bounds-x`, `-y`). Glass that was not scanned has the slide's background colour.
+
+    Attributes:
+        tile_size: width and height of a level-0 tile in pixels.
     """
 
     path: Path
     width: int
     height: int
     um_per_px: float | None
+    tile_size: tuple[int, int]
 
     def __init__(self, path: Path) -> None:
         """Open the slide.
 
         Raises:
-            SlideError: OpenSlide cannot open it.
+            SlideError: OpenSlide cannot open it, or it claims a size that cannot be true.
         """
         self.path = path
+        refuse_missing_tiles(path)
         self._slide = self._open()
         self.width, self.height = self._slide.dimensions
+        self.tile_size = self._tile_size(0)
+        self._refuse_absurd_sizes()
         self._downsamples = self._slide.level_downsamples  # kept: after an error the handle would not tell any more
         properties = self._slide.properties
         self.um_per_px = plausible(float(properties.get(PROPERTY_NAME_MPP_X, "nan"))) or from_ome(
@@ -71,6 +82,21 @@ class OpenSlideReader:
     def close(self) -> None:
         """Close the slide; the reader is of no more use."""
         self._slide.close()
+
+    def _tile_size(self, level: int) -> tuple[int, int]:
+        width, height = (
+            int(self._slide.properties.get(f"openslide.level[{level}].tile-{side}", _USUAL_TILE))
+            for side in ("width", "height")
+        )
+        return width, height
+
+    def _refuse_absurd_sizes(self) -> None:
+        width, height = max(map(self._tile_size, range(self._slide.level_count)), key=math.prod)
+        if self.width * self.height > MOST_PIXELS or width * height > _MOST_TILE_PIXELS:
+            raise SlideError(
+                f"{self.path}: says that it has {self.width} x {self.height} pixels, in tiles of up to "
+                f"{width} x {height}, which no slide has. Copy it again from its source, or leave it out."
+            )
 
     def _level(self, downsample: float) -> int:
         fine_enough = [i for i, own in enumerate(self._downsamples) if own <= downsample * _LEVEL_TOLERANCE]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ DAMAGE = (
     *(TiffFileError, OSError, ValueError, RuntimeError, LookupError),
     *(TypeError, AttributeError, ArithmeticError, struct.error),
 )
+MOST_PIXELS = 500_000_000_000
+"""No slide has more: 76 x 26 mm of glass at 0.08 um a pixel are 310,000 million."""
+
 _UM_PER_RESOLUTION_UNIT = {2: scale.UM_PER_INCH, 3: scale.UM_PER_CM}
 _PLAIN = {PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB}
 
@@ -62,6 +66,26 @@ def read_tiff(path: Path, max_pixels: int) -> tuple[RGBImage, float | None]:
             return image, um_per_px(tiff, page)
     except DAMAGE as error:
         raise SlideError(f"{path}: damaged or cut short TIFF ({error}). Copy it again from its source.") from error
+
+
+def refuse_missing_tiles(path: Path) -> None:
+    """Refuse a TIFF whose size is larger than its directory has tiles for: OpenSlide shows the rest as empty glass.
+
+    Raises:
+        SlideError: it is one.
+    """
+    try:
+        with TiffFile(path) as tiff:
+            tiled = (page for page in tiff.pages if isinstance(page, TiffPage) and page.is_tiled)
+            listed = [(min(len(p.dataoffsets), len(p.databytecounts)), math.prod(p.chunked), p) for p in tiled]
+    except DAMAGE:
+        return  # another format, or OpenSlide says what is wrong
+    for present, needed, page in listed:
+        if present < needed:
+            raise SlideError(
+                f"{path}: lists {present} tiles, and its {page.imagewidth} x {page.imagelength} pixels take {needed}. "
+                "Copy it again from its source."
+            )
 
 
 def um_per_px(tiff: TiffFile, page: TiffPage) -> float | None:

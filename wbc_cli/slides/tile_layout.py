@@ -14,7 +14,7 @@ from tifffile import COMPRESSION, PHOTOMETRIC, SAMPLEFORMAT, TiffFile, TiffPage
 from wbc_cli.slides import scale
 from wbc_cli.slides.jpeg_tiles import REDUCTIONS, JpegTiles
 from wbc_cli.slides.reader import RGBImage
-from wbc_cli.slides.tiff import DAMAGE, um_per_px
+from wbc_cli.slides.tiff import DAMAGE, MOST_PIXELS, um_per_px
 
 _MAX_TILE_PIXELS = 1 << 24  # 48 MB as RGB
 # Not Aperio's 33003: the stream does not say whether its YCbCr, which OpenSlide knows how to take, is RGB already.
@@ -121,6 +121,7 @@ def _is_plain(page: TiffPage) -> bool:
         and (page.imagedepth, page.tiledepth, page.fillorder, page.tags.valueof("Orientation", 1)) == (1, 1, 1, 1)
         and not page.extrasamples
         and page.tilewidth * page.tilelength <= _MAX_TILE_PIXELS
+        and page.imagewidth * page.imagelength <= MOST_PIXELS
     )
 
 

@@ -27,12 +27,16 @@ class TiledTiffReader:
 
     Pixels are those that `OpenSlideReader` gives, JPEG within rounding. Where the file lacks a level that is coarse
     enough, JPEG tiles are shrunk by up to 8 while they are decoded.
+
+    Attributes:
+        tile_size: width and height of a level-0 tile in pixels.
     """
 
     path: Path
     width: int
     height: int
     um_per_px: float | None
+    tile_size: tuple[int, int]
 
     def __init__(self, path: Path, layout: Layout) -> None:
         """Open the file, whose layout was read before.
@@ -43,6 +47,7 @@ class TiledTiffReader:
         self.path = path
         self._levels = layout.levels
         self.width, self.height = layout.levels[0].width, layout.levels[0].height
+        self.tile_size = layout.levels[0].tile_width, layout.levels[0].tile_height
         self.um_per_px = layout.um_per_px
         self._cache = TileCache(_CACHE_BYTES)
         self._file = path.open("rb")  # and no memory map: a file that is cut short meanwhile would end the process

@@ -1,0 +1,131 @@
+"""Slides of which a few tiles cannot be decoded: white in their place."""
+
+from __future__ import annotations
+
+import logging
+import math
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from wbc_cli.errors import SlideError
+from wbc_cli.slides.gaps import Box, Gaps
+from wbc_cli.slides.pixels import WHITE, shrink, shrunk_size
+from wbc_cli.slides.reader import RGBImage, SlideReader
+
+log = logging.getLogger(__name__)
+
+MOST_UNREADABLE = 0.01
+"""Share of a slide's area that may be unreadable; beyond it the slide fails."""
+
+_LEAST_TILE = 64  # pixels a side; smaller tiles, such as strips of 8 rows, are tried several at a time
+_AT_ONCE = 4096 * 4096  # level-0 pixels that are read in full where a coarser level is damaged
+
+
+class PatchyReader:
+    """A slide as a `SlideReader` that shows white where a tile cannot be decoded; threads may share it.
+
+    The full picture stands in for a damaged coarser level.
+
+    Attributes:
+        reader: what it reads from.
+        gaps: the tiles that reads have come upon so far and that are shown white.
+    """
+
+    path: Path
+    width: int
+    height: int
+    um_per_px: float | None
+
+    def __init__(self, reader: SlideReader, tile_size: tuple[int, int]) -> None:
+        """Read from another reader, which is closed with this one.
+
+        Args:
+            reader: the slide.
+            tile_size: width and height of its level-0 tiles in pixels.
+        """
+        self.path, self.width, self.height = reader.path, reader.width, reader.height
+        self.um_per_px = reader.um_per_px
+        self.reader = reader
+        tile_width, tile_height = (side * math.ceil(_LEAST_TILE / side) for side in tile_size)
+        self.gaps = Gaps(reader.width, reader.height, (tile_width, tile_height))
+
+    def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:
+        """Read a region, see `SlideReader.read`; what cannot be decoded of it is white.
+
+        Raises:
+            SlideError: more than MOST_UNREADABLE of the slide cannot be decoded.
+        """
+        try:
+            return self.reader.read(x, y, width, height, downsample)
+        except SlideError as error:
+            log.info("%s", error)
+        return self._patched(Box(x, y, x + width, y + height), downsample)
+
+    def close(self) -> None:
+        """Let go of the file; the reader is of no more use."""
+        self.reader.close()
+
+    def _patched(self, region: Box, downsample: float) -> RGBImage:
+        """Put together what can be decoded of a region, split along its tiles as far as is needed."""
+        width, height = region.x1 - region.x0, region.y1 - region.y0
+        columns, rows = shrunk_size(width, height, downsample)
+        picture = np.empty((rows, columns, 3), np.uint8)
+        picture[:] = WHITE
+        boxes = _quarters(region, self.gaps.tile_size)
+        while boxes:
+            box = boxes.pop()
+            pixels = self._decoded(box, downsample)
+            if pixels is not None:
+                left, right = _span(box.x0 - region.x0, box.x1 - region.x0, columns / width, columns)
+                top, bottom = _span(box.y0 - region.y0, box.y1 - region.y0, rows / height, rows)
+                picture[top:bottom, left:right] = shrink(pixels, right - left, bottom - top)
+            elif len(parts := _quarters(box, self.gaps.tile_size)) > 1:
+                boxes += parts
+            else:
+                self._give_up(box)
+        return picture
+
+    def _decoded(self, box: Box, downsample: float) -> RGBImage | None:
+        """The pixels of a box at a downsample, or at 1 if only the full picture can be decoded; None if neither can."""
+        width, height = box.x1 - box.x0, box.y1 - box.y0
+        downsamples = {downsample}
+        if width * height <= _AT_ONCE and not self.gaps.touch(box):
+            downsamples.add(1.0)
+        for factor in sorted(downsamples, reverse=True):
+            with suppress(SlideError):
+                return self.reader.read(box.x0, box.y0, width, height, factor)
+        return None
+
+    def _give_up(self, box: Box) -> None:
+        self.gaps.add(box.x0, box.y0)
+        if (share := self.gaps.share) > MOST_UNREADABLE:
+            raise SlideError(
+                f"{self.path}: {100 * share:.2g} % of the slide cannot be decoded, more than {MOST_UNREADABLE:.0%}; "
+                f"the last tile was that at ({box.x0}, {box.y0}). Copy the slide again from its source."
+            )
+
+
+def gaps_of(reader: SlideReader) -> Gaps:
+    """What a reader has shown white so far; nothing where it raises an error instead."""
+    if isinstance(reader, PatchyReader):
+        return reader.gaps
+    return Gaps(reader.width, reader.height, (reader.width, reader.height))
+
+
+def _quarters(box: Box, tile_size: tuple[int, int]) -> list[Box]:
+    """Cut a box along the tile borders nearest to its middle; the box itself if it lies in one tile."""
+    across, down = (_halves(start, end, side) for start, end, side in zip(box[:2], box[2:], tile_size, strict=True))
+    return [Box(x0, y0, x1, y1) for y0, y1 in down for x0, x1 in across]
+
+
+def _halves(start: int, end: int, side: int) -> list[tuple[int, int]]:
+    border = round((start + end) / 2 / side) * side
+    return [(start, border), (border, end)] if start < border < end else [(start, end)]
+
+
+def _span(start: int, end: int, scale: float, limit: int) -> tuple[int, int]:
+    """The pixels of a shrunk picture that stand for a stretch of it, one at least."""
+    first = min(round(start * scale), limit - 1)
+    return first, max(first + 1, round(end * scale))
