@@ -54,6 +54,19 @@ def call(monkeypatch, capsys):
     root.setLevel(level)
 
 
+@pytest.fixture
+def sabotage(monkeypatch, tmp_path):
+    """Have every Python process that is started from now on run some lines first: `sabotage("import os; ...")`."""
+
+    def prepare(lines):
+        folder = tmp_path / "sabotage"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(lines)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    return prepare
+
+
 @pytest.fixture(scope="session")
 def dark_prior():
     """A prior that finds what is darker than its surroundings: a mean over 3 x 3 pixels, nothing trained."""

@@ -162,4 +162,4 @@ def read_png(path):
 
 
 def committed(run):
-    return [folder.name for folder in run.slides.iterdir()]
+    return [run.record(folder.name) for folder in run.slides.iterdir()]

@@ -147,7 +147,7 @@ def test_a_real_field_passes_through_all_products(tmp_path):
     assert cells
     run = RunFolder(tmp_path)
     run.commit(make_result(cells, 640, 480, "field", um_per_px), ArrayReader(pixels))
-    run.finish({}, committed(run))
+    run.write_tables(committed(run))
     written = imread(tmp_path / "slides" / "field" / "mask.ome.tif", level=0)
     assert written.shape == (480, 640)
     assert (written > 0).sum() == sum((cell.mask > 0).sum() for cell in cells)

@@ -118,7 +118,7 @@ def test_what_an_earlier_run_left_in_the_folder_stays_out_of_the_tables(tmp_path
     run = RunFolder(tmp_path)
     run.commit(small_result("monday"), blank(), NO_PRODUCTS)
     run.commit(small_result("tuesday"), blank(), NO_PRODUCTS)
-    run.finish({}, ["tuesday"])
+    run.write_tables([run.record("tuesday")])
     assert {row["slide"] for row in rows(tmp_path / "cells.csv")} == {"tuesday"}
     assert [row["slide"] for row in rows(tmp_path / "differential.csv")] == ["tuesday"]
 
@@ -126,7 +126,7 @@ def test_what_an_earlier_run_left_in_the_folder_stays_out_of_the_tables(tmp_path
 def test_cells_csv_has_a_row_a_cell_with_the_promised_columns(tmp_path):
     run = RunFolder(tmp_path)
     run.commit(small_result(), blank(), NO_PRODUCTS)
-    run.finish({}, committed(run))
+    run.write_tables(committed(run))
     table = rows(tmp_path / "cells.csv")
     assert tuple(table[0]) == CELL_COLUMNS
     assert [row["cell"] for row in table] == ["1", "2"]
@@ -141,7 +141,7 @@ def test_differential_csv_counts_a_slide_and_names_a_failed_one(tmp_path):
     run = RunFolder(tmp_path)
     run.commit(small_result("b", flags=("scale_estimated",)), blank(), NO_PRODUCTS)
     run.record_failure("a", Path("in/a.svs"), "in/a.svs: cut off, copy it again")
-    run.finish({}, committed(run))
+    run.write_tables(committed(run))
     failed, done = rows(tmp_path / "differential.csv")
     assert tuple(done) == DIFFERENTIAL_COLUMNS
     assert (failed["slide"], failed["status"], failed["reason"]) == ("a", "failed", "in/a.svs: cut off, copy it again")
@@ -158,7 +158,7 @@ def test_differential_csv_counts_a_slide_and_names_a_failed_one(tmp_path):
 def test_a_slide_without_cells_has_a_row_and_its_products(tmp_path):
     run = RunFolder(tmp_path)
     run.commit(small_result(cells=[]), blank())
-    run.finish({}, committed(run))
+    run.write_tables(committed(run))
     (row,) = rows(tmp_path / "differential.csv")
     assert (row["status"], row["cells"], row["neutrophil_count"], row["neutrophil_percent"]) == ("done", "0", "0", "")
     assert rows(tmp_path / "cells.csv") == []
@@ -173,7 +173,7 @@ def test_no_spreadsheet_takes_a_name_for_a_formula(tmp_path, start):
     run = RunFolder(tmp_path)
     run.commit(small_result(name), blank(), NO_PRODUCTS)
     run.record_failure("z", Path("z"), f"{start}1+1")
-    run.finish({}, committed(run))
+    run.write_tables(committed(run))
     assert {row["slide"] for row in rows(tmp_path / "cells.csv")} == {f"'{name}"}
     assert [row["slide"] for row in rows(tmp_path / "differential.csv")] == [f"'{name}", "z"]
     assert rows(tmp_path / "differential.csv")[1]["reason"] == f"'{start}1+1"
@@ -188,7 +188,7 @@ def test_tables_do_not_depend_on_the_order_of_commits_or_cells_nor_on_float_nois
     for name in ("c", "a", "b"):
         backward.commit(small_result(name, cells=cells[::-1]), blank(), NO_PRODUCTS)
     for run in (forward, backward):
-        run.finish({}, committed(run))
+        run.write_tables(committed(run))
     for table in ("cells.csv", "differential.csv"):
         text = (tmp_path / "f" / table).read_bytes()
         assert text == (tmp_path / "b" / table).read_bytes()
@@ -201,7 +201,7 @@ def test_run_json_tells_how_the_run_was_made_and_how_each_slide_ended(tmp_path):
     run = RunFolder(tmp_path)
     run.commit(small_result("good"), blank(), NO_PRODUCTS)
     run.record_failure("bad", Path("in/bad.png"), "no image")
-    run.finish({"version": "0.1", "weights_sha256": "ab12", "options": {"batch_size": 4}}, committed(run))
+    run.write_run({"version": "0.1", "weights_sha256": "ab12", "options": {"batch_size": 4}}, committed(run))
     said = json.loads((tmp_path / "run.json").read_text())
     assert (said["version"], said["weights_sha256"], said["options"]) == ("0.1", "ab12", {"batch_size": 4})
     assert [(slide["name"], slide["status"], slide["reason"]) for slide in said["slides"]] == [

@@ -1,62 +1,35 @@
-"""`wbc-cli analyze`: many slides at a time, each by itself, and what came of it."""
+"""`wbc-cli analyze`: what is to be done, having it done, and what came of it."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 import time
-from collections.abc import Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import closing
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.table import Table
 
 import wbc_cli
 from wbc_cli.classes import BY_NAME
 from wbc_cli.console import Terminal
-from wbc_cli.differential import Differential, count_classes
-from wbc_cli.errors import ExitCode, MachineError, NothingToAnalyseError, SlideError
-from wbc_cli.inference.pipeline import Analyser
-from wbc_cli.loading import ComputeOptions, load_analyser
-from wbc_cli.parallel import Room
+from wbc_cli.differential import Differential, of_counts
+from wbc_cli.errors import ExitCode, MachineError, NothingToAnalyseError
 from wbc_cli.products.folder import RunFolder
+from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord
 from wbc_cli.progress import RunProgress, run_progress
-from wbc_cli.slides import open_slide
-from wbc_cli.slides.discover import Discovery, SlideSource, discover
-from wbc_cli.slides.header import read_header
-from wbc_cli.slides.reader import SlideReader
-
-log = logging.getLogger(__name__)
-
-_ROOM = 512 << 20  # bytes of pixels or files that are open at a time: hundreds of camera fields, or two whole slides
-_MOST_SLIDES = 128
-_MOST = _ROOM // 2  # what any file is taken for at most; a slide's memory does not grow with it
-_OPENERS = frozenset({".mrxs", ".vms", ".vmu", ".dcm"})  # small files that stand for large ones
-
-
-@dataclass(frozen=True)
-class AnalyzeOptions:
-    """What to analyse and what to write.
-
-    Attributes:
-        paths: files, folders and lists.
-        out: the run folder.
-        um_per_px: overrides or supplies the files' scale.
-        write: which of products.folder.PRODUCTS to write.
-        exhaustive: look at all of a slide closely, and not only where the prior sees a white cell.
-        compute: device, precision and the like.
-    """
-
-    paths: tuple[Path, ...]
-    out: Path
-    um_per_px: float | None
-    write: frozenset[str]
-    exhaustive: bool
-    compute: ComputeOptions
+from wbc_cli.run.fingerprint import model_fingerprint
+from wbc_cli.run.job import Job
+from wbc_cli.run.lock import LOCK, locked
+from wbc_cli.run.options import AnalyzeOptions
+from wbc_cli.run.plan import Plan, make_plan, sharded
+from wbc_cli.run.stopping import Stop
+from wbc_cli.run.supervisor import Event, Supervisor
+from wbc_cli.slides.discover import Discovery, discover, file_size
 
 
 @dataclass(frozen=True)
@@ -64,26 +37,52 @@ class RunSummary:
     """What a run came to.
 
     Attributes:
-        done: slides analysed.
-        failed: name and reason of each that could not be.
-        differential: of all their cells together.
+        done: slides that are analysed.
+        kept: how many of them were so before the run began.
+        refused: name and reason of each of these whose picture is too bad for a differential.
+        failed: name and reason of each that could not be analysed.
+        left: slides that a stopped run did not come to.
+        differential: of the cells of all slides that are done and not refused.
         seconds: wall time.
+        exit_code: some failures, and being stopped, are told to the scheduler.
     """
 
     done: tuple[str, ...]
+    kept: int
+    refused: tuple[tuple[str, str], ...]
     failed: tuple[tuple[str, str], ...]
+    left: int
     differential: Differential
     seconds: float
+    exit_code: ExitCode
 
-    @property
-    def exit_code(self) -> ExitCode:
-        """Some failures are told to the scheduler."""
-        return ExitCode.SOME_FAILED if self.failed else ExitCode.OK
+    @classmethod
+    def of(cls, records: Iterable[SlideRecord], plan: Plan, stop: Stop, seconds: float) -> RunSummary:
+        """Sum up the records of a run's slides."""
+        ordered = sorted(records, key=lambda record: str(record["name"]))
+
+        def reasons(status: str) -> tuple[tuple[str, str], ...]:
+            return tuple((str(r["name"]), str(r["reason"])) for r in ordered if r["status"] == status)
+
+        failed = reasons(FAILED)
+        return cls(
+            done=tuple(str(record["name"]) for record in ordered if record["status"] != FAILED),
+            kept=len(plan.kept),
+            refused=reasons(REFUSED),
+            failed=failed,
+            left=len(plan.slides) - len(ordered),
+            differential=_together(record for record in ordered if record["status"] == DONE),
+            seconds=seconds,
+            exit_code=stop.exit_code if stop else ExitCode.SOME_FAILED if failed else ExitCode.OK,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """What `--json` prints."""
-        failed = [{"slide": name, "reason": reason} for name, reason in self.failed]
-        return {**asdict(self), "failed": failed, "exit_code": int(self.exit_code)}
+        listed = {
+            what: [{"slide": name, "reason": reason} for name, reason in slides]
+            for what, slides in (("refused", self.refused), ("failed", self.failed))
+        }
+        return {**asdict(self), **listed, "exit_code": int(self.exit_code)}
 
     def table(self) -> Table:
         """The differential of all slides together."""
@@ -97,6 +96,16 @@ class RunSummary:
         for name, count in self.differential.others.items():
             table.add_row(BY_NAME[name].label, str(count), "", "")
         return table
+
+
+def _together(records: Iterable[SlideRecord]) -> Differential:
+    """The differential of several slides' cells."""
+    counts = Counter[str]()
+    for record in records:
+        counted = record["differential"]
+        counts.update({name: share["count"] for name, share in counted["classes"].items()})
+        counts.update(counted["others"])
+    return of_counts(counts)
 
 
 def find_slides(paths: Sequence[Path], terminal: Terminal) -> Discovery:
@@ -115,128 +124,139 @@ def find_slides(paths: Sequence[Path], terminal: Terminal) -> Discovery:
     return discovery
 
 
-def analyze(options: AnalyzeOptions, terminal: Terminal) -> RunSummary:
-    """Analyse all slides and write the run folder.
+def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: int = logging.WARNING) -> RunSummary:
+    """Analyse what is not analysed yet and write the run folder.
+
+    Args:
+        options: what to do.
+        terminal: where to show progress.
+        stop: whether a signal has come.
+        log_level: of the worker.
 
     Raises:
+        StoppedError, KeyboardInterrupt: a signal came before anything was done.
         NothingToAnalyseError, UsageError: nothing to do, or a wrong option.
-        MachineError: weights, device or disk.
+        MachineError: weights, device or disk, or another run is in the folder.
     """
     began = time.monotonic()
     slides = find_slides(options.paths, terminal).slides
-    analyser, model = load_analyser(options.compute)
-    analyser = replace(analyser, exhaustive=options.exhaustive)
-    folder = RunFolder(options.out)
-    sizes = {source.name: _file_size(source.path) for source in slides}
-    classes: dict[str, list[str]] = {}
-    failed: dict[str, str] = {}
-    with analyser.stream, run_progress(terminal, sizes) as progress:
-        pool = ThreadPoolExecutor(_slides_at_once(analyser), "slide")
-        run = partial(_analyse_one, analyser=analyser, folder=folder, options=options, room=Room(_ROOM))
-        begun = {pool.submit(run, source, progress): source for source in slides}
-        try:
-            for future in as_completed(begun):
-                source, outcome = begun[future], future.result()
-                if isinstance(outcome, str):
-                    failed[source.name] = outcome
-                    terminal.note(f"failed {source.path}: {outcome}")
-                else:
-                    classes[source.name] = outcome
-                progress.finish(source.name, 0 if isinstance(outcome, str) else len(outcome))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    seconds = time.monotonic() - began
-    folder.finish(_run_record(options, analyser, model.checksum, seconds), [source.name for source in slides])
-    differential = count_classes([name for names in classes.values() for name in names])
-    return RunSummary(tuple(sorted(classes)), tuple(sorted(failed.items())), differential, seconds)
+    model = model_fingerprint(options)  # before anything is written: without weights there is nothing to do
+    folder = RunFolder(options.out, options.out / f".scratch{'-' + options.shard.label if options.shard else ''}")
+    with _sole_use(options) as lock, _clean(folder.scratch):
+        part = sharded(slides, options.shard, options.out) if options.shard else slides
+        run = _Run(options, folder, make_plan(part, options, model, folder, stop), terminal)
+        run.do(stop, lock, log_level)
+        seconds = time.monotonic() - began
+        run.write(stop, seconds)
+    return RunSummary.of(run.records.values(), run.plan, stop, seconds)
 
 
-def _slides_at_once(analyser: Analyser) -> int:
-    """Enough that camera fields, with a window or two each, fill a batch for every lane while another is filled."""
-    engine = analyser.stream.engine
-    return min(2 * engine.batch_size * engine.lanes, _MOST_SLIDES)
-
-
-def _file_size(path: Path) -> int:
+@contextmanager
+def _clean(scratch: Path) -> Iterator[None]:
+    """A folder without what a run left that was killed; gone in the end."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     try:
-        return max(1, path.stat().st_size)
-    except OSError:
-        return 1  # opening it will say what is wrong
+        yield
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _room(path: Path) -> int:
-    """The memory that a slide is taken to need, in bytes: a picture's pixels, or a part of a slide's file."""
-    if path.suffix.lower() in _OPENERS:
-        return _MOST
-    try:
-        header = read_header(path)
-    except SlideError:
-        return min(_file_size(path), _MOST)
-    return min(max(3 * header.width * header.height, _file_size(path)), _MOST)
+@contextmanager
+def _sole_use(options: AnalyzeOptions) -> Iterator[int]:
+    """Keep others out of the run folder, or of the shard's part of it.
 
-
-def _analyse_one(
-    source: SlideSource,
-    progress: RunProgress,
-    *,
-    analyser: Analyser,
-    folder: RunFolder,
-    options: AnalyzeOptions,
-    room: Room,
-) -> list[str] | str:
-    """Analyse one slide and commit its products; the classes of its cells, or the reason why it failed.
-
-    Raises:
-        MachineError: weights, device or disk.
-        CancelledError: the run is being stopped.
+    Yields:
+        The file descriptor that holds the lock.
     """
-    try:
-        with room.taken(_room(source.path)), _unless_closed(analyser, source.path) as reader:
-            watch = partial(progress.watch, source.name)
-            result = analyser.analyse(reader, source.name, options.um_per_px, watch)
-            folder.commit(result, reader, options.write)
-    except SlideError as error:
-        reason = str(error)
-    except (MachineError, CancelledError):
-        raise
-    except Exception as error:
-        if analyser.stream.closed:  # not the slide's fault, and what an earlier run found of it stays
-            raise CancelledError from error
-        log.exception("%s", source.path)
-        reason = f"internal error ({type(error).__name__}: {error}); please report it"
+    whole = options.out / LOCK
+    if options.shard is None:
+        with locked(whole) as descriptor:
+            yield descriptor
     else:
-        return [cell.class_name for cell in result.cells]
-    folder.record_failure(source.name, source.path, reason)
-    return reason
+        with locked(whole, shared=True), locked(options.out / f"{LOCK}-{options.shard.label}") as descriptor:
+            yield descriptor
 
 
-def _unless_closed(analyser: Analyser, path: Path) -> closing[SlideReader]:
-    if analyser.stream.closed:
-        raise CancelledError
-    return closing(open_slide(path))
+class _Run:
+    """Hears what becomes of a plan's slides.
 
+    Attributes:
+        records: of the slides that are done or have failed, by name.
+        used: what the worker ran on; None where there was nothing to do.
+    """
 
-def _run_record(options: AnalyzeOptions, analyser: Analyser, checksum: str, seconds: float) -> dict[str, Any]:
-    engine = analyser.stream.engine
-    compute = asdict(options.compute) | {"weights": str(options.compute.weights or "shipped")}
-    return {
-        "tool": "wbc-cli",
-        "version": wbc_cli.__version__,
-        "weights_sha256": checksum,
-        "options": {
-            "paths": [str(path) for path in options.paths],
-            "um_per_px": options.um_per_px,
-            "write": sorted(options.write),
-            "exhaustive": options.exhaustive,
-            **compute,
-        },
-        "used": {
-            "device": str(engine.device),
-            "precision": str(engine.dtype).removeprefix("torch."),
-            "batch_size": engine.batch_size,
-            "workers": analyser.stream.workers,
-            "min_confidence": analyser.min_confidence,
-            "torch": torch.__version__,
-        },
-        "seconds": round(seconds, 2),
-    }
+    def __init__(self, options: AnalyzeOptions, folder: RunFolder, plan: Plan, terminal: Terminal) -> None:
+        self.options, self.folder, self.plan, self.terminal = options, folder, plan, terminal
+        self.records: dict[str, SlideRecord] = dict(plan.kept)
+        self.used: dict[str, Any] | None = None
+
+    def do(self, stop: Stop, lock: int, log_level: int) -> None:
+        """Have done what is to be done.
+
+        Raises:
+            MachineError, UsageError: as the worker says.
+        """
+        missing = {name: slide.path for name, slide in self.plan.slides.items() if name not in self.plan.kept}
+        if not missing:
+            return
+        job = Job(
+            out=str(self.folder.out),
+            scratch=str(self.folder.scratch),
+            slides={name: str(path) for name, path in missing.items()},
+            made={name: dict(self.plan.made[name]) for name in missing},
+            um_per_px=self.options.um_per_px,
+            write=sorted(self.options.write),
+            exhaustive=self.options.exhaustive,
+            compute=self.options.compute.to_dict(),
+            alone=False,
+            log_level=log_level,
+        )
+        with run_progress(self.terminal, {name: file_size(path) for name, path in missing.items()}) as progress:
+
+            def hear(event: Event) -> None:
+                match event["event"]:
+                    case "ready":
+                        self.used = event["used"]
+                    case "watch":
+                        progress.watch(event["slide"], event["done"], event["planned"], event["cells"])
+                    case "done" | "failed":
+                        self._finished(event["slide"], progress)
+
+            def blame(name: str, reason: str) -> None:
+                self.folder.record_failure(name, missing[name], reason, self.plan.made[name])
+                self._finished(name, progress)
+
+            Supervisor(stop, self.options.time_limit, (lock,), hear, blame).see_through(job)
+
+    def _finished(self, name: str, progress: RunProgress) -> None:
+        record = self.folder.record(name)
+        if record is None:
+            raise MachineError(f"{self.folder.slides / name}: what was written there is gone; run again to go on")
+        self.records[name] = record
+        if record["status"] != DONE:
+            self.terminal.note(f"{record['status']} {record['path']}: {record['reason']}")
+        progress.finish(name, 0 if record["status"] == FAILED else record["differential"]["cells"])
+
+    def write(self, stop: Stop, seconds: float) -> None:
+        """Write the tables and run.json; a shard leaves the tables to `merge`.
+
+        Raises:
+            MachineError: the run folder cannot be written.
+        """
+        run = {
+            "tool": "wbc-cli",
+            "version": wbc_cli.__version__,
+            "weights_sha256": self.plan.model["weights"],
+            "status": "stopped" if stop else "finished",
+            "left": sorted(self.plan.slides.keys() - self.records.keys()),
+            "options": self.options.to_dict(),
+            "used": self.used or next((r["used"] for r in self.records.values() if "used" in r), None),
+            "seconds": round(seconds, 2),
+        }
+        records = self.records.values()
+        if self.options.shard:
+            self.folder.write_run(run, records, f"run-{self.options.shard.label}.json")
+        else:
+            self.folder.write_tables(records)
+            self.folder.write_run(run, records)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from scipy.stats import binomtest
@@ -78,7 +78,12 @@ def count_cells(cells: Iterable[Cell]) -> Differential:
 
 def count_classes(names: Iterable[str]) -> Differential:
     """The same from the cells' classes alone."""
-    counts = Counter(names)
+    return of_counts(Counter(names))
+
+
+def of_counts(numbers: Mapping[str, int]) -> Differential:
+    """The same from the number of cells of each class, such as the sum of several slides'."""
+    counts = Counter(numbers)
     white = sum(n for name, n in counts.items() if BY_NAME[name].white_cell)
     total = sum(counts[name] for name in DIFFERENTIAL_NAMES)
     return Differential(

@@ -45,6 +45,12 @@ class MachineError(WbcError):
     exit_code = ExitCode.ENVIRONMENT
 
 
+class StoppedError(WbcError):
+    """A signal asked to stop before there was anything to keep."""
+
+    exit_code = ExitCode.STOPPED
+
+
 class SlideError(WbcError):
     """One slide cannot be read or analysed; the run goes on without it."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wbc_cli.inference.engine import Precision
@@ -32,6 +33,16 @@ class ComputeOptions:
     workers: int | None = None
     min_confidence: float | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"weights": None if self.weights is None else str(self.weights)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ComputeOptions:
+        """What `to_dict` gave."""
+        weights = values["weights"]
+        return cls(**{**values, "weights": None if weights is None else Path(weights)})
+
 
 def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
     """Load the weights and set up the engine.
@@ -44,7 +55,8 @@ def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
     from wbc_cli.inference.engine import Engine, available_cores, choose_device, choose_precision  # noqa: PLC0415
     from wbc_cli.inference.pipeline import Analyser  # noqa: PLC0415
     from wbc_cli.inference.stream import Stream  # noqa: PLC0415
-    from wbc_cli.model.storage import default_folder, load  # noqa: PLC0415
+    from wbc_cli.model.files import default_folder  # noqa: PLC0415
+    from wbc_cli.model.storage import load  # noqa: PLC0415
 
     device = choose_device(options.device)
     model = load(options.weights or default_folder())

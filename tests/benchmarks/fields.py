@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from wbc_cli.analyze import AnalyzeOptions, analyze
 from wbc_cli.bench import bare_network
-from wbc_cli.console import Terminal
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.model.heads import TypeHead
+from wbc_cli.run.job import Job
+from wbc_cli.run.worker import work
+from wbc_cli.slides.discover import discover
 from wbc_cli.synthetic.fields import write_field
 from wbc_cli.synthetic.smear import Smear
 
@@ -55,12 +58,25 @@ def main(count: int) -> None:
 
 
 def analysed(fields: Path, out: Path, precision: str = "auto") -> tuple[float, int]:
-    options = AnalyzeOptions((fields,), out, None, frozenset(), False, ComputeOptions(precision=precision))
+    compute = ComputeOptions(precision=precision)
+    slides = {slide.name: slide.path for slide in discover([fields]).slides}
+    job = Job(
+        out=str(out),
+        scratch=str(out / ".scratch"),
+        slides={name: str(path) for name, path in slides.items()},
+        made={name: {} for name in slides},
+        um_per_px=None,
+        write=[],
+        exhaustive=False,
+        compute=compute.to_dict(),
+        alone=False,
+        log_level=logging.WARNING,
+    )
     began = time.perf_counter()
-    analyze(options, Terminal(quiet=True))
+    work(job, lambda event: None, threading.Event())
     took = time.perf_counter() - began
     began = time.perf_counter()
-    load_analyser(options.compute)[0].stream.close()  # the start of the program is not what is measured
+    load_analyser(compute)[0].stream.close()  # the start of the program is not what is measured
     took -= time.perf_counter() - began
     records = (json.loads(record.read_text()) for record in out.glob("slides/*/slide.json"))
     return took, sum(record["windows"] for record in records)
@@ -81,7 +97,8 @@ def agreement(fields: Path, scratch: Path) -> None:
     cells = {}
     for precision in ("fp32", "bf16"):
         analysed(fields, scratch / precision, precision)
-        rows = list(csv.DictReader((scratch / precision / "cells.csv").open()))
+        tables = sorted((scratch / precision).glob("slides/*/cells.csv"))
+        rows = [row for table in tables for row in csv.DictReader(table.open())]
         cells[precision] = {(r["slide"], round(float(r["x"]) / 8), round(float(r["y"]) / 8)): r["class"] for r in rows}
     shared = cells["fp32"].keys() & cells["bf16"].keys()
     same = sum(cells["fp32"][key] == cells["bf16"][key] for key in shared)

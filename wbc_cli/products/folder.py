@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from wbc_cli.cells import SlideResult
@@ -15,7 +16,7 @@ from wbc_cli.products.explain import write_explain
 from wbc_cli.products.masks import write_mask
 from wbc_cli.products.overlay import write_overlay
 from wbc_cli.products.tables import (
-    DONE,
+    FAILED,
     SCHEMA_VERSION,
     SlideRecord,
     done_record,
@@ -40,24 +41,38 @@ class RunFolder:
     The slides' folders are the one source: the run's tables are joined from what has been committed there.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, scratch: Path | None = None) -> None:
         """Open OUT, making it where there is none.
+
+        Args:
+            out: the folder.
+            scratch: a folder on the same disk where products are written before they are put in place; in OUT itself
+                if not given.
 
         Raises:
             MachineError: it cannot be made.
         """
         self.out = out
         self.slides = out / "slides"
+        self.scratch = scratch or out
         with _disk_errors(out):
             self.slides.mkdir(parents=True, exist_ok=True)
+            self.scratch.mkdir(exist_ok=True)
 
-    def commit(self, result: SlideResult, reader: SlideReader, write: frozenset[str] = PRODUCTS) -> None:
+    def commit(
+        self,
+        result: SlideResult,
+        reader: SlideReader,
+        write: frozenset[str] = PRODUCTS,
+        made: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Write a slide's products and put them in place in one go; older ones stay until then.
 
         Args:
             result: the analysed slide.
             reader: the same slide, open, for the pictures.
             write: which of PRODUCTS to write.
+            made: what its record says of how it was made.
 
         Raises:
             MachineError: OUT cannot be written.
@@ -72,48 +87,61 @@ class RunFolder:
                 write_overlay(result, reader, folder / "overlay.png")
             if "explain" in write:
                 write_explain(result, reader, folder / "explain.png")
-            _write_json(done_record(result), folder / RECORD)
+            sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+            _write_json({**done_record(result), "products": sizes, **made}, folder / RECORD)
 
         self._replace_slide(result.name, write_products)
 
-    def record_failure(self, name: str, path: Path, reason: str) -> None:
+    def record_failure(
+        self, name: str, path: Path, reason: str, made: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         """Keep that a slide failed, and why, in place of any products of an older run.
 
         Raises:
             MachineError: OUT cannot be written.
         """
-        record = failed_record(name, path, reason)
+        record = {**failed_record(name, path, reason), **made}
         self._replace_slide(name, lambda folder: _write_json(record, folder / RECORD))
 
-    def records(self, names: Collection[str]) -> list[SlideRecord]:
-        """Read the records of slides committed or failed, by name.
+    def record(self, name: str) -> SlideRecord | None:
+        """What is known of a slide; None where nothing is, or where what was written is not there any more."""
+        folder = self.slides / name
+        try:
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            sizes = {product: (folder / product).stat().st_size for product in record.get("products", ())}
+        except (OSError, ValueError, AttributeError):
+            return None
+        whole = record.get("schema_version") == SCHEMA_VERSION and sizes == record.get("products", {})
+        return record if whole else None
 
-        Raises:
-            MachineError: OUT cannot be read.
-        """
-        with _disk_errors(self.slides):
-            texts = [(self.slides / name / RECORD).read_text(encoding="utf-8") for name in names]
-        return sorted(map(json.loads, texts), key=lambda record: str(record["name"]))
-
-    def finish(self, run: Mapping[str, Any], names: Collection[str]) -> None:
-        """Write differential.csv, cells.csv and run.json from committed slides, each in one go.
+    def write_tables(self, records: Iterable[SlideRecord]) -> None:
+        """Write differential.csv and cells.csv from committed slides, each in one go and in the order of the names.
 
         Args:
-            run: what run.json says of the run: tool version, weights checksum, options, timings. The slides with their
-                status and reason are added.
-            names: the slides of the run; what OUT holds of earlier runs stays out of the tables.
+            records: of the slides that belong in them; what else OUT holds stays out.
 
         Raises:
             MachineError: OUT cannot be written.
         """
-        records = self.records(names)
-        done = [self.slides / record["name"] / CELLS for record in records if record["status"] == DONE]
-        slides = [{key: record[key] for key in ("name", "path", "status", "reason")} for record in records]
-        self._replace_file(CELLS, lambda path: join_cells(done, path))
-        self._replace_file(DIFFERENTIAL, lambda path: write_differential(records, path))
-        self._replace_file(
-            RUN, lambda path: _write_json({"schema_version": SCHEMA_VERSION, **run, "slides": slides}, path)
-        )
+        ordered = _by_name(records)
+        counted = [self.slides / record["name"] / CELLS for record in ordered if record["status"] != FAILED]
+        self._replace_file(CELLS, lambda path: join_cells(counted, path))
+        self._replace_file(DIFFERENTIAL, lambda path: write_differential(ordered, path))
+
+    def write_run(self, run: Mapping[str, Any], records: Iterable[SlideRecord], name: str = RUN) -> None:
+        """Write run.json in one go.
+
+        Args:
+            run: what it says of the run: tool version, weights checksum, options, timings.
+            records: of its slides; their names, paths, status and reasons are added.
+            name: of the file, where it is not the only run in OUT.
+
+        Raises:
+            MachineError: OUT cannot be written.
+        """
+        slides = [{key: r[key] for key in ("name", "path", "status", "reason")} for r in _by_name(records)]
+        text = {"schema_version": SCHEMA_VERSION, **run, "slides": slides}
+        self._replace_file(name, lambda path: _write_json(text, path))
 
     def _replace_slide(self, name: str, write: Callable[[Path], None]) -> None:
         """Fill a fresh folder beside the slides and rename it into place.
@@ -122,7 +150,7 @@ class RunFolder:
         the slide has no products, which says truly that it is to be done again.
         """
         final = self.slides / name
-        with _disk_errors(final), tempfile.TemporaryDirectory(prefix=".commit-", dir=self.out) as scratch:
+        with _disk_errors(final), tempfile.TemporaryDirectory(prefix=".commit-", dir=self.scratch) as scratch:
             fresh, old = Path(scratch, "fresh"), Path(scratch, "old")
             fresh.mkdir()  # the scratch folder is for its owner only; this one gets the usual permissions
             write(fresh)
@@ -132,10 +160,14 @@ class RunFolder:
 
     def _replace_file(self, name: str, write: Callable[[Path], None]) -> None:
         final = self.out / name
-        with _disk_errors(final), tempfile.TemporaryDirectory(prefix=".commit-", dir=self.out) as scratch:
+        with _disk_errors(final), tempfile.TemporaryDirectory(prefix=".commit-", dir=self.scratch) as scratch:
             fresh = Path(scratch, name)
             write(fresh)
             fresh.replace(final)
+
+
+def _by_name(records: Iterable[SlideRecord]) -> list[SlideRecord]:
+    return sorted(records, key=lambda record: str(record["name"]))
 
 
 def _write_json(value: Mapping[str, Any], path: Path) -> None:

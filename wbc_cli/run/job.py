@@ -1,0 +1,45 @@
+"""What the supervisor tells the worker."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+STOP = "stop\n"
+"""What the supervisor sends to have the work stopped."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker has to do.
+
+    Attributes:
+        out: the run folder.
+        scratch: where its products are written before they are put in place.
+        slides: path, by name.
+        made: what each slide's record says of how it was made, by name.
+        um_per_px, write, exhaustive, compute: see AnalyzeOptions.
+        alone: one slide at a time, to see which of them it is that brings the process down.
+        log_level: of what goes to standard error.
+    """
+
+    out: str
+    scratch: str
+    slides: dict[str, str]
+    made: dict[str, dict[str, Any]]
+    um_per_px: float | None
+    write: list[str]
+    exhaustive: bool
+    compute: dict[str, Any]
+    alone: bool
+    log_level: int
+
+    def to_line(self) -> str:
+        """For the worker's standard input; names that are no UTF-8 survive."""
+        return json.dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Job:
+        """What `to_line` wrote."""
+        return cls(**json.loads(line))

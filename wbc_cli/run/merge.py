@@ -1,0 +1,145 @@
+"""`wbc-cli merge`: the tables of several runs, or of a run's shards, as one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import wbc_cli
+from wbc_cli.errors import ExitCode, MachineError, UsageError
+from wbc_cli.products.folder import RUN, RunFolder
+from wbc_cli.products.tables import FAILED, SlideRecord
+from wbc_cli.run.lock import LOCK, locked
+from wbc_cli.run.plan import SHARDS
+from wbc_cli.run.shards import Shard
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came of a merge.
+
+    Attributes:
+        slides: that the tables hold.
+        failed: how many of them failed.
+        missing: what has not been done yet, in words.
+    """
+
+    slides: int
+    failed: int
+    missing: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What failed or is missing is told to the scheduler."""
+        return ExitCode.SOME_FAILED if self.failed or self.missing else ExitCode.OK
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A run, or one shard of it: where it is, and what its record says."""
+
+    folder: Path
+    run: dict[str, Any]
+
+
+def merge(sources: Sequence[Path], out: Path) -> Merged:
+    """Join runs into OUT: tables, and the slides' folders (as links to the same files where the disk has them).
+
+    Args:
+        sources: run folders. One with shards counts for all of its shards.
+        out: where the tables go; it may be the only source, whose shards are joined in place.
+
+    Raises:
+        UsageError: a source holds no run, or two of them hold different results for a slide of the same name.
+        MachineError: a source is in use, or OUT cannot be written.
+    """
+    parts: list[_Part] = []
+    missing: list[str] = []
+    for source in sources:
+        found, lacking = _parts(source)
+        parts += found
+        missing += lacking
+    folder = RunFolder(out)
+    with ExitStack() as held:
+        for place in sorted({source.resolve() for source in (*sources, out)}):
+            held.enter_context(locked(place / LOCK))
+        records: dict[str, SlideRecord] = {}
+        for part in parts:
+            for name, record in _records(part, missing):
+                _take(record, part.folder, folder, records.get(name))
+                records[name] = record
+        run = {
+            "tool": "wbc-cli",
+            "version": wbc_cli.__version__,
+            "merged_from": [part.run for part in parts],
+            "status": "incomplete" if missing else "finished",
+            "missing": missing,
+        }
+        folder.write_tables(records.values())
+        folder.write_run(run, records.values())
+    failed = sum(record["status"] == FAILED for record in records.values())
+    return Merged(len(records), failed, tuple(missing))
+
+
+def _parts(source: Path) -> tuple[list[_Part], list[str]]:
+    """The runs in a folder, and which of its shards are missing."""
+    if (source / SHARDS).exists():
+        count = int(_read(source / SHARDS)["count"])
+        files = {shard: source / f"run-{shard.label}.json" for shard in (Shard(i, count) for i in range(count))}
+    elif (source / RUN).exists():
+        files = {Shard(0, 1): source / RUN}
+    else:
+        raise UsageError(f"{source}: holds no run of wbc-cli; give folders that `analyze -o` wrote")
+    parts = [_Part(source, _read(file)) for file in files.values() if file.exists()]
+    return parts, [f"{source}: shard {shard} has not run" for shard, file in files.items() if not file.exists()]
+
+
+def _records(part: _Part, missing: list[str]) -> Iterator[tuple[str, SlideRecord]]:
+    """What is known of a run's slides; adds to `missing` what is not."""
+    folder = RunFolder(part.folder)
+    missing += [f"{part.folder}: {name} was left when the run was stopped" for name in part.run.get("left", ())]
+    missing += part.run.get("missing", ())
+    for slide in part.run["slides"]:
+        record = folder.record(slide["name"])
+        if record is None:
+            missing.append(f"{part.folder}: the products of {slide['name']} are gone")
+        else:
+            yield slide["name"], record
+
+
+def _take(record: SlideRecord, source: Path, folder: RunFolder, other: SlideRecord | None) -> None:
+    name = record["name"]
+    if other is not None and other != record:
+        raise UsageError(
+            f"{source}: has other results for {name} than an earlier folder; analyse slides of the same name under one "
+            "folder, or merge the runs one by one"
+        )
+    old, new = source / "slides" / name, folder.slides / name
+    if other is not None or old.resolve() == new.resolve():
+        return
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(old, new, copy_function=_link)
+    except (OSError, shutil.Error) as error:
+        raise MachineError(f"{new}: cannot be written: {error}; check free space and permissions") from error
+
+
+def _link(old: str, new: str) -> None:
+    try:
+        os.link(old, new)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(old, new)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: not the record of a run ({error}); analyse again to write it anew") from error
+    return value

@@ -1,0 +1,60 @@
+"""What a run is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wbc_cli.loading import ComputeOptions
+from wbc_cli.run.shards import Shard
+
+TIME_LIMIT = 3600.0
+
+
+@dataclass(frozen=True)
+class AnalyzeOptions:
+    """What to analyse and what to write.
+
+    Attributes:
+        paths: files, folders and lists.
+        out: the run folder.
+        um_per_px: overrides or supplies the files' scale.
+        write: which of products.folder.PRODUCTS to write.
+        exhaustive: look at all of a slide closely, and not only where the prior sees a white cell.
+        compute: device, precision and the like.
+        restart: do all slides anew, those that are done as well.
+        shard: do only this part of the slides.
+        time_limit: seconds after which a slide counts as hung and fails.
+    """
+
+    paths: tuple[Path, ...]
+    out: Path
+    um_per_px: float | None = None
+    write: frozenset[str] = frozenset()
+    exhaustive: bool = False
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+    restart: bool = False
+    shard: Shard | None = None
+    time_limit: float = TIME_LIMIT
+
+    def what_matters(self) -> dict[str, Any]:
+        """The options that a slide's results depend on."""
+        return {
+            "um_per_px": self.um_per_px,
+            "write": sorted(self.write),
+            "exhaustive": self.exhaustive,
+            "precision": self.compute.precision,
+            "min_confidence": self.compute.min_confidence,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of them, as run.json has them."""
+        compute = self.compute.to_dict()
+        return {
+            "paths": [str(path) for path in self.paths],
+            **self.what_matters(),
+            **{**compute, "weights": compute["weights"] or "shipped"},
+            "shard": None if self.shard is None else str(self.shard),
+            "time_limit": self.time_limit,
+        }

@@ -1,0 +1,178 @@
+"""Keeps a worker at work: hears its events, stops it when asked, and outlives it when it crashes or hangs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import IO, Any
+
+from wbc_cli import errors
+from wbc_cli.errors import MachineError
+from wbc_cli.run.job import STOP, Job
+from wbc_cli.run.stopping import Stop
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.25  # seconds
+_LONGEST_STOP = 7.0  # seconds until a worker that does not stop is killed
+
+Event = Mapping[str, Any]
+
+
+@dataclass
+class _Worker:
+    """One worker process and what it has told.
+
+    Attributes:
+        in_hand: when each slide was begun that is neither done nor failed.
+        finished: slides that are done or failed.
+        hung: the slide that it was killed for.
+    """
+
+    process: subprocess.Popen[bytes]
+    in_hand: dict[str, float] = field(default_factory=dict)
+    finished: set[str] = field(default_factory=set)
+    hung: str | None = None
+
+    @property
+    def crash(self) -> str | None:
+        """How it ended, if not of itself."""
+        code = self.process.wait()
+        if code == 0:
+            return None
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """Sees a job through.
+
+    Attributes:
+        stop: a signal that came, if one did.
+        time_limit: seconds after which a slide counts as hung.
+        inherited: file descriptors that the workers share, such as the lock's.
+        hear: is told every event.
+        blame: is told that a slide failed which could not say so itself: its name and the reason.
+    """
+
+    stop: Stop
+    time_limit: float
+    inherited: Sequence[int]
+    hear: Callable[[Event], None]
+    blame: Callable[[str, str], None]
+
+    def see_through(self, job: Job) -> None:
+        """Have all slides of a job done, by as many workers as it takes.
+
+        After a crash the slides that were in hand are done again, one at a time, until it is known which of them it
+        was; that one fails, and the others go on.
+
+        Raises:
+            MachineError, UsageError: what the worker could not help, or it does not even start.
+        """
+        left, suspects = dict(job.slides), dict[str, str]()
+        while (left or suspects) and not self.stop:
+            alone = bool(suspects)
+            worker = self._follow(replace(job, slides=suspects or left, alone=alone))
+            for slides in (left, suspects):
+                for name in worker.finished & slides.keys():
+                    del slides[name]
+            crash = worker.crash
+            if self.stop or (crash is None and worker.hung is None):
+                continue
+            culprit = worker.hung or (next(iter(worker.in_hand)) if len(worker.in_hand) == 1 else None)
+            if culprit:
+                self._fail(culprit, worker.hung, crash)
+                left.pop(culprit, None)
+                suspects.pop(culprit, None)
+            elif worker.in_hand:
+                log.warning("the worker ended (%s); its slides are done again, one at a time", crash)
+                suspects = {name: left[name] for name in worker.in_hand}
+            else:
+                raise MachineError(f"the worker ended with {crash} before it began; run `wbc-cli doctor`")
+
+    def _fail(self, name: str, hung: str | None, crash: str | None) -> None:
+        if hung:
+            reason = f"not done after {self.time_limit:.0f} s; look at the file, or allow more with --time-limit"
+        else:
+            reason = f"reading or analysing it crashed the process ({crash}); the file may be damaged"
+        self.blame(name, reason)
+
+    def _follow(self, job: Job) -> _Worker:
+        """Start a worker and hear it to its end.
+
+        Raises:
+            MachineError, UsageError: as the worker says.
+        """
+        # A fresh interpreter and not a fork: threads and what the libraries hold do not survive one.
+        # -P: a file json.py in the folder that we were started in is not Python's own.
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "wbc_cli.run.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=self.inherited,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        worker = _Worker(process)
+        failure: Event | None = None
+        try:
+            _tell(process.stdin, job.to_line())
+            for event in self._events(worker, process.stdin, process.stdout):
+                match event["event"]:
+                    case "begun":
+                        worker.in_hand[event["slide"]] = time.monotonic()
+                    case "done" | "failed":
+                        worker.in_hand.pop(event["slide"], None)
+                        worker.finished.add(event["slide"])
+                    case "error":
+                        failure = event
+                self.hear(event)
+        finally:
+            process.kill()  # where it has ended of itself, this does nothing
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+        if failure:
+            raise getattr(errors, failure["kind"])(failure["message"])
+        return worker
+
+    def _events(self, worker: _Worker, orders: IO[bytes], events: IO[bytes]) -> Iterator[Event]:
+        """What the worker says, until it ends or has to be ended."""
+        told: float | None = None
+        rest = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(events, selectors.EVENT_READ)
+            while True:
+                if selector.select(_TICK):
+                    part = os.read(events.fileno(), 1 << 16)
+                    if not part:
+                        worker.process.wait()
+                        return
+                    *lines, rest = (rest + part).split(b"\n")
+                    yield from map(json.loads, lines)
+                now = time.monotonic()
+                if self.stop and told is None:
+                    told = now
+                    _tell(orders, STOP)
+                if told is not None and now - told > _LONGEST_STOP:
+                    return
+                worker.hung = next((name for name, t in worker.in_hand.items() if now - t > self.time_limit), None)
+                if worker.hung:
+                    return
+
+
+def _tell(orders: IO[bytes], line: str) -> None:
+    try:
+        orders.write(line.encode())
+        orders.flush()
+    except BrokenPipeError:
+        log.debug("the worker is gone")  # which reading from it will tell as well

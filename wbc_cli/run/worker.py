@@ -1,0 +1,216 @@
+"""The process that does the work: it reads files that nobody vouches for, so it may die without harm to the run.
+
+It is told what to do by one line of JSON on standard input, and answers with a line for every event on standard
+output. When standard input ends, its supervisor is dead and it goes, too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wbc_cli.console import Terminal
+from wbc_cli.errors import ExitCode, SlideError, WbcError
+from wbc_cli.inference.pipeline import Analyser
+from wbc_cli.loading import ComputeOptions, load_analyser
+from wbc_cli.parallel import Room
+from wbc_cli.products.folder import RunFolder
+from wbc_cli.run.job import STOP, Job
+from wbc_cli.run.stopping import STOP_SIGNALS
+from wbc_cli.slides import open_slide
+from wbc_cli.slides.discover import file_size
+from wbc_cli.slides.header import read_header
+from wbc_cli.slides.reader import SlideReader
+
+log = logging.getLogger(__name__)
+
+_ROOM = 512 << 20  # bytes of pixels or files that are open at a time: hundreds of camera fields, or two whole slides
+_MOST_SLIDES = 128
+_MOST = _ROOM // 2  # what any file is taken for at most; a slide's memory does not grow with it
+_OPENERS = frozenset({".mrxs", ".vms", ".vmu", ".dcm"})  # small files that stand for large ones
+_TICK = 0.25  # seconds
+_GRACE = 3.0  # seconds in which a slide in hand may still come to its end
+_WATCH = 0.5  # seconds from one word on a slide's progress to the next
+
+Emit = Callable[[Mapping[str, Any]], None]
+
+
+def main() -> None:
+    """Do one job."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the supervisor hears them, and says what to do
+    events = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
+    os.dup2(2, 1)  # what libraries print is no event
+    lock = threading.Lock()
+
+    def emit(event: Mapping[str, Any]) -> None:
+        with lock:
+            events.write(json.dumps(event) + "\n")
+
+    job = Job.from_line(sys.stdin.readline())
+    Terminal().log_to(job.log_level)
+    stop = threading.Event()
+    threading.Thread(target=_obey, args=(stop,), daemon=True).start()
+    try:
+        work(job, emit, stop)
+    except WbcError as error:
+        emit({"event": "error", "kind": type(error).__name__, "message": str(error)})
+    finally:
+        bug = sys.exc_info()[0] is not None
+        if bug:
+            traceback.print_exc()
+        # Not by the usual way out, which would wait for threads that a hung decoder holds.
+        sys.stderr.flush()
+        os._exit(ExitCode.BUG if bug else ExitCode.OK)
+
+
+def _obey(stop: threading.Event) -> None:
+    for line in sys.stdin:
+        if line == STOP:
+            stop.set()
+    os._exit(1)
+
+
+def work(job: Job, emit: Emit, stop: threading.Event) -> None:
+    """Analyse the slides of a job and commit each.
+
+    Args:
+        job: what to do.
+        emit: is told what happens: ready, begun, watch, done, failed.
+        stop: set from outside; no further slide is begun then, and those in hand are dropped after a moment.
+
+    Raises:
+        MachineError, UsageError: weights, device, disk or options.
+    """
+    analyser, _ = load_analyser(ComputeOptions.from_dict(job.compute))
+    analyser = replace(analyser, exhaustive=job.exhaustive)
+    used = _used_by(analyser)
+    emit({"event": "ready", "used": used})
+    one = _One(job, analyser, RunFolder(Path(job.out), Path(job.scratch)), Room(_ROOM), used, emit)
+    with analyser.stream:
+        pool = ThreadPoolExecutor(1 if job.alone else _slides_at_once(analyser), "slide")
+        begun = [pool.submit(one.analyse, name, Path(path)) for name, path in job.slides.items()]
+        try:
+            _see_through(begun, stop)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _see_through(begun: list[Future[None]], stop: threading.Event) -> None:
+    waiting = set(begun)
+    dropped_at: float | None = None
+    while waiting:
+        done, waiting = wait(waiting, timeout=_TICK, return_when=FIRST_COMPLETED)
+        for future in done:
+            if not future.cancelled():
+                future.result()
+        if stop.is_set() and dropped_at is None:
+            dropped_at = time.monotonic() + _GRACE
+            waiting = {future for future in waiting if not future.cancel()}
+        if dropped_at is not None and time.monotonic() > dropped_at:
+            return
+
+
+def _used_by(analyser: Analyser) -> dict[str, Any]:
+    """What the analysis turned out to run on."""
+    engine = analyser.stream.engine
+    return {
+        "device": str(engine.device),
+        "precision": str(engine.dtype).removeprefix("torch."),
+        "batch_size": engine.batch_size,
+        "workers": analyser.stream.workers,
+        "min_confidence": analyser.min_confidence,
+        "torch": torch.__version__,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _One:
+    """Analyses one slide after another, on many threads."""
+
+    job: Job
+    analyser: Analyser
+    folder: RunFolder
+    room: Room
+    used: dict[str, Any]
+    emit: Emit
+
+    def analyse(self, name: str, path: Path) -> None:
+        """Analyse a slide and commit its products, or the reason why it failed.
+
+        Raises:
+            MachineError: weights, device or disk.
+            CancelledError: the work is being stopped.
+        """
+        stream = self.analyser.stream
+        made = {**self.job.made[name], "used": self.used}
+        try:
+            with self.room.taken(_room(path)):
+                if stream.closed:
+                    raise CancelledError
+                self.emit({"event": "begun", "slide": name})
+                with closing(open_slide(path)) as reader:
+                    cells = self._commit(reader, name, made)
+        except SlideError as error:
+            reason = str(error)
+        except (WbcError, CancelledError):
+            raise
+        except Exception as error:
+            if stream.closed:  # not the slide's fault, and what an earlier run found of it stays
+                raise CancelledError from error
+            log.exception("%s", path)
+            reason = f"internal error ({type(error).__name__}: {error}); please report it"
+        else:
+            self.emit({"event": "done", "slide": name, "cells": cells})
+            return
+        self.folder.record_failure(name, path, reason, made)
+        self.emit({"event": "failed", "slide": name, "reason": reason})
+
+    def _commit(self, reader: SlideReader, name: str, made: Mapping[str, Any]) -> int:
+        said = 0.0
+
+        def watch(done: int, planned: int, cells: int) -> None:
+            nonlocal said
+            if time.monotonic() - said > _WATCH:
+                said = time.monotonic()
+                self.emit({"event": "watch", "slide": name, "done": done, "planned": planned, "cells": cells})
+
+        result = self.analyser.analyse(reader, name, self.job.um_per_px, watch)
+        self.folder.commit(result, reader, frozenset(self.job.write), made)
+        return len(result.cells)
+
+
+def _slides_at_once(analyser: Analyser) -> int:
+    """Enough that camera fields, with a window or two each, fill a batch for every lane while another is filled."""
+    engine = analyser.stream.engine
+    return min(2 * engine.batch_size * engine.lanes, _MOST_SLIDES)
+
+
+def _room(path: Path) -> int:
+    """The memory that a slide is taken to need, in bytes: a picture's pixels, or a part of a slide's file."""
+    if path.suffix.lower() in _OPENERS:
+        return _MOST
+    size = file_size(path)
+    try:
+        header = read_header(path)
+    except SlideError:
+        return min(size, _MOST)
+    return min(max(3 * header.width * header.height, size), _MOST)
+
+
+if __name__ == "__main__":
+    main()
