@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 
@@ -78,14 +77,13 @@ def test_a_cancelled_task_stays_cancelled(node, submit_stand_in, tmp_path):
 
 @pytest.mark.timeout(900)  # it waits for Slurm, and starts Python ten times
 def test_an_array_that_runs_into_its_time_limit_gives_what_one_run_gives(node, toy_weights, tmp_path):
-    wbc_cli("demo", tmp_path / "slides" / "a")
-    shutil.copytree(tmp_path / "slides" / "a", tmp_path / "slides" / "b")
+    wbc_cli("demo", tmp_path / "slides")
     options = ["--weights", toy_weights, "--mpp", TOY_UM_PER_PX, "--device", "cpu", "--precision", "fp32"]
     options = [*map(str, options), "--write", "mask"]
     wbc_cli("analyze", tmp_path / "slides", "-o", tmp_path / "single", *options)
 
     out, script = tmp_path / "array", tmp_path / "job.sh"
-    script.write_text(batch_script([tmp_path / "slides"], out, 2, options=options))
+    script.write_text(wbc_cli("slurm", tmp_path / "slides", "-o", out, "--tasks", 2, "--", *options))
     array = node.sbatch(script, "--array=0-1%1")  # one by one, so that the first slide that is done is the first task's
     node.wait(lambda: any(out.glob("slides/**/slide.json")), 240)
     node.let_time_run_out(node.job(ArrayJobId=array, ArrayTaskId="0")["JobId"])
@@ -101,3 +99,4 @@ def wbc_cli(*arguments):
     command = [sys.executable, "-m", "wbc_cli.cli", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -47,9 +47,10 @@ class Terminal:
         )
 
     def note(self, text: str) -> None:
-        """Say something on standard error."""
+        """Say something on standard error; where that is a log and no terminal, with the time."""
         if not self.quiet:
-            self.err.print(text, markup=False, highlight=False)
+            when = "" if self.err.is_terminal else time.strftime("%Y-%m-%d %H:%M:%S ")
+            self.err.print(f"{when}{text}", markup=False, highlight=False)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Advance]:
@@ -65,11 +66,6 @@ class Terminal:
             yield _Lines(self, title)
 
 
-def timestamp() -> str:
-    """The local time, as plain lines begin with it."""
-    return time.strftime("%Y-%m-%d %H:%M:%S")
-
-
 class _Lines:
     def __init__(self, terminal: Terminal, title: str) -> None:
         self.terminal, self.title = terminal, title
@@ -81,4 +77,4 @@ class _Lines:
             return
         self.said = now
         left = (now - self.began) / done * (total - done) if done else 0
-        self.terminal.note(f"{timestamp()} {self.title}: {done} of {total}, about {left:.0f} s left")
+        self.terminal.note(f"{self.title}: {done} of {total}, about {left:.0f} s left")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from wbc_cli.console import LINE_SECONDS, Terminal, timestamp
+from wbc_cli.console import LINE_SECONDS, Terminal
 
 _LARGE = 200  # windows; a slide with fewer is done before one could read its line
 
@@ -79,7 +79,7 @@ class RunProgress:
         parts = [f"slides: {self._finished} of {len(self._sizes)}, cells: {self._cells}{self._left(now)}"]
         large = [(name, slide) for name, slide in self._slides.items() if slide.planned >= _LARGE]
         parts += [f"{name}: {s.done} of {s.planned} windows, cells: {s.cells}" for name, s in large]
-        self._terminal.note(f"{timestamp()} {'; '.join(parts)}")
+        self._terminal.note("; ".join(parts))
 
     def _left(self, now: float) -> str:
         begun = ((self._sizes[name], s) for name, s in self._slides.items() if s.planned)
