@@ -21,6 +21,7 @@ class ArrayReader:
     pixels: np.ndarray
     path: Path = Path("fake.png")
     um_per_px: float | None = None
+    bounds: tuple[int, int] = (0, 0)
     broken: bool = False
 
     @property

@@ -106,7 +106,8 @@ def test_the_mask_of_a_huge_slide_is_small_on_disk_and_in_memory(tmp_path):
 def test_the_same_slide_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         RunFolder(tmp_path / name).commit(small_result(), blank())
-    for product in ("mask.ome.tif", "overlay.png", "explain.png", "cells.csv", "slide.json"):
+    pictures = ("mask.ome.tif", "overlay.png", "explain.png", "cells.geojson", "thumbnails.zip")
+    for product in (*pictures, "cells.csv", "slide.json"):
         first, second = (tmp_path / name / "slides" / "slide" / product for name in ("a", "b"))
         assert first.read_bytes() == second.read_bytes()
 
@@ -163,7 +164,8 @@ def test_a_slide_without_cells_has_a_row_and_its_products(tmp_path):
     assert (row["status"], row["cells"], row["neutrophil_count"], row["neutrophil_percent"]) == ("done", "0", "0", "")
     assert rows(tmp_path / "cells.csv") == []
     made = {path.name for path in (tmp_path / "slides" / "slide").iterdir()}
-    assert made == {"cells.csv", "slide.json", "mask.ome.tif", "overlay.png", "explain.png"}
+    pictures = {"mask.ome.tif", "overlay.png", "explain.png", "cells.geojson", "thumbnails.zip"}
+    assert made == {"cells.csv", "slide.json", *pictures}
     assert read_png(tmp_path / "slides" / "slide" / "overlay.png").shape[0] > 600
 
 

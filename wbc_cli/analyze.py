@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,10 +16,10 @@ from rich.table import Table
 import wbc_cli
 from wbc_cli.classes import BY_NAME
 from wbc_cli.console import Terminal
-from wbc_cli.differential import Differential, of_counts
+from wbc_cli.differential import Differential
 from wbc_cli.errors import ExitCode, MachineError, NothingToAnalyseError
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord
+from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, together
 from wbc_cli.progress import RunProgress, run_progress
 from wbc_cli.run.fingerprint import model_fingerprint
 from wbc_cli.run.job import Job
@@ -71,7 +70,7 @@ class RunSummary:
             refused=reasons(REFUSED),
             failed=failed,
             left=len(plan.slides) - len(ordered),
-            differential=_together(record for record in ordered if record["status"] == DONE),
+            differential=together(record for record in ordered if record["status"] == DONE),
             seconds=seconds,
             exit_code=stop.exit_code if stop else ExitCode.SOME_FAILED if failed else ExitCode.OK,
         )
@@ -96,16 +95,6 @@ class RunSummary:
         for name, count in self.differential.others.items():
             table.add_row(BY_NAME[name].label, str(count), "", "")
         return table
-
-
-def _together(records: Iterable[SlideRecord]) -> Differential:
-    """The differential of several slides' cells."""
-    counts = Counter[str]()
-    for record in records:
-        counted = record["differential"]
-        counts.update({name: share["count"] for name, share in counted["classes"].items()})
-        counts.update(counted["others"])
-    return of_counts(counts)
 
 
 def find_slides(paths: Sequence[Path], terminal: Terminal) -> Discovery:
@@ -142,10 +131,10 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
     slides = find_slides(options.paths, terminal).slides
     model = model_fingerprint(options)  # before anything is written: without weights there is nothing to do
     folder = RunFolder(options.out, options.out / f".scratch{'-' + options.shard.label if options.shard else ''}")
-    with _sole_use(options) as lock, _clean(folder.scratch):
+    with _sole_use(options) as locks, _clean(folder.scratch):
         part = sharded(slides, options.shard, options.out) if options.shard else slides
         run = _Run(options, folder, make_plan(part, options, model, folder, stop), terminal)
-        run.do(stop, lock, log_level)
+        run.do(stop, locks, log_level)
         seconds = time.monotonic() - began
         run.write(stop, seconds)
     return RunSummary.of(run.records.values(), run.plan, stop, seconds)
@@ -163,19 +152,20 @@ def _clean(scratch: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _sole_use(options: AnalyzeOptions) -> Iterator[int]:
+def _sole_use(options: AnalyzeOptions) -> Iterator[tuple[int, ...]]:
     """Keep others out of the run folder, or of the shard's part of it.
 
     Yields:
-        The file descriptor that holds the lock.
+        The file descriptors that hold the locks.
     """
     whole = options.out / LOCK
     if options.shard is None:
         with locked(whole) as descriptor:
-            yield descriptor
+            yield (descriptor,)
     else:
-        with locked(whole, shared=True), locked(options.out / f"{LOCK}-{options.shard.label}") as descriptor:
-            yield descriptor
+        own = options.out / f"{LOCK}-{options.shard.label}"
+        with locked(whole, shared=True) as first, locked(own) as second:
+            yield first, second
 
 
 class _Run:
@@ -191,7 +181,7 @@ class _Run:
         self.records: dict[str, SlideRecord] = dict(plan.kept)
         self.used: dict[str, Any] | None = None
 
-    def do(self, stop: Stop, lock: int, log_level: int) -> None:
+    def do(self, stop: Stop, locks: tuple[int, ...], log_level: int) -> None:
         """Have done what is to be done.
 
         Raises:
@@ -227,7 +217,7 @@ class _Run:
                 self.folder.record_failure(name, missing[name], reason, self.plan.made[name])
                 self._finished(name, progress)
 
-            Supervisor(stop, self.options.time_limit, (lock,), hear, blame).see_through(job)
+            Supervisor(stop, self.options.time_limit, locks, hear, blame).see_through(job)
 
     def _finished(self, name: str, progress: RunProgress) -> None:
         record = self.folder.record(name)
@@ -239,7 +229,7 @@ class _Run:
         progress.finish(name, 0 if record["status"] == FAILED else record["differential"]["cells"])
 
     def write(self, stop: Stop, seconds: float) -> None:
-        """Write the tables and run.json; a shard leaves the tables to `merge`.
+        """Write the tables, the report and run.json; a shard leaves all but the last to `merge`.
 
         Raises:
             MachineError: the run folder cannot be written.
@@ -259,4 +249,8 @@ class _Run:
             self.folder.write_run(run, records, f"run-{self.options.shard.label}.json")
         else:
             self.folder.write_tables(records)
+            if "report" in self.options.write:
+                self.folder.write_report(run, records)
+            else:
+                self.folder.remove_report()
             self.folder.write_run(run, records)

@@ -44,8 +44,8 @@ def analyze(
         typer.Option(min=0.01, max=10, help="Micrometres a pixel, for files that do not say or say it wrong."),
     ] = None,
     write: Annotated[
-        str, typer.Option(help="Products to write beside the tables, of mask,overlay,explain; or none.")
-    ] = "mask,overlay,explain",
+        str, typer.Option(help="Products to write beside the tables, of mask,overlay,explain,geojson,report; or none.")
+    ] = "mask,overlay,explain,geojson,report",
     min_confidence: MinConfidence = None,
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Look closely everywhere, not only where the saliency prior points.")
@@ -56,7 +56,9 @@ def analyze(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only part I (from 0) of N; `merge` joins the parts.")
     ] = None,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds after which a slide is given up.")] = TIME_LIMIT,
+    time_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds without progress after which a slide is given up.")
+    ] = TIME_LIMIT,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the slides that would be analysed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON on standard output.")] = False,
     device: Device = "auto",
@@ -70,7 +72,7 @@ def analyze(
     """Count the white cells of every image and slide under PATHS.
 
     Reads PNG, JPEG, BMP, TIFF and what OpenSlide opens (SVS, NDPI, MRXS, SCN, BIF, DICOM and others). Writes
-    differential.csv, cells.csv, run.json, and for each slide a mask, an overlay and an explanation sheet.
+    differential.csv, cells.csv, run.json, report.html, and for each slide a mask, an overlay and an explanation sheet.
     """
     terminal = terminal_of(quiet, verbose)
     compute = compute_options(device, precision, weights, batch_size, workers, min_confidence)

@@ -73,9 +73,7 @@ def _draw_title(draw: ImageDraw.ImageDraw, result: SlideResult, shown: int) -> N
     title = f"{result.name}: why these classes" + (f", {shown} of {counted(len(result.cells))}" if shown else "")
     draw.text((GAP, 24), shortened(title, bold, WIDTH - 2 * GAP), INK, bold, "lm")
     waiting = sum(map(needs_review, result.cells))
-    order = (
-        f"{waiting} flagged or unidentified first, then the least confident. " if waiting else "Least confident first. "
-    )
+    order = f"{waiting} to review first, then the least confident. " if waiting else "Least confident first. "
     draw.text((GAP, 52), (order if shown else "") + NOTICE, FAINT, font(14), "lm")
 
 

@@ -13,8 +13,10 @@ from typing import Any
 from wbc_cli.cells import SlideResult
 from wbc_cli.errors import MachineError
 from wbc_cli.products.explain import write_explain
+from wbc_cli.products.geojson import write_geojson
 from wbc_cli.products.masks import write_mask
 from wbc_cli.products.overlay import write_overlay
+from wbc_cli.products.report.page import write_report
 from wbc_cli.products.tables import (
     FAILED,
     SCHEMA_VERSION,
@@ -25,14 +27,17 @@ from wbc_cli.products.tables import (
     write_cells,
     write_differential,
 )
+from wbc_cli.products.thumbnails import THUMBNAILS, write_thumbnails
 from wbc_cli.slides.reader import SlideReader
 
-PRODUCTS: frozenset[str] = frozenset({"mask", "overlay", "explain"})  # what can be left out; tables always are written
+# What can be left out; tables always are written.
+PRODUCTS: frozenset[str] = frozenset({"mask", "overlay", "explain", "geojson", "report"})
 
 RECORD = "slide.json"
 CELLS = "cells.csv"
 DIFFERENTIAL = "differential.csv"
 RUN = "run.json"
+REPORT = "report.html"
 
 
 class RunFolder:
@@ -87,6 +92,10 @@ class RunFolder:
                 write_overlay(result, reader, folder / "overlay.png")
             if "explain" in write:
                 write_explain(result, reader, folder / "explain.png")
+            if "geojson" in write:
+                write_geojson(result, reader, folder / "cells.geojson")
+            if "report" in write:
+                write_thumbnails(result, reader, folder / THUMBNAILS)
             sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
             _write_json({**done_record(result), "products": sizes, **made}, folder / RECORD)
 
@@ -127,6 +136,28 @@ class RunFolder:
         counted = [self.slides / record["name"] / CELLS for record in ordered if record["status"] != FAILED]
         self._replace_file(CELLS, lambda path: join_cells(counted, path))
         self._replace_file(DIFFERENTIAL, lambda path: write_differential(ordered, path))
+
+    def write_report(self, run: Mapping[str, Any], records: Iterable[SlideRecord]) -> None:
+        """Write report.html from committed slides in one go.
+
+        Args:
+            run: what it says of the run, as for `write_run`.
+            records: of the slides that belong in it.
+
+        Raises:
+            MachineError: OUT cannot be written.
+        """
+        ordered = _by_name(records)
+        self._replace_file(REPORT, lambda path: write_report(run, ordered, self.slides, path))
+
+    def remove_report(self) -> None:
+        """Remove the page of an earlier run, which the tables may contradict by now.
+
+        Raises:
+            MachineError: OUT cannot be written.
+        """
+        with _disk_errors(self.out):
+            (self.out / REPORT).unlink(missing_ok=True)
 
     def write_run(self, run: Mapping[str, Any], records: Iterable[SlideRecord], name: str = RUN) -> None:
         """Write run.json in one go.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, TextIO
 
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import CLASS_NAMES, DIFFERENTIAL_NAMES, UNIDENTIFIED
-from wbc_cli.differential import NOT_WHITE_NAMES, count_cells
+from wbc_cli.differential import NOT_WHITE_NAMES, Differential, count_cells, of_counts
 
 SCHEMA_VERSION = 1
 DONE = "done"
@@ -77,6 +78,16 @@ def failed_record(name: str, path: Path, reason: str) -> SlideRecord:
         "status": FAILED,
         "reason": reason,
     }
+
+
+def together(records: Iterable[SlideRecord]) -> Differential:
+    """Count the cells of several slides as one."""
+    counts = Counter[str]()
+    for record in records:
+        counted = record["differential"]
+        counts.update({name: share["count"] for name, share in counted["classes"].items()})
+        counts.update(counted["others"])
+    return of_counts(counts)
 
 
 def write_cells(result: SlideResult, path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import wbc_cli
@@ -12,7 +13,7 @@ from wbc_cli.errors import MachineError
 from wbc_cli.model.files import CONFIG_NAME, checksum, default_folder
 from wbc_cli.run.options import AnalyzeOptions
 
-_WHOLE = 16 << 20  # bytes; of larger files the ends are read, and their time counts as well
+_WHOLE = 16 << 20  # bytes that are read of a file; of a larger one its ends
 _END = 1 << 16
 _BESIDE = frozenset({".vms", ".vmu", ".dcm"})  # slides of several files in one folder
 
@@ -41,26 +42,43 @@ def model_fingerprint(options: AnalyzeOptions) -> Fingerprint:
     }
 
 
-def input_fingerprint(path: Path) -> str:
-    """Of a slide's files, from their content; of what is too large to read whole, from ends, size and time.
+def input_fingerprint(path: Path, known: Mapping[str, str] | None = None) -> Fingerprint:
+    """Of a slide's files: a stamp, which is quick to take, and what they hold.
 
-    A file that cannot be read has a fingerprint as well: reading it for the analysis will say what is wrong.
+    Args:
+        path: the file that opens the slide.
+        known: an earlier one; where its stamp is still right, nothing is read.
+
+    Returns:
+        `stamp` of sizes and times; `content` of the opening file's bytes (of a large one from its ends and its stamp)
+        and of the other files' stamps. A file that cannot be read has a fingerprint as well: reading it for the
+        analysis will say what is wrong.
     """
-    digest = hashlib.sha256()
-    for file in (path, *_companions(path)):
-        try:
-            with file.open("rb") as opened:
-                status = file.stat()
-                digest.update(f"{file.name!r} {status.st_size} ".encode())
-                if status.st_size <= _WHOLE:
-                    digest.update(opened.read(_WHOLE + 1))
-                else:
-                    digest.update(f"{status.st_mtime_ns} ".encode() + opened.read(_END))
-                    opened.seek(-_END, 2)
-                    digest.update(opened.read(_END))
-        except OSError as error:
-            digest.update(f"{file.name!r} {error.errno} ".encode())
-    return digest.hexdigest()
+    own, others = _stamp(path), [_stamp(file) for file in _companions(path)]
+    stamp = _digest(repr([own, *others]).encode())
+    if known and known.get("stamp") == stamp:
+        return dict(known)
+    return {"stamp": stamp, "content": _digest(_content(path, own) + repr(others).encode())}
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    try:
+        status = file.stat()
+    except OSError as error:
+        return file.name, -1, error.errno or 0
+    return file.name, status.st_size, status.st_mtime_ns
+
+
+def _content(file: Path, stamp: tuple[str, int, int]) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            if stamp[1] <= _WHOLE:
+                return opened.read(_WHOLE + 1)
+            start = opened.read(_END)
+            opened.seek(-_END, os.SEEK_END)
+            return start + opened.read(_END) + repr(stamp).encode()
+    except OSError as error:
+        return repr(error.errno).encode()
 
 
 def _companions(path: Path) -> Iterator[Path]:

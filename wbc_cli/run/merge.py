@@ -82,6 +82,7 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
             "missing": missing,
         }
         folder.write_tables(records.values())
+        folder.write_report(run, records.values())
         folder.write_run(run, records.values())
     failed = sum(record["status"] == FAILED for record in records.values())
     return Merged(len(records), failed, tuple(missing))

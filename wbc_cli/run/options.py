@@ -25,7 +25,7 @@ class AnalyzeOptions:
         compute: device, precision and the like.
         restart: do all slides anew, those that are done as well.
         shard: do only this part of the slides.
-        time_limit: seconds after which a slide counts as hung and fails.
+        time_limit: seconds without progress after which a slide counts as hung and fails.
     """
 
     paths: tuple[Path, ...]

@@ -49,16 +49,21 @@ def make_plan(
     Raises:
         StoppedError, KeyboardInterrupt: a signal came.
     """
-    made = {}
+    made: dict[str, dict[str, Any]] = {}
+    kept: dict[str, SlideRecord] = {}
     for slide in slides:
         stop.check()  # reading them all may take a while
-        made[slide.name] = {"fingerprint": {"input": input_fingerprint(slide.path), **model}}
-    records = {} if options.restart else {slide.name: folder.record(slide.name) for slide in slides}
-    kept = {
-        name: record
-        for name, record in records.items()
-        if record and record["status"] != FAILED and record.get("fingerprint") == made[name]["fingerprint"]
-    }
+        record = None if options.restart else folder.record(slide.name)
+        known = record.get("input") if record else None
+        made[slide.name] = {"input": input_fingerprint(slide.path, known), "model": model}
+        if (
+            record
+            and known
+            and record["status"] != FAILED
+            and record.get("model") == model
+            and known["content"] == made[slide.name]["input"]["content"]
+        ):
+            kept[slide.name] = record
     return Plan({slide.name: slide for slide in slides}, made, kept, model)
 
 

@@ -32,7 +32,7 @@ class _Worker:
     """One worker process and what it has told.
 
     Attributes:
-        in_hand: when each slide was begun that is neither done nor failed.
+        in_hand: when each slide that is begun, and neither done nor failed, last went on.
         finished: slides that are done or failed.
         hung: the slide that it was killed for.
     """
@@ -57,7 +57,7 @@ class Supervisor:
 
     Attributes:
         stop: a signal that came, if one did.
-        time_limit: seconds after which a slide counts as hung.
+        time_limit: seconds without progress after which a slide counts as hung.
         inherited: file descriptors that the workers share, such as the lock's.
         hear: is told every event.
         blame: is told that a slide failed which could not say so itself: its name and the reason.
@@ -96,14 +96,17 @@ class Supervisor:
             elif worker.in_hand:
                 log.warning("the worker ended (%s); its slides are done again, one at a time", crash)
                 suspects = {name: left[name] for name in worker.in_hand}
+            elif worker.finished:
+                log.warning("the worker ended (%s) between two slides", crash)
             else:
                 raise MachineError(f"the worker ended with {crash} before it began; run `wbc-cli doctor`")
 
     def _fail(self, name: str, hung: str | None, crash: str | None) -> None:
         if hung:
-            reason = f"not done after {self.time_limit:.0f} s; look at the file, or allow more with --time-limit"
+            reason = f"no progress for {self.time_limit:.0f} s; look at the file, or allow more with --time-limit"
         else:
-            reason = f"reading or analysing it crashed the process ({crash}); the file may be damaged"
+            cause = "memory may have run out" if crash == "signal SIGKILL" else "the file may be damaged"
+            reason = f"reading or analysing it crashed the process ({crash}); {cause}"
         self.blame(name, reason)
 
     def _follow(self, job: Job) -> _Worker:
@@ -119,6 +122,7 @@ class Supervisor:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=self.inherited,
+            process_group=0,  # Ctrl-C is for the supervisor, who passes it on in words
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -128,7 +132,7 @@ class Supervisor:
             _tell(process.stdin, job.to_line())
             for event in self._events(worker, process.stdin, process.stdout):
                 match event["event"]:
-                    case "begun":
+                    case "begun" | "watch":
                         worker.in_hand[event["slide"]] = time.monotonic()
                     case "done" | "failed":
                         worker.in_hand.pop(event["slide"], None)

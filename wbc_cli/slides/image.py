@@ -28,6 +28,7 @@ class ImageReader:
     width: int
     height: int
     um_per_px: float | None
+    bounds = (0, 0)
 
     def __init__(self, path: Path) -> None:
         """Decode the file.

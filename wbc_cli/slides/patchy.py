@@ -37,6 +37,7 @@ class PatchyReader:
     width: int
     height: int
     um_per_px: float | None
+    bounds: tuple[int, int]
 
     def __init__(self, reader: SlideReader, tile_size: tuple[int, int]) -> None:
         """Read from another reader, which is closed with this one.
@@ -46,7 +47,7 @@ class PatchyReader:
             tile_size: width and height of its level-0 tiles in pixels.
         """
         self.path, self.width, self.height = reader.path, reader.width, reader.height
-        self.um_per_px = reader.um_per_px
+        self.um_per_px, self.bounds = reader.um_per_px, reader.bounds
         self.reader = reader
         tile_width, tile_height = (side * math.ceil(_LEAST_TILE / side) for side in tile_size)
         self.gaps = Gaps(reader.width, reader.height, (tile_width, tile_height))

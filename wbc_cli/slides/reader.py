@@ -18,12 +18,14 @@ class SlideReader(Protocol):
         path: the file.
         width, height: level-0 pixels.
         um_per_px: micrometres a level-0 pixel as the file states it, or None.
+        bounds: x and y of the scanned area's corner in level-0 pixels, where viewers that crop to it have their (0, 0).
     """
 
     path: Path
     width: int
     height: int
     um_per_px: float | None
+    bounds: tuple[int, int]
 
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:
         """Read a region that lies inside the slide.

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from openslide import (
     PROPERTY_NAME_BACKGROUND_COLOR,
+    PROPERTY_NAME_BOUNDS_X,
+    PROPERTY_NAME_BOUNDS_Y,
     PROPERTY_NAME_COMMENT,
     PROPERTY_NAME_MPP_X,
     OpenSlide,
@@ -41,6 +43,7 @@ class OpenSlideReader:
     width: int
     height: int
     um_per_px: float | None
+    bounds: tuple[int, int]
     tile_size: tuple[int, int]
 
     def __init__(self, path: Path) -> None:
@@ -60,6 +63,7 @@ class OpenSlideReader:
         self.um_per_px = plausible(float(properties.get(PROPERTY_NAME_MPP_X, "nan"))) or from_ome(
             properties.get(PROPERTY_NAME_COMMENT, "")
         )
+        self.bounds = int(properties.get(PROPERTY_NAME_BOUNDS_X, 0)), int(properties.get(PROPERTY_NAME_BOUNDS_Y, 0))
         red, green, blue = bytes.fromhex(properties.get(PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF"))
         self._background = (red, green, blue)
 

@@ -36,6 +36,7 @@ class TiledTiffReader:
     width: int
     height: int
     um_per_px: float | None
+    bounds = (0, 0)
     tile_size: tuple[int, int]
 
     def __init__(self, path: Path, layout: Layout) -> None:

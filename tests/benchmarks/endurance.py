@@ -1,0 +1,103 @@
+"""What a run survives: python tests/benchmarks/endurance.py kills|terms|shards|resume [COUNT].
+
+kills   COUNT (100) times kill -9 at a random moment of a run over 20 slides, each followed by a run that goes on
+terms   COUNT (20) times SIGTERM, the exit code and how long it took
+shards  COUNT (16) shards merged, against one run
+resume  a folder of COUNT (1000) images that is done, analysed again: seconds beside those of `wbc-cli --version`
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from wbc_cli.synthetic.fields import write_field
+from wbc_cli.synthetic.smear import Smear
+
+TABLES = ("differential.csv", "cells.csv")
+PROGRAM = (sys.executable, "-m", "wbc_cli.cli")
+WIDTH, HEIGHT, UM_PER_PX = 640, 480, 0.14
+DEFAULTS = {"kills": 100, "terms": 20, "shards": 16, "resume": 1000}
+
+
+def make_fields(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        smear = Smear(WIDTH, HEIGHT, UM_PER_PX, 1 + number % 2, seed=number)
+        write_field(folder / f"{number:04}.png", smear.render(0, 0, WIDTH, HEIGHT), UM_PER_PX)
+    return folder
+
+
+def analyze(fields: Path, out: Path, *more: str) -> list[str]:
+    return [*PROGRAM, "analyze", str(fields), "-o", str(out), "--quiet", *more]
+
+
+def run(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def tables(out: Path) -> list[bytes]:
+    return [(out / name).read_bytes() for name in TABLES]
+
+
+def kills(count: int, scratch: Path) -> str:
+    fields = make_fields(scratch / "fields", 20)
+    whole = run(analyze(fields, scratch / "whole"))
+    chance = random.Random(0)
+    same, stopped = 0, 0
+    for number in range(count):
+        out = scratch / f"out{number}"
+        with subprocess.Popen(analyze(fields, out), stdout=subprocess.DEVNULL) as killed:
+            try:
+                killed.wait(chance.uniform(0.05, whole))
+            except subprocess.TimeoutExpired:
+                killed.kill()
+                stopped += 1
+        run(analyze(fields, out))
+        same += tables(out) == tables(scratch / "whole")
+    return f"{stopped} of {count} runs were killed before they ended; tables the same after going on: {same} of {count}"
+
+
+def terms(count: int, scratch: Path) -> str:
+    fields = make_fields(scratch / "fields", 60)
+    whole = run(analyze(fields, scratch / "whole"))
+    chance = random.Random(0)
+    codes, longest = [], 0.0
+    for number in range(count):
+        with subprocess.Popen(analyze(fields, scratch / f"out{number}"), stdout=subprocess.DEVNULL) as told:
+            time.sleep(chance.uniform(0.5, 0.9) * whole)  # later than Python needs to hear of signals
+            told.send_signal(signal.SIGTERM)
+            began = time.perf_counter()
+            codes.append(told.wait())
+            longest = max(longest, time.perf_counter() - began)
+    return f"exit codes {sorted(codes)}, {longest:.1f} s at most"
+
+
+def shards(count: int, scratch: Path) -> str:
+    fields = make_fields(scratch / "fields", 40)
+    run(analyze(fields, scratch / "whole"))
+    for index in range(count):
+        run(analyze(fields, scratch / "parts", "--shard", f"{index}/{count}"))
+    run([*PROGRAM, "merge", str(scratch / "parts"), "-o", str(scratch / "parts")])
+    return f"{count} shards merged are one run, byte for byte: {tables(scratch / 'parts') == tables(scratch / 'whole')}"
+
+
+def resume(count: int, scratch: Path) -> str:
+    fields = make_fields(scratch / "fields", count)
+    first = run(analyze(fields, scratch / "out", "--write", "none"))
+    again = run(analyze(fields, scratch / "out", "--write", "none"))
+    start = run([*PROGRAM, "--version"])
+    return f"{count} images: {first:.1f} s, again {again:.1f} s, of which start-up {start:.1f} s"
+
+
+if __name__ == "__main__":
+    what = sys.argv[1]
+    with tempfile.TemporaryDirectory() as folder:
+        print(globals()[what](int(sys.argv[2]) if len(sys.argv) > 2 else DEFAULTS[what], Path(folder)))

@@ -1,0 +1,122 @@
+"""The cells of a run as the page shows them, and which of them it has room for."""
+
+from __future__ import annotations
+
+import base64
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+
+from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.products.selection import needs_review, sample
+from wbc_cli.products.tables import REFUSED
+from wbc_cli.products.thumbnails import MOST, read_thumbnails
+
+BUDGET = 44 << 20  # characters of pictures: with tables and charts the page stays under 50 MB
+_FIGURES = ("area_um2", "nucleus_area_um2", "saliency", "cam_in_cell")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportCell:
+    """A row of a slide's cells.csv.
+
+    Attributes:
+        folder: the slide's name.
+        slide: the same as cells.csv writes it.
+        id: of the cell in its slide.
+        x, y: level-0 pixels.
+        class_name, confidence, probabilities: as in `Cell`.
+        figures: areas in um2, saliency, share of the Grad-CAM inside.
+        flags: its own.
+        refused: its slide is.
+    """
+
+    folder: str
+    slide: str
+    id: int
+    x: float
+    y: float
+    class_name: str
+    confidence: float
+    probabilities: tuple[float, ...]
+    figures: tuple[float, ...]
+    flags: tuple[str, ...]
+    refused: bool
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The cells on the page.
+
+    Attributes:
+        cells: by slide and id.
+        pictures: a WebP file in base64 for each of them, empty where there is none.
+        total: how many cells the slides have.
+        to_review: how many of those are flagged, unidentified or suspected blasts, on slides that are not refused.
+    """
+
+    cells: tuple[ReportCell, ...]
+    pictures: tuple[str, ...]
+    total: int
+    to_review: int
+
+
+def collect(tables: Iterable[tuple[str, Path]], thumbnails: str, budget: int = BUDGET, most: int = MOST) -> Gallery:
+    """Choose cells for the page: all where there is room, else those to review first and some of every class.
+
+    Args:
+        tables: name and cells.csv of each slide.
+        thumbnails: name of the file with their pictures beside the tables.
+        budget: characters that all pictures may have.
+        most: number of cells.
+    """
+    pool: list[ReportCell] = []
+    seen = Counter[str]()
+    folders: dict[str, Path] = {}
+    for name, table in tables:
+        folders[name] = table.parent
+        for cell in read_cells(name, table):
+            pool.append(cell)
+            seen["total"] += 1
+            seen["review"] += needs_review(cell) and not cell.refused
+        if len(pool) > 8 * most:  # so that memory does not grow with the run
+            pool = sample(pool, 4 * most)
+    chosen = sample(pool, most)
+    while True:
+        chosen.sort(key=attrgetter("folder", "id"))
+        pictures = _pictures(chosen, folders, thumbnails)
+        size = sum(map(len, pictures))
+        if size <= budget:
+            return Gallery(tuple(chosen), tuple(pictures), seen["total"], seen["review"])
+        chosen = sample(chosen, int(0.98 * len(chosen) * budget / size))
+
+
+def read_cells(name: str, table: Path) -> Iterator[ReportCell]:
+    """Read a slide's cells.csv."""
+    with table.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            flags = tuple(flag for flag in row["flags"].split(";") if flag)
+            yield ReportCell(
+                folder=name,
+                slide=row["slide"],
+                id=int(row["cell"]),
+                x=float(row["x"]),
+                y=float(row["y"]),
+                class_name=row["class"],
+                confidence=float(row["confidence"]),
+                probabilities=tuple(float(row[f"p_{name}"]) for name in CLASS_NAMES),
+                figures=tuple(float(row[figure]) for figure in _FIGURES),
+                flags=tuple(flag for flag in flags if flag != REFUSED),
+                refused=REFUSED in flags,
+            )
+
+
+def _pictures(cells: Sequence[ReportCell], folders: dict[str, Path], thumbnails: str) -> list[str]:
+    ids: dict[str, list[int]] = defaultdict(list)
+    for cell in cells:
+        ids[cell.folder].append(cell.id)
+    found = {name: read_thumbnails(folders[name] / thumbnails, wanted) for name, wanted in ids.items()}
+    return [base64.b64encode(found[cell.folder].get(cell.id, b"")).decode("ascii") for cell in cells]

@@ -1,0 +1,89 @@
+// One cell at a time: what its class rests on, and what the reviewer says it is.
+
+const dialog = document.getElementById("cell");
+const part = (name) => document.getElementById(`cell-${name}`);
+const FIGURES = ["Area, µm²", "Nucleus, µm²", "Saliency", "Grad-CAM in the cell"];
+let place = 0;
+
+function open(at) {
+  place = at;
+  const cell = shown[place], kind = givenClass(cell), source = pictureOf(cell), other = likeliestIfOther(cell);
+  part("title").replaceChildren(swatch(kind), kind.label + (other && `, likeliest ${other}`));
+  part("picture").hidden = !source;
+  if (source) part("picture").src = source;
+  part("picture").alt = `${kind.label}, cell ${data.id[cell]}`;
+  part("place").textContent =
+    `${slideName(cell)}, cell ${data.id[cell]} at ${data.x[cell]}, ${data.y[cell]} px; ${place + 1} of ${shown.length} shown`;
+  part("flags").replaceChildren(...flagsOf(cell).map((flag) => element("li", "warn", flagInWords(flag))));
+  part("figures").replaceChildren(...FIGURES.map((name, i) => {
+    const row = element("div");
+    row.append(element("dt", "", name), element("dd", "", data.figures[cell][i].toFixed(i < 2 ? 1 : 2)));
+    return row;
+  }));
+  part("classes").querySelectorAll("button").forEach((button, i) => {
+    button.setAttribute("aria-pressed", button.value === said.get(cell));
+    if (i >= data.probabilities) return; // unidentified has none
+    button.querySelector("progress").value = data.p[cell][i];
+    button.querySelector("b").textContent = `${data.p[cell][i].toFixed(1)} %`;
+  });
+  document.getElementById("previous").disabled = place === 0;
+  document.getElementById("next").disabled = place === shown.length - 1;
+  document.getElementById("undo").disabled = !said.has(cell);
+  if (!dialog.open) dialog.showModal();
+}
+
+function classButton(kind, i) {
+  const button = element("button", "bar"), name = element("span");
+  button.type = "button";
+  button.value = kind.name;
+  name.append(swatch(kind), kind.label);
+  button.append(element("kbd", "", (i + 1) % 10), name);
+  if (i < data.probabilities) {
+    const length = element("progress");
+    length.max = 100;
+    length.setAttribute("aria-label", kind.label);
+    button.append(length, element("b"));
+  }
+  button.addEventListener("click", () => decide(kind.name));
+  return button;
+}
+
+function walk(step) {
+  if (place + step >= 0 && place + step < shown.length) open(place + step);
+}
+
+function decide(className) {
+  say(shown[place], className);
+  document.getElementById("n-reviewed").textContent = said.size;
+  open(place);
+}
+
+part("classes").append(...data.classes.map(classButton));
+document.getElementById("previous").addEventListener("click", () => walk(-1));
+document.getElementById("next").addEventListener("click", () => walk(1));
+document.getElementById("undo").addEventListener("click", () => decide(null));
+dialog.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "ArrowLeft") walk(-1);
+  else if (event.key === "ArrowRight") walk(1);
+  else if (/^\d$/.test(event.key)) decide(data.classes[(Number(event.key) + 9) % 10].name);
+});
+dialog.addEventListener("close", () => {
+  redraw();
+  focusCard(place);
+});
+grid.addEventListener("click", (event) => {
+  const card = event.target.closest(".card");
+  if (card) open(Number(card.dataset.place));
+});
+
+document.getElementById("export").addEventListener("click", () => {
+  const link = element("a");
+  link.href = URL.createObjectURL(new Blob([correctionsCsv()], { type: "text/csv" }));
+  link.download = "corrections.csv";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+});
+
+fillFilters();
+update();

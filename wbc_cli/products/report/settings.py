@@ -1,0 +1,40 @@
+"""What a run was made with, as rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_LEFT_OUT = frozenset({"shard", "status", "left", "missing", "seconds", "schema_version", "slides", "tool"})
+
+
+def settings_of(run: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Settings of a run, or of each run that differs among those that were merged; the shards of one do not.
+
+    How long it took is left out: a page made again is to be the same.
+    """
+    found: list[dict[str, str]] = []
+    for single in _singles(run):
+        rows = dict(_rows(single))
+        if rows not in found:
+            found.append(rows)
+    return found
+
+
+def _singles(run: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if "merged_from" not in run:
+        yield run
+    for part in run.get("merged_from", ()):
+        yield from _singles(part)
+
+
+def _rows(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in run.items():
+        if key in _LEFT_OUT:
+            continue
+        if isinstance(value, Mapping):
+            yield from _rows(value)
+        elif isinstance(value, list | tuple):
+            yield key, ", ".join(map(str, value))
+        else:
+            yield key, "default" if value is None else str(value)

@@ -1,0 +1,27 @@
+"""What flags mean, in words for the bench."""
+
+from __future__ import annotations
+
+from wbc_cli.cells import ATYPICAL
+from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
+from wbc_cli.quality import LIMITS
+
+SLIDE_FLAGS: dict[str, str] = {
+    FEWER_THAN_100: "fewer than 100 cells: wide intervals",
+    FEWER_THAN_200: "fewer than 200 cells: rare classes may be missed",
+    "scale_estimated": "scale estimated from the cells",
+    "scale_uncertain": "scale estimated, and uncertain: give --mpp",
+    "unreadable_tiles": "part of the picture could not be read and was not counted",
+    "no_cells": "no white cell was found",
+    **{limit.flag: limit.reason for limit in LIMITS},
+}
+CELL_FLAGS: dict[str, str] = {
+    "edge": "cut by the border of the picture",
+    "explanation": "the network looked elsewhere than at the cell (Grad-CAM)",
+    ATYPICAL: "unlike the cells that the model has learned from",
+}
+
+
+def in_words(flag: str, words: dict[str, str]) -> str:
+    """What a flag means; the flag itself where nobody has said."""
+    return words.get(flag, flag.replace("_", " "))
