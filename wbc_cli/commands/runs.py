@@ -100,13 +100,24 @@ def analyze(
 def merge(
     runs: Annotated[list[Path], typer.Argument(help="Folders that `analyze -o` wrote, or one with shards.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what they have together; may be one of them.")],
+    review: Annotated[
+        list[Path] | None,
+        typer.Option(help="CSV of corrections (slide, cell, class), as the report saves it; may be repeated."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Join the tables of several runs, or of the shards of one, as if all had been done at once."""
+    """Join the tables of several runs, or of the shards of one, as if all had been done at once.
+
+    With --review also writes differential-reviewed.csv: for every slide that the corrections name, which counts as
+    reviewed in full, the counts before and after, and their agreement (Cohen's kappa).
+    """
     from wbc_cli.run.merge import merge as join  # noqa: PLC0415 - it takes a second, which `--help` must not
 
     terminal = terminal_of(quiet, False)
-    merged = join(runs, out)
+    merged = join(runs, out, review or ())
+    if merged.reviewed:
+        agreement = "not defined" if merged.kappa is None else f"{merged.kappa:.3f}"
+        terminal.note(f"reviewed slides: {merged.reviewed}, Cohen's kappa {agreement}; see differential-reviewed.csv")
     for what in merged.missing:
         terminal.note(f"missing: {what}")
     terminal.note(f"slides: {merged.slides}, failed: {merged.failed}; tables in {out}")

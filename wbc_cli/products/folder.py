@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +28,7 @@ from wbc_cli.products.tables import (
     write_differential,
 )
 from wbc_cli.products.thumbnails import THUMBNAILS, write_thumbnails
+from wbc_cli.review import Review, read_review
 from wbc_cli.slides.reader import SlideReader
 
 # What can be left out; tables always are written.
@@ -38,6 +39,7 @@ CELLS = "cells.csv"
 DIFFERENTIAL = "differential.csv"
 RUN = "run.json"
 REPORT = "report.html"
+REVIEWED = "differential-reviewed.csv"
 
 
 class RunFolder:
@@ -149,6 +151,17 @@ class RunFolder:
         """
         ordered = _by_name(records)
         self._replace_file(REPORT, lambda path: write_report(run, ordered, self.slides, path))
+
+    def write_review(self, files: Sequence[Path]) -> Review:
+        """Write differential-reviewed.csv from cells.csv and a reviewer's corrections in one go.
+
+        Raises:
+            UsageError: the corrections do not fit the cells.
+            MachineError: OUT cannot be written.
+        """
+        review = read_review(files, self.out / CELLS)
+        self._replace_file(REVIEWED, review.write)
+        return review
 
     def remove_report(self) -> None:
         """Remove the page of an earlier run, which the tables may contradict by now.

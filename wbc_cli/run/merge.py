@@ -28,11 +28,15 @@ class Merged:
         slides: that the tables hold.
         failed: how many of them failed.
         missing: what has not been done yet, in words.
+        reviewed: slides that a reviewer's corrections name.
+        kappa: their agreement with what was found; None where it is not defined.
     """
 
     slides: int
     failed: int
     missing: tuple[str, ...]
+    reviewed: int = 0
+    kappa: float | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -48,15 +52,17 @@ class _Part:
     run: dict[str, Any]
 
 
-def merge(sources: Sequence[Path], out: Path) -> Merged:
+def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) -> Merged:
     """Join runs into OUT: tables, and the slides' folders (as links to the same files where the disk has them).
 
     Args:
         sources: run folders. One with shards counts for all of its shards.
         out: where the tables go; it may be the only source, whose shards are joined in place.
+        corrections: of a reviewer, see `review.read_review`.
 
     Raises:
-        UsageError: a source holds no run, or two of them hold different results for a slide of the same name.
+        UsageError: a source holds no run, or two of them hold different results for a slide of the same name, or the
+            corrections do not fit.
         MachineError: a source is in use, or OUT cannot be written.
     """
     parts: list[_Part] = []
@@ -77,15 +83,18 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
         run = {
             "tool": "wbc-cli",
             "version": wbc_cli.__version__,
-            "merged_from": [part.run for part in parts],
+            "merged_from": [run for part in parts for run in part.run.get("merged_from", [part.run])],
             "status": "incomplete" if missing else "finished",
             "missing": missing,
         }
         folder.write_tables(records.values())
         folder.write_report(run, records.values())
         folder.write_run(run, records.values())
+        review = folder.write_review(corrections) if corrections else None
     failed = sum(record["status"] == FAILED for record in records.values())
-    return Merged(len(records), failed, tuple(missing))
+    if review is None:
+        return Merged(len(records), failed, tuple(missing))
+    return Merged(len(records), failed, tuple(missing), len(review.before), review.kappa)
 
 
 def _parts(source: Path) -> tuple[list[_Part], list[str]]:

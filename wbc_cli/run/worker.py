@@ -58,8 +58,11 @@ def main() -> None:
     lock = threading.Lock()
 
     def emit(event: Mapping[str, Any]) -> None:
-        with lock:
-            events.write(json.dumps(event) + "\n")
+        try:
+            with lock:
+                events.write(json.dumps(event) + "\n")
+        except BrokenPipeError:
+            os._exit(ExitCode.BUG)  # the supervisor is dead; nothing that happens now may be put into the folder
 
     job = Job.from_line(sys.stdin.readline())
     Terminal().log_to(job.log_level)
