@@ -1,0 +1,269 @@
+"""The report in a real browser: it opens, filters, and takes corrections, by mouse, touch and keyboard."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import re
+import shutil
+import time
+from zipfile import ZipFile
+
+import cv2
+import numpy as np
+import pytest
+from fakes import NO_PRODUCTS, ArrayReader, blank, disc, make_cell, make_result, rows
+from report_runs import make_small_run, some_cells, write_report
+from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
+
+from wbc_cli.products.folder import RunFolder
+from wbc_cli.products.thumbnails import THUMBNAILS, read_thumbnails, write_thumbnails
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+)
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    return make_small_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A Chromium without a window; its downloads go to `browser.downloads`."""
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs the Debian packages chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.downloads = tmp_path_factory.mktemp("downloads")
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(driver.downloads)})
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """The page in the browser, as a reviewer handles it."""
+
+    def __init__(self, browser, path):
+        self.browser = browser
+        browser.get(path.as_uri())
+
+    def all(self, selector):
+        return self.browser.find_elements("css selector", selector)
+
+    def one(self, selector):
+        return self.browser.find_element("css selector", selector)
+
+    def script(self, text):
+        return self.browser.execute_script(text)
+
+    def choose(self, name, label):
+        select = Select(self.one(f"select[name={name}]"))
+        (text,) = (option.text for option in select.options if option.text.startswith(label))
+        select.select_by_visible_text(text)
+
+    def fill(self, name, value):
+        self.script(f"filters.elements['{name}'].value = '{value}'; update()")
+
+    def shown(self):
+        """Slide, id and confidence of the cells on the cards, in order."""
+        return self.script("return shown.map((c) => [slideName(c), data.id[c], data.confidence[c] / 100])")
+
+    def press(self, key):
+        self.browser.switch_to.active_element.send_keys(key)
+
+    def focused(self, attribute):
+        return self.browser.switch_to.active_element.get_attribute(attribute)
+
+
+@pytest.fixture
+def page(browser, small_run):
+    """The page of the small run, with nothing reviewed yet."""
+    opened = Page(browser, small_run / "report.html")
+    opened.script("localStorage.clear()")
+    browser.refresh()
+    return opened
+
+
+def table_cells(folder):
+    """The rows of all cells.csv of a run."""
+    return [row for table in sorted(folder.glob("slides/*/cells.csv")) for row in rows(table)]
+
+
+def least_certain(cells, number):
+    return sorted(float(cell["confidence"]) for cell in cells if "refused" not in cell["flags"])[:number]
+
+
+def test_it_opens_without_a_complaint(page):
+    assert page.browser.get_log("browser") == []
+    page.one("nav .main").click()
+    assert page.all(".card")
+    assert page.script("return document.querySelectorAll('img[src=x]').length") == 0
+    broken = page.script(
+        "const decoded = await Promise.allSettled([...document.querySelectorAll('main img')].map((i) => i.decode()));"
+        "return decoded.filter((result) => result.status !== 'fulfilled').length"
+    )
+    assert broken == 0
+
+
+def test_the_three_least_certain_cells_are_two_clicks_away(page, small_run):
+    expected = least_certain(table_cells(small_run), 3)
+    page.one("nav .main").click()  # the first
+    cards = page.all(".card")[:3]
+    height = page.script("return innerHeight")
+    assert all(0 < card.rect["y"] - page.script("return scrollY") < height - 150 for card in cards)
+    assert [confidence for _, _, confidence in page.shown()[:3]] == pytest.approx(expected, abs=1e-3)
+    cards[0].click()  # the second
+    assert page.one("dialog").is_displayed()
+    assert page.one("#cell-title").text
+    assert len(page.all("#cell-classes button")) == 10
+
+
+def test_filters_show_what_they_say(page, small_run):
+    cells = table_cells(small_run)
+    page.one("input[value=all]").click()
+    assert len(page.shown()) == len(cells)
+    page.choose("class", "Monocyte")
+    assert len(page.shown()) == sum(cell["class"] == "monocyte" for cell in cells)
+    page.choose("slide", "monday")
+    expected = [c for c in cells if c["class"] == "monocyte" and c["slide"] == "monday"]
+    assert {(slide, number) for slide, number, _ in page.shown()} == {("monday", int(c["cell"])) for c in expected}
+    page.choose("class", "any")
+    page.choose("flag", "edge")
+    assert len(page.shown()) == sum("edge" in c["flags"] and c["slide"] == "monday" for c in cells)
+    page.choose("flag", "any")
+    page.fill("to", "80")
+    page.fill("from", "70")
+    expected = [
+        float(c["confidence"]) for c in cells if c["slide"] == "monday" and 0.7 <= float(c["confidence"]) <= 0.8
+    ]
+    assert [confidence for _, _, confidence in page.shown()] == pytest.approx(sorted(expected), abs=1e-4)
+    assert f"{len(expected)} cells shown" in page.one("#shown").text
+    page.fill("from", "100")
+    assert "No cell fits" in page.one("#shown").text
+    assert page.all(".card") == []
+
+
+def test_the_queue_holds_unidentified_blasts_and_flagged_cells_but_none_of_a_refused_slide(page, small_run):
+    queue = {(slide, number) for slide, number, _ in page.shown()}
+    for cell in table_cells(small_run):
+        slide = cell["slide"].removeprefix("'")
+        if cell["class"] in ("unidentified", "blast") or cell["flags"]:
+            assert ((slide, int(cell["cell"])) in queue) == ("refused" not in cell["flags"])
+
+
+def test_by_keyboard_alone_cells_are_typed_and_saved_as_csv(page, small_run):
+    page.one("nav .main").send_keys(Keys.ENTER)
+    for _ in range(40):  # from there through the filters
+        page.press(Keys.TAB)
+        if page.focused("data-place") == "0":
+            break
+    page.press(Keys.ENTER)
+    wanted = page.shown()[:3]
+    page.press("4")
+    page.press(Keys.ARROW_RIGHT)
+    page.press("0")
+    page.press(Keys.ARROW_RIGHT)
+    page.press("7")
+    page.press("2")  # thinks better of it
+    page.press(Keys.ESCAPE)
+    assert not page.one("dialog").is_displayed()
+    assert page.focused("data-place") == "2"
+    page.press(Keys.ARROW_LEFT)
+    assert page.focused("data-place") == "1"
+    page.browser.refresh()  # what was said stays
+    assert page.one("#n-reviewed").text == "3"
+    page.one("#export").click()
+    saved = page.browser.downloads / "corrections.csv"
+    until = time.monotonic() + 20
+    while not saved.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    found = list(csv.DictReader(io.StringIO(saved.read_text(encoding="utf-8"))))
+    saved.unlink()
+    assert list(found[0]) == ["slide", "cell", "class"]
+    classes = dict(zip(((s, n) for s, n, _ in wanted), ("lymphocyte", "unidentified", "eosinophil"), strict=True))
+    assert {(row["slide"].removeprefix("'"), int(row["cell"])): row["class"] for row in found} == classes
+
+
+def test_slides_are_named_in_the_corrections_as_in_cells_csv(page, small_run):
+    page.script("for (let c = 0; c < count; c++) say(c, 'blast')")
+    found = csv.DictReader(io.StringIO(page.script("return correctionsCsv()")))
+    expected = {(cell["slide"], cell["cell"]) for cell in table_cells(small_run)}
+    assert {(row["slide"], row["cell"]) for row in found} == expected
+    assert ("'=cmd.png", "1") in expected
+
+
+def test_a_phone_shows_it_without_scrolling_sideways_and_dark_where_the_system_is(page):
+    page.browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+    )
+    page.browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    )
+    try:
+        assert page.script("return document.documentElement.scrollWidth") <= 390
+        red, green, blue = map(
+            int, re.findall(r"\d+", page.script("return getComputedStyle(document.body).backgroundColor"))
+        )
+        assert max(red, green, blue) < 60
+        page.one("nav .main").click()
+        page.one(".card").click()
+        assert page.one("dialog").rect["width"] <= 390
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_twenty_thousand_cells_open_at_once_on_a_page_of_bounded_size(browser, tmp_path):
+    run = RunFolder(tmp_path)
+    cells = some_cells(20_000)
+    run.commit(make_result(cells, 300, 200, "large"), blank(), NO_PRODUCTS)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    reader = ArrayReader(cv2.GaussianBlur(noise, (0, 0), 2.3))  # as many bytes as a picture of a real smear
+    write_thumbnails(make_result([make_cell(1, disc(60), 110, 110)], 300, 300), reader, tmp_path / "pictures.zip")
+    picture = read_thumbnails(tmp_path / "pictures.zip", [1])[1]
+    with ZipFile(tmp_path / "slides" / "large" / THUMBNAILS, "w") as archive:
+        for cell in cells:
+            archive.writestr(f"{cell.id}.webp", picture)
+    began = time.monotonic()
+    path = write_report(tmp_path)
+    made = time.monotonic() - began
+    began = time.monotonic()
+    page = Page(browser, path)
+    page.one("nav .main").click()
+    assert page.all(".card")
+    opened = time.monotonic() - began
+    began = time.monotonic()
+    page.one("input[value=all]").click()
+    page.script("scrollTo(0, document.body.scrollHeight / 2)")
+    page.script("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    scrolled = time.monotonic() - began
+    print(
+        f"\n{path.stat().st_size / 1e6:.1f} MB, pictures of {len(picture)} bytes: made in {made:.1f} s, "
+        f"opened in {opened:.2f} s, all shown and scrolled in {scrolled:.2f} s"
+    )
+    assert path.stat().st_size < 50e6
+    assert opened < 15  # 5 s on a quiet machine
+    assert len(page.all(".card")) < 200
+    assert page.script("return [...document.querySelectorAll('.card')].some((c) => c.getBoundingClientRect().top > 0)")
+    assert browser.get_log("browser") == []
+    printed = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {})["data"])
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", printed)) < 12
