@@ -145,6 +145,10 @@ def test_analyze_and_merge_write_the_page_and_a_run_without_it_removes_it(tmp_pa
     page = tmp_path / "out" / "report.html"
     first = page.read_bytes()
     assert b"2 slides counted" in first
+    written = page.stat().st_mtime_ns
+    assert call(*options, "--write", "report").code == 0
+    assert page.stat().st_mtime_ns == written  # nothing has changed, so there is nothing to write
+    page.unlink()
     assert call(*options, "--write", "report").code == 0
     assert page.read_bytes() == first
     assert call("merge", tmp_path / "out", "-o", tmp_path / "merged").code == 0

@@ -249,8 +249,8 @@ class _Run:
             self.folder.write_run(run, records, f"run-{self.options.shard.label}.json")
         else:
             self.folder.write_tables(records)
-            if "report" in self.options.write:
-                self.folder.write_report(run, records)
-            else:
+            if "report" not in self.options.write:
                 self.folder.remove_report()
+            elif self.used or not self.folder.has_report(run, records):
+                self.folder.write_report(run, records)
             self.folder.write_run(run, records)

@@ -183,9 +183,16 @@ class RunFolder:
         Raises:
             MachineError: OUT cannot be written.
         """
-        slides = [{key: r[key] for key in ("name", "path", "status", "reason")} for r in _by_name(records)]
-        text = {"schema_version": SCHEMA_VERSION, **run, "slides": slides}
-        self._replace_file(name, lambda path: _write_json(text, path))
+        self._replace_file(name, lambda path: _write_json(_run_record(run, records), path))
+
+    def has_report(self, run: Mapping[str, Any], records: Iterable[SlideRecord]) -> bool:
+        """Whether report.html and run.json are those of just such a run already, whatever time it took."""
+        try:
+            known = json.loads((self.out / RUN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        wanted = {**_run_record(run, records), "seconds": known.get("seconds")}
+        return bool(known == wanted) and (self.out / REPORT).exists()
 
     def _replace_slide(self, name: str, write: Callable[[Path], None]) -> None:
         """Fill a fresh folder beside the slides and rename it into place.
@@ -208,6 +215,11 @@ class RunFolder:
             fresh = Path(scratch, name)
             write(fresh)
             fresh.replace(final)
+
+
+def _run_record(run: Mapping[str, Any], records: Iterable[SlideRecord]) -> dict[str, Any]:
+    slides = [{key: r[key] for key in ("name", "path", "status", "reason")} for r in _by_name(records)]
+    return {"schema_version": SCHEMA_VERSION, **run, "slides": slides}
 
 
 def _by_name(records: Iterable[SlideRecord]) -> list[SlideRecord]:
