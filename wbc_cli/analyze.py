@@ -19,7 +19,7 @@ from wbc_cli.console import Terminal
 from wbc_cli.differential import Differential
 from wbc_cli.errors import ExitCode, MachineError, NothingToAnalyseError
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, together
+from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, by_name, together
 from wbc_cli.progress import RunProgress, run_progress
 from wbc_cli.run.fingerprint import model_fingerprint
 from wbc_cli.run.job import Job
@@ -58,7 +58,7 @@ class RunSummary:
     @classmethod
     def of(cls, records: Iterable[SlideRecord], plan: Plan, stop: Stop, seconds: float) -> RunSummary:
         """Sum up the records of a run's slides."""
-        ordered = sorted(records, key=lambda record: str(record["name"]))
+        ordered = by_name(records)
 
         def reasons(status: str) -> tuple[tuple[str, str], ...]:
             return tuple((str(r["name"]), str(r["reason"])) for r in ordered if r["status"] == status)

@@ -16,21 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from wbc_cli.synthetic.fields import write_field
-from wbc_cli.synthetic.smear import Smear
+from fields import make_fields
 
 TABLES = ("differential.csv", "cells.csv")
 PROGRAM = (sys.executable, "-m", "wbc_cli.cli")
-WIDTH, HEIGHT, UM_PER_PX = 640, 480, 0.14
 DEFAULTS = {"kills": 100, "terms": 20, "shards": 16, "resume": 1000}
-
-
-def make_fields(folder: Path, count: int) -> Path:
-    folder.mkdir()
-    for number in range(count):
-        smear = Smear(WIDTH, HEIGHT, UM_PER_PX, 1 + number % 2, seed=number)
-        write_field(folder / f"{number:04}.png", smear.render(0, 0, WIDTH, HEIGHT), UM_PER_PX)
-    return folder
 
 
 def analyze(fields: Path, out: Path, *more: str) -> list[str]:

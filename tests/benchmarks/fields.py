@@ -32,13 +32,17 @@ ROUNDS = 3
 WIDTH, HEIGHT, UM_PER_PX = 640, 480, 0.14
 
 
+def make_fields(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        smear = Smear(WIDTH, HEIGHT, UM_PER_PX, 1 + number % 2, seed=number)
+        write_field(folder / f"{number:04}.png", smear.render(0, 0, WIDTH, HEIGHT), UM_PER_PX)
+    return folder
+
+
 def main(count: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        fields = Path(scratch, "fields")
-        fields.mkdir()
-        for number in range(count):
-            smear = Smear(WIDTH, HEIGHT, UM_PER_PX, 1 + number % 2, seed=number)
-            write_field(fields / f"{number:04}.png", smear.render(0, 0, WIDTH, HEIGHT), UM_PER_PX)
+        fields = make_fields(Path(scratch, "fields"), count)
         shares, cams = [], []
         for round_number in range(ROUNDS):
             took, windows = analysed(fields, Path(scratch, f"out{round_number}"))

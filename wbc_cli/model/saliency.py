@@ -16,7 +16,7 @@ STRIDE = 2
 GLASS = 0.9
 """Share of a picture's pixels, by each channel, that are darker than its glass."""
 
-_LEAST = 0.03  # of the light: keeps the logarithm from running away in the dark
+_LEAST = 0.03  # of the light, see optical_density
 _GAIN = 2.0  # brings nuclei, at densities around one half, near what batch normalisation is used to
 
 
@@ -102,7 +102,12 @@ def stain_density(rgb: Tensor, glass: Tensor) -> Tensor:
         rgb: float, 0 to 1.
         glass: of a shape that fits, from `glass_colour`.
     """
-    return _GAIN * torch.log((glass + _LEAST) / (rgb + _LEAST))
+    return _GAIN * optical_density(rgb, glass, _LEAST)
+
+
+def optical_density(rgb: Tensor, glass: Tensor, least: float) -> Tensor:
+    """Optical density (natural logarithm) against the glass; `least` of the light keeps it finite in the dark."""
+    return torch.log((glass + least) / (rgb + least))
 
 
 def window_saliency(prior: SaliencyPrior, windows: Tensor, um_per_px: float) -> tuple[Tensor, Tensor]:

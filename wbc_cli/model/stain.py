@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wbc_cli.model.saliency import optical_density
+
 NUCLEUS = (0.95, 1.5, 0.39)
 """Optical densities (natural logarithm; red, green, blue) of nuclei as May-Gruenwald-Giemsa stains them: the mean of
 the PBC validation images. Any would do, since all training images are brought to it."""
 
 _GLASS = 0.94  # of the light
-_LEAST = 0.01  # of the light: keeps the logarithm from running away in the dark
+_LEAST = 0.01  # of the light, see optical_density
 _SHRINK = 4  # window pixels to one that is measured: 0.8 um, a tenth of a nucleus
 _DARK = 20  # pixels of those, 13 square micrometres: how much of a window has to be as dark as its darkest nucleus
 _NUCLEAR = 0.7  # share of that density from which on a pixel is taken for nuclear
@@ -34,7 +36,7 @@ def normal_stain(rgb: Tensor, saliency: Tensor, glass: Tensor) -> Tensor:
     Returns:
         float [N, 3, S, S], 0 to 1.
     """
-    small = torch.log((glass + _LEAST) / (F.avg_pool2d(rgb, _SHRINK) + _LEAST))
+    small = optical_density(F.avg_pool2d(rgb, _SHRINK), glass, _LEAST)
     salient = F.avg_pool2d(saliency, _SHRINK)
     green = small[:, 1:2] * salient  # where nuclei stand out most
     darkest = green.flatten(1).topk(min(_DARK, green[0].numel())).values[:, -1, None, None, None]
@@ -43,5 +45,5 @@ def normal_stain(rgb: Tensor, saliency: Tensor, glass: Tensor) -> Tensor:
     total = (weight * small).sum(dim=(2, 3), keepdim=True) + _DOUBT * reference
     nucleus = total / (weight.sum(dim=(2, 3), keepdim=True) + _DOUBT)
     gain = (reference / nucleus.clamp_min(_LEAST)).clamp(1 / _MOST, _MOST)
-    density = torch.log((glass + _LEAST) / (rgb + _LEAST)) * gain
+    density = optical_density(rgb, glass, _LEAST) * gain
     return (_GLASS * torch.exp(-density)).clamp(0, 1)

@@ -21,6 +21,7 @@ from wbc_cli.products.tables import (
     FAILED,
     SCHEMA_VERSION,
     SlideRecord,
+    by_name,
     done_record,
     failed_record,
     join_cells,
@@ -134,7 +135,7 @@ class RunFolder:
         Raises:
             MachineError: OUT cannot be written.
         """
-        ordered = _by_name(records)
+        ordered = by_name(records)
         counted = [self.slides / record["name"] / CELLS for record in ordered if record["status"] != FAILED]
         self._replace_file(CELLS, lambda path: join_cells(counted, path))
         self._replace_file(DIFFERENTIAL, lambda path: write_differential(ordered, path))
@@ -149,7 +150,7 @@ class RunFolder:
         Raises:
             MachineError: OUT cannot be written.
         """
-        ordered = _by_name(records)
+        ordered = by_name(records)
         self._replace_file(REPORT, lambda path: write_report(run, ordered, self.slides, path))
 
     def write_review(self, files: Sequence[Path]) -> Review:
@@ -218,12 +219,8 @@ class RunFolder:
 
 
 def _run_record(run: Mapping[str, Any], records: Iterable[SlideRecord]) -> dict[str, Any]:
-    slides = [{key: r[key] for key in ("name", "path", "status", "reason")} for r in _by_name(records)]
+    slides = [{key: r[key] for key in ("name", "path", "status", "reason")} for r in by_name(records)]
     return {"schema_version": SCHEMA_VERSION, **run, "slides": slides}
-
-
-def _by_name(records: Iterable[SlideRecord]) -> list[SlideRecord]:
-    return sorted(records, key=lambda record: str(record["name"]))
 
 
 def _write_json(value: Mapping[str, Any], path: Path) -> None:

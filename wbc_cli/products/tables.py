@@ -80,6 +80,11 @@ def failed_record(name: str, path: Path, reason: str) -> SlideRecord:
     }
 
 
+def by_name(records: Iterable[SlideRecord]) -> list[SlideRecord]:
+    """Records in the order that every table and page has."""
+    return sorted(records, key=lambda record: str(record["name"]))
+
+
 def together(records: Iterable[SlideRecord]) -> Differential:
     """Count the cells of several slides as one."""
     counts = Counter[str]()
