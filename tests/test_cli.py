@@ -87,7 +87,7 @@ def test_the_tables_and_the_products_of_every_slide_are_written(analyze, tmp_pat
     ]
     cells = [row["slide"] for row in table(out / "cells.csv")]
     assert cells == ["a.png", "a.png", "more__b.png"]
-    pictures = {"mask.ome.tif", "overlay.png", "explain.png", "cells.geojson", "thumbnails.zip"}
+    pictures = {"mask.ome.tif", "classes.ome.tif", "overlay.png", "explain.png", "cells.geojson", "thumbnails.zip"}
     products = {"cells.csv", "slide.json", *pictures}
     for row in rows:
         assert {path.name for path in (out / "slides" / row["slide"]).iterdir()} == products

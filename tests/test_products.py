@@ -6,6 +6,7 @@ import tracemalloc
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fakes import (
@@ -24,11 +25,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tifffile import TiffFile, imread
 
-from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.classes import BY_NAME, CLASS_NAMES, UNIDENTIFIED
 from wbc_cli.errors import MachineError, SlideError
 from wbc_cli.products import folder as folder_module
 from wbc_cli.products.folder import PRODUCTS, RunFolder
-from wbc_cli.products.masks import write_mask
+from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
 from wbc_cli.products.tables import CELL_COLUMNS, DIFFERENTIAL_COLUMNS
 
 # --- mask.ome.tif
@@ -83,6 +84,36 @@ def test_the_mask_knows_its_scale(tmp_path, um_per_px):
             assert 1e4 / (top / bottom) == pytest.approx(um_per_px * factor, rel=1e-6)
 
 
+def test_the_class_mask_has_the_class_of_every_cell_in_the_colours_of_the_other_products(tmp_path):
+    cells = [
+        make_cell(1, disc(50), 2900, 40, "eosinophil"),
+        make_cell(2, disc(60), 100, 20, UNIDENTIFIED.name),
+    ]
+    result = make_result(cells, 3000, 100, um_per_px=0.25)
+    write_mask(result, tmp_path / "mask.ome.tif")
+    write_class_mask(result, tmp_path / "classes.ome.tif")
+    with TiffFile(tmp_path / "mask.ome.tif") as ids, TiffFile(tmp_path / "classes.ome.tif") as tiff:
+        for id_level, level in zip(ids.series[0].levels, tiff.series[0].levels, strict=True):
+            np.testing.assert_array_equal(level.asarray(), np.array([0, 2, 10])[id_level.asarray()])
+        ome = ET.fromstring(tiff.ome_metadata)
+        assert "2 eosinophil" in ome.findtext(".//{*}Description")
+        assert float(ome.find(".//{*}Pixels").get("PhysicalSizeX")) == 0.25
+        colours = tiff.pages[0].colormap // 257
+        assert tuple(colours[:, 2]) == BY_NAME["eosinophil"].colour
+        assert tuple(colours[:, 0]) == (0, 0, 0)
+
+
+def test_a_png_mask_is_the_same_as_the_tiff_and_is_not_made_of_whole_slides(tmp_path):
+    result = make_result([make_cell(1, disc(50), 10, 40), make_cell(300, disc(20), 90, 90)], 200, 150)
+    RunFolder(tmp_path).commit(result, blank(), frozenset({"mask", "png"}))
+    slide = tmp_path / "slides" / result.name
+    png = cv2.imread(str(slide / "mask.png"), cv2.IMREAD_UNCHANGED)
+    assert png.dtype == np.uint16
+    np.testing.assert_array_equal(png, imread(slide / "mask.ome.tif"))
+    write_png_mask(make_result([], 20_000, 20_000), tmp_path / "slide.png")
+    assert not (tmp_path / "slide.png").exists()
+
+
 def test_more_cells_than_16_bits_tell_apart_get_32(tmp_path):
     write_mask(make_result([make_cell(70_000, disc(9), 5, 5)], 20, 20), tmp_path / "mask.ome.tif")
     mask = imread(tmp_path / "mask.ome.tif")
@@ -106,7 +137,7 @@ def test_the_mask_of_a_huge_slide_is_small_on_disk_and_in_memory(tmp_path):
 def test_the_same_slide_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         RunFolder(tmp_path / name).commit(small_result(), blank())
-    pictures = ("mask.ome.tif", "overlay.png", "explain.png", "cells.geojson", "thumbnails.zip")
+    pictures = ("mask.ome.tif", "classes.ome.tif", "overlay.png", "explain.png", "cells.geojson", "thumbnails.zip")
     for product in (*pictures, "cells.csv", "slide.json"):
         first, second = (tmp_path / name / "slides" / "slide" / product for name in ("a", "b"))
         assert first.read_bytes() == second.read_bytes()
@@ -164,7 +195,7 @@ def test_a_slide_without_cells_has_a_row_and_its_products(tmp_path):
     assert (row["status"], row["cells"], row["neutrophil_count"], row["neutrophil_percent"]) == ("done", "0", "0", "")
     assert rows(tmp_path / "cells.csv") == []
     made = {path.name for path in (tmp_path / "slides" / "slide").iterdir()}
-    pictures = {"mask.ome.tif", "overlay.png", "explain.png", "cells.geojson", "thumbnails.zip"}
+    pictures = {"mask.ome.tif", "classes.ome.tif", "overlay.png", "explain.png", "cells.geojson", "thumbnails.zip"}
     assert made == {"cells.csv", "slide.json", *pictures}
     assert read_png(tmp_path / "slides" / "slide" / "overlay.png").shape[0] > 600
 

@@ -44,8 +44,12 @@ def analyze(
         typer.Option(min=0.01, max=10, help="Micrometres a pixel, for files that do not say or say it wrong."),
     ] = None,
     write: Annotated[
-        str, typer.Option(help="Products to write beside the tables, of mask,overlay,explain,geojson,report; or none.")
-    ] = "mask,overlay,explain,geojson,report",
+        str,
+        typer.Option(
+            help="Products to write beside the tables, of mask,classes,overlay,explain,geojson,report,png; or none. "
+            "png is the mask of a picture of up to 100 megapixels."
+        ),
+    ] = "mask,classes,overlay,explain,geojson,report",
     min_confidence: MinConfidence = None,
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Look closely everywhere, not only where the saliency prior points.")

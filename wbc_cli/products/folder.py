@@ -14,7 +14,7 @@ from wbc_cli.cells import SlideResult
 from wbc_cli.errors import MachineError
 from wbc_cli.products.explain import write_explain
 from wbc_cli.products.geojson import write_geojson
-from wbc_cli.products.masks import write_mask
+from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
 from wbc_cli.products.overlay import write_overlay
 from wbc_cli.products.report.page import write_report
 from wbc_cli.products.tables import (
@@ -33,7 +33,8 @@ from wbc_cli.review import Review, read_review
 from wbc_cli.slides.reader import SlideReader
 
 # What can be left out; tables always are written.
-PRODUCTS: frozenset[str] = frozenset({"mask", "overlay", "explain", "geojson", "report"})
+USUAL_PRODUCTS: tuple[str, ...] = ("mask", "classes", "overlay", "explain", "geojson", "report")
+PRODUCTS: frozenset[str] = frozenset({*USUAL_PRODUCTS, "png"})
 
 RECORD = "slide.json"
 CELLS = "cells.csv"
@@ -71,7 +72,7 @@ class RunFolder:
         self,
         result: SlideResult,
         reader: SlideReader,
-        write: frozenset[str] = PRODUCTS,
+        write: frozenset[str] = frozenset(USUAL_PRODUCTS),
         made: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Write a slide's products and put them in place in one go; older ones stay until then.
@@ -91,6 +92,10 @@ class RunFolder:
             write_cells(result, folder / CELLS)
             if "mask" in write:
                 write_mask(result, folder / "mask.ome.tif")
+            if "classes" in write:
+                write_class_mask(result, folder / "classes.ome.tif")
+            if "png" in write:
+                write_png_mask(result, folder / "mask.png")
             if "overlay" in write:
                 write_overlay(result, reader, folder / "overlay.png")
             if "explain" in write:

@@ -1,22 +1,30 @@
-"""The instance mask of a slide as a tiled, pyramidal OME-TIFF, written tile by tile."""
+"""The masks of a slide as tiled, pyramidal OME-TIFFs, written tile by tile, and as a PNG."""
 
 from __future__ import annotations
 
 import uuid
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from PIL import Image
 from tifffile import TiffWriter
 
 from wbc_cli.cells import Cell, SlideResult
+from wbc_cli.classes import BY_NAME
 
 TILE = 512
 LARGEST_TOP = 2048  # a viewer shows a level of this size at once
 UM_PER_CM = 10_000.0
+PNG_PIXELS = 100_000_000  # a PNG is held in memory as a whole
+
+CLASS_VALUES: dict[str, int] = {name: value for value, name in enumerate(BY_NAME, start=1)}
+"""What the class mask has for each class; 0 is background."""
 
 
 def write_mask(result: SlideResult, path: Path) -> None:
@@ -29,32 +37,80 @@ def write_mask(result: SlideResult, path: Path) -> None:
     Raises:
         OSError: the disk is full or read-only.
     """
-    dtype = np.uint32 if max((cell.id for cell in result.cells), default=0) > np.iinfo(np.uint16).max else np.uint16
+    _write(result, path, lambda cell: cell.id, _id_type(result), {"photometric": "minisblack"})
+
+
+def write_class_mask(result: SlideResult, path: Path) -> None:
+    """Write `classes.ome.tif`, like the mask, but uint8 and with the class of the cell there, see `CLASS_VALUES`.
+
+    Viewers show the classes in their colours; the key is in the OME description.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    colours = np.zeros((3, 256), np.uint16)
+    for name, value in CLASS_VALUES.items():
+        colours[:, value] = np.array(BY_NAME[name].colour) * 257  # of 8 bits in 16
+    key = ", ".join(f"{value} {name}" for name, value in CLASS_VALUES.items())
+    look = {"photometric": "palette", "colormap": colours}
+    _write(result, path, lambda cell: CLASS_VALUES[cell.class_name], np.uint8, look, {"Description": key})
+
+
+def write_png_mask(result: SlideResult, path: Path) -> None:
+    """Write `mask.png`, 16-bit grey, the ids of the cells; for pictures of at most PNG_PIXELS, and none for slides.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    if result.width * result.height > PNG_PIXELS or _id_type(result) != np.uint16:
+        return
+    mask = np.zeros((result.height, result.width), np.uint16)
+    for cell in result.cells:
+        x0, y0, x1, y1 = cell.box
+        mask[y0:y1, x0:x1][cell.mask > 0] = cell.id
+    Image.fromarray(mask).save(path)
+
+
+def _id_type(result: SlideResult) -> DTypeLike:
+    largest = max((cell.id for cell in result.cells), default=0)
+    return np.uint32 if largest > np.iinfo(np.uint16).max else np.uint16
+
+
+def _write(
+    result: SlideResult,
+    path: Path,
+    value: Callable[[Cell], int],
+    dtype: DTypeLike,
+    look: Mapping[str, Any],
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     um_per_px = result.scale.um_per_px
     factors = _pyramid_factors(max(result.width, result.height))
     with TiffWriter(path, ome=True) as tiff:
         for factor in factors:
             first = factor == 1
             tiff.write(
-                _compressed_tiles(result, factor, dtype),
+                _compressed_tiles(result, factor, value, dtype),
                 shape=_level_shape(result, factor),
                 dtype=dtype,
                 tile=(TILE, TILE),
                 compression="zlib",
-                photometric="minisblack",
                 resolution=(UM_PER_CM / um_per_px / factor,) * 2,
                 resolutionunit="CENTIMETER",
                 subifds=len(factors) - 1 if first else None,
                 subfiletype=0 if first else 1,
-                metadata=_ome_metadata(result) if first else None,
+                metadata={**_ome_metadata(result, path.name), **more} if first else None,
+                **look,
             )
 
 
-def _ome_metadata(result: SlideResult) -> dict[str, object]:
+def _ome_metadata(result: SlideResult, product: str) -> dict[str, object]:
+    # Not random: the same run gives the same bytes.
+    own = uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, result.name), product)
     return {
         "axes": "YX",
         "Name": result.name,
-        "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, result.name)),  # not random: the same run gives the same bytes
+        "UUID": str(own),
         "PhysicalSizeX": result.scale.um_per_px,
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": result.scale.um_per_px,
@@ -73,7 +129,9 @@ def _level_shape(result: SlideResult, factor: int) -> tuple[int, int]:
     return max(1, result.height // factor), max(1, result.width // factor)
 
 
-def _compressed_tiles(result: SlideResult, factor: int, dtype: DTypeLike) -> Iterator[bytes]:
+def _compressed_tiles(
+    result: SlideResult, factor: int, value: Callable[[Cell], int], dtype: DTypeLike
+) -> Iterator[bytes]:
     """Deflated tiles of one level, row by row.
 
     Compressed here, because nearly all tiles of a slide are empty: these cost one compression and about 500 bytes each.
@@ -84,7 +142,7 @@ def _compressed_tiles(result: SlideResult, factor: int, dtype: DTypeLike) -> Ite
     for row in range(-(-height // TILE)):
         for column in range(-(-width // TILE)):
             here = cells_of.get((row, column))
-            yield zlib.compress(_paint(here, row, column, factor, dtype).tobytes()) if here else empty
+            yield zlib.compress(_paint(here, row, column, factor, value, dtype).tobytes()) if here else empty
 
 
 def _cells_by_tile(cells: tuple[Cell, ...], factor: int) -> dict[tuple[int, int], list[Cell]]:
@@ -98,14 +156,16 @@ def _cells_by_tile(cells: tuple[Cell, ...], factor: int) -> dict[tuple[int, int]
     return index
 
 
-def _paint(cells: list[Cell], row: int, column: int, factor: int, dtype: DTypeLike) -> NDArray[np.unsignedinteger]:
+def _paint(
+    cells: list[Cell], row: int, column: int, factor: int, value: Callable[[Cell], int], dtype: DTypeLike
+) -> NDArray[np.unsignedinteger]:
     tile = np.zeros((TILE, TILE), dtype)
     for cell in cells:
         x0, y0, x1, y1 = cell.box
         rows, mask_rows = _samples(y0, y1, row * TILE, factor)
         columns, mask_columns = _samples(x0, x1, column * TILE, factor)
         inside = cell.mask[mask_rows, mask_columns] > 0
-        tile[rows, columns][inside] = cell.id
+        tile[rows, columns][inside] = value(cell)
     return tile
 
 
