@@ -6,9 +6,11 @@ import pytest
 from fakes import disc, make_cell
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from wbc_cli.classes import BY_NAME, DIFFERENTIAL_NAMES
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200, Share, count_cells
+from wbc_cli.intervals import clopper_pearson
 
 MASK = disc(8)
 
@@ -27,7 +29,16 @@ def test_intervals_are_those_of_the_ruemke_table(count, total, low, high):
     assert (round(share.low, 1), round(share.high, 1)) == (low, high)
 
 
-@given(st.integers(1, 3000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
+COUNTS = st.integers(1, 3000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
+
+
+@given(COUNTS)
+def test_intervals_are_those_of_scipys_binomial_test(case):
+    expected = binomtest(*case).proportion_ci(0.95, method="exact")
+    assert clopper_pearson(*case) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@given(COUNTS)
 def test_an_interval_contains_its_estimate_and_stays_within_0_and_100(case):
     share = Share.of(*case)
     assert 0 <= share.low <= share.percent <= share.high <= 100

@@ -14,17 +14,6 @@ from wbc_cli.evaluation.matching import MATCH_IOU, box_iou, match_by_centre, mat
 from wbc_cli.manifest import WHITE_CELL, Box
 
 
-@pytest.mark.parametrize(
-    ("right", "n", "low", "high"), [(0, 100, 0, 0.036), (5, 100, 0.016, 0.113), (120, 200, 0.529, 0.668)]
-)
-def test_intervals_of_proportions_are_those_of_rumke(right, n, low, high):
-    assert m.clopper_pearson(right, n) == (pytest.approx(low, abs=5e-4), pytest.approx(high, abs=5e-4))
-
-
-def test_the_interval_of_nothing_is_unknown():
-    assert m.clopper_pearson(0, 0) == (None, None)
-
-
 def test_calibration_error_by_hand():
     # Bins of 1/15: 0.95 and 0.99 share the last one: |0.97 - 0.5| over 2; 0.70 (bin 10, 0.667-0.733) is right: 0.30;
     # 0.20 (bin 3, 0.2-0.267) is wrong: 0.20. Weighted: (2 * 0.47 + 0.30 + 0.20) / 4 = 0.36.

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
-
 from wbc_cli.cells import Cell
 from wbc_cli.classes import BY_NAME, CLASSES, DIFFERENTIAL_NAMES, UNIDENTIFIED
+from wbc_cli.intervals import clopper_pearson
 
 NOT_WHITE_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES if not c.white_cell)
 
@@ -41,8 +40,8 @@ class Share:
         """
         if total == 0:
             return cls(count, None, None, None)
-        interval = binomtest(count, total).proportion_ci(0.95, method="exact")
-        return cls(count, 100 * count / total, 100 * float(interval.low), 100 * float(interval.high))
+        low, high = clopper_pearson(count, total)
+        return cls(count, 100 * count / total, 100 * low, 100 * high)
 
 
 @dataclass(frozen=True)
