@@ -67,6 +67,8 @@ def make_cell(number, mask, x0, y0, class_name="neutrophil", *, confidence=0.97,
         nucleus_area_um2=float((mask == NUCLEUS).sum() * um_per_px**2),
         saliency=0.83,
         cam_in_cell=0.71,
+        cam_saliency=0.55,
+        cam_stability=None,
         explanation=fake_explanation(x, y, side, width / side),
         flags=flags,
     )

@@ -43,6 +43,8 @@ def make_cell(name, box=(40, 40, 60, 60), *, confidence=0.9, likeliest=None, nuc
         nucleus_area_um2=0.0,
         saliency=1.0,
         cam_in_cell=float(cam[inside].sum() / cam.sum()),
+        cam_saliency=1.0,
+        cam_stability=None,
         explanation=Explanation(*(window or (0, 0, SIDE)), cam, cam),
     )
 
@@ -56,7 +58,7 @@ class Lab:
         self.found: dict[Path, list[Cell] | SlideError] = {}
         self.scales: list[float | None] = []
 
-    def add(self, labels, found, *, dataset="lab", group=None, boxes=(), mask=None, grey=128):
+    def add(self, labels, found, *, dataset="lab", group=None, boxes=(), mask=None, grey=128, morphology=None):
         """An image, its truth, and what the pipeline finds in it."""
         number = len(self.samples)
         image = self.folder / f"{number}.png"
@@ -66,7 +68,17 @@ class Lab:
             mask_path = self.folder / f"{number}_mask.png"
             cv2.imwrite(str(mask_path), mask)
         labels = tuple(part for part in labels.split(";") if part)
-        sample = Sample(image, dataset, "test", labels, group or f"g{number}", 0.1, mask_path, tuple(boxes))
+        sample = Sample(
+            image,
+            dataset,
+            "test",
+            labels,
+            group or f"g{number}",
+            0.1,
+            mask_path,
+            tuple(boxes),
+            morphology=morphology or {},
+        )
         self.samples.append(sample)
         self.found[image] = found
 

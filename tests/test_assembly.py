@@ -44,7 +44,7 @@ def look(place, *discs):
     present = [label for label in range(1, number + 1) if (labels == label).any()]
     probabilities = np.stack([1 - cell, cell * (1 - nucleus), cell * nucleus]).astype(np.float32)
     logits, cam = np.zeros(9, np.float32), np.zeros((20, 20), np.float32)
-    cells = tuple(WindowCell(label, logits, 0.0, cam, 1.0, 1.0) for label in present)
+    cells = tuple(WindowCell(label, logits, 0.0, cam, 1.0, 1.0, 1.0, None, np.zeros(11, np.int64)) for label in present)
     return WindowAnswer(probabilities, labels, cells, np.zeros((20, 20), np.float32))
 
 

@@ -107,5 +107,5 @@ def test_half_precision_finds_the_same_cells_and_types_few_otherwise_and_none_th
     assert [(row["slide"], row["cell"]) for row in full] == [(row["slide"], row["cell"]) for row in half]
     pairs = [(a, b) for a, b in zip(full, half, strict=True) if a["class"] != b["class"]]
     assert len(pairs) <= 0.05 * len(full)
-    for pair in pairs:
-        assert min(float(row["confidence"]) for row in pair) < 0.6, pair
+    for pair in pairs:  # near a limit: of the confidence, or of what is atypical
+        assert min(float(row["confidence"]) for row in pair) < 0.6 or "atypical" in pair[0]["flags"] + pair[1]["flags"]

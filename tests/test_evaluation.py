@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 
 import pytest
 from lab import make_cell, rectangle
@@ -12,13 +13,15 @@ from wbc_cli.errors import SlideError, UsageError
 from wbc_cli.evaluation import FIGURES, runner
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore, OrderScore
 from wbc_cli.manifest import RED_CELL, WHITE_CELL, Box
+from wbc_cli.morphology import ATTRIBUTES
 
 
 def test_a_perfect_pipeline_scores_one_everywhere(lab):
     box, nucleus = (40, 40, 60, 60), (45, 45, 55, 55)
+    looks = {name: values[0] for name, values in ATTRIBUTES.items()}
     for name in ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"):
-        cell = make_cell(name, box, nucleus=nucleus, confidence=1.0)
-        lab.add(name, [cell], mask=rectangle(box, nucleus), boxes=[Box(WHITE_CELL, *box)])
+        cell = replace(make_cell(name, box, nucleus=nucleus, confidence=1.0), morphology=looks)
+        lab.add(name, [cell], mask=rectangle(box, nucleus), boxes=[Box(WHITE_CELL, *box)], morphology=looks)
     lab.add("", [])
     faithful = FaithfulnessScore(OrderScore(0, 1), OrderScore(0.5, 0.5), OrderScore(0.5, 0.5), (0.0,), (0.0,), 0.6)
     figures = lab.figures(faithfulness=5, check=lambda reader, result, cell: faithful)

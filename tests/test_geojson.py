@@ -246,7 +246,13 @@ def test_measurements_are_the_figures_of_the_cell(tmp_path):
 
 def test_figures_that_are_no_finite_numbers_are_left_out(tmp_path):
     probabilities = np.full(len(CLASS_NAMES), np.nan, np.float32)
-    cell = replace(make_cell(1, disc(30), 9, 9), saliency=np.nan, cam_in_cell=np.inf, probabilities=probabilities)
+    cell = replace(
+        make_cell(1, disc(30), 9, 9),
+        saliency=np.nan,
+        cam_in_cell=np.inf,
+        cam_saliency=np.nan,
+        probabilities=probabilities,
+    )
     (feature,) = written(make_result([cell], 100, 100), tmp_path)
     assert set(feature["properties"]["measurements"]) == {
         *("Cell id", "Probability", "Area µm^2", "Nucleus: Area µm^2")

@@ -8,6 +8,7 @@ import pytest
 
 from wbc_cli.errors import UsageError
 from wbc_cli.manifest import RED_CELL, WHITE_CELL, Box, read_manifest
+from wbc_cli.morphology import ATTRIBUTES
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -37,6 +38,22 @@ def test_every_column_is_read_in_any_order_and_others_are_ignored(tmp_path):
     assert sample.labels == ("neutrophil", "lymphocyte")
     assert (sample.dataset, sample.split, sample.group, sample.um_per_px) == ("lab", "val", "patient 1", 0.1)
     assert sample.mask == tmp_path / "m/a.png"
+
+
+def test_morphology_beside_the_manifest_goes_to_its_image(tmp_path):
+    values = {name: choice[-1] for name, choice in ATTRIBUTES.items()}
+    rows = [["img_name", "label", *values], ["a.jpg", "Neutrophil", *values.values()]]
+    write(tmp_path, "".join(",".join(row) + "\n" for row in rows), "wbcatt.csv")
+    first, second = read_manifest(write(tmp_path, "image,label\nsub/a.jpg,neutrophil\nb.jpg,neutrophil\n"))
+    assert first.morphology == values
+    assert not second.morphology
+
+
+def test_a_value_that_no_attribute_has_is_named(tmp_path):
+    values = {name: choice[0] for name, choice in ATTRIBUTES.items()} | {"granule_colour": "green"}
+    write(tmp_path, f"img_name,{','.join(values)}\na.jpg,{','.join(values.values())}\n", "wbcatt.csv")
+    with pytest.raises(UsageError, match="line 2: unknown granule_colour 'green'"):
+        read_manifest(write(tmp_path, "image,label\na.jpg,neutrophil\n"))
 
 
 def test_an_empty_label_means_no_cell_and_not_blast_is_a_label(tmp_path):

@@ -327,8 +327,19 @@ def view(code, masked):
     probabilities[:, 30:50, 30] = 1 / 3  # unsure of the cell's left rim
     sample = Sample(Path("a.png"), "drawn", "train", ("monocyte",), "a", UM_PER_PX, None, ())
     rgb = np.zeros((*code.shape, 3), np.uint8)
+    window = np.full((160, 160, 3), 255, np.uint8)
     image = TrainingImage(sample, rgb, UM_PER_PX, code, (Target(80, 80, 0, 4),), masked, np.zeros(3, np.uint8))
-    return CentredView(image, probabilities, cells, 2, np.zeros(4, np.float32), np.zeros(9, np.float32), code)
+    return CentredView(
+        image,
+        window,
+        probabilities,
+        cells,
+        2,
+        np.zeros(4, np.float32),
+        np.zeros(9, np.float32),
+        np.zeros(6, np.float32),
+        code,
+    )
 
 
 def test_a_mask_drawn_by_the_model_has_the_central_cell_first_and_keeps_to_what_it_is_sure_of():

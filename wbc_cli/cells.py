@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wbc_cli.morphology import Morphology
+
 CYTOPLASM = 1
 NUCLEUS = 2
 
@@ -66,8 +68,13 @@ class Cell:
         area_um2, nucleus_area_um2: square micrometres.
         saliency: mean of the prior inside the mask, 0 to 1.
         cam_in_cell: share of the Grad-CAM energy that lies inside the cell, 0 to 1.
+        cam_saliency: correlation of the Grad-CAM with the prior around the cell, -1 to 1.
+        cam_stability: correlation of the Grad-CAM with that in a window shifted by 1.6 um, -1 to 1; None for a cell
+            whose type is clear.
+        morphology: its attributes; empty where the model has not learned to describe such a cell.
         flags: short words: "edge" (cut by the image border or a tile that cannot be read), "explanation" (Grad-CAM
-            lies elsewhere), "atypical" (unlike the cells that the model has learned from).
+            lies elsewhere), "unstable" (it moves when the window is shifted), "atypical" (unlike the cells that the
+            model has learned from).
     """
 
     id: int
@@ -82,8 +89,11 @@ class Cell:
     nucleus_area_um2: float
     saliency: float
     cam_in_cell: float
+    cam_saliency: float
+    cam_stability: float | None
     explanation: Explanation
     flags: tuple[str, ...] = ()
+    morphology: Morphology = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import UsageError
+from wbc_cli.morphology import ATTRIBUTES, Morphology
 
 NOT_BLAST = "not_blast"  # any normal cell: a label of truth, never an answer
 LABELS = (*CLASS_NAMES, NOT_BLAST)
@@ -72,6 +73,7 @@ class Sample:
         mask: file of one byte a pixel (0 background, 1 cytoplasm, 2 nucleus), or None.
         boxes: what `boxes.csv` beside the manifest says of this image.
         mask_levels: how to read a mask that has other values than these; never with a manifest.
+        morphology: what `wbcatt.csv` beside the manifest says of the image's cell; empty where nothing.
     """
 
     image: Path
@@ -83,10 +85,11 @@ class Sample:
     mask: Path | None
     boxes: tuple[Box, ...]
     mask_levels: MaskLevels | None = None
+    morphology: Morphology = field(default_factory=dict)
 
 
 def read_manifest(path: Path, *, check_files: bool = False) -> tuple[Sample, ...]:
-    """Read a manifest, and `boxes.csv` where it lies beside it.
+    """Read a manifest, and `boxes.csv` and `wbcatt.csv` (as WBCAtt is published) where they lie beside it.
 
     The columns are image, label, dataset, split, group, um_per_px and mask, in any order; only image and label
     are required, and others are ignored. Paths are relative to the manifest's folder. Several labels are joined by
@@ -100,12 +103,13 @@ def read_manifest(path: Path, *, check_files: bool = False) -> tuple[Sample, ...
         UsageError: the file cannot be read, or rows are wrong; the message names each by its line.
     """
     boxes = _read_boxes(path.with_name("boxes.csv"))
+    morphologies = _read_morphologies(path.with_name("wbcatt.csv"))
     samples: list[Sample] = []
     lines: dict[Path, int] = {}
     problems: list[str] = []
     for line, row in read_rows(path, required=("image", "label")):
         try:
-            sample = _sample(row, path.parent, boxes)
+            sample = _sample(row, path.parent, boxes, morphologies)
             first = lines.setdefault(sample.image, line)
             if first != line:
                 raise ValueError(f"{row['image']} is also on line {first}; keep one of them")
@@ -161,7 +165,9 @@ def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict
         raise UsageError(f"{path}: not a CSV file in UTF-8 ({error}); save it as such") from error
 
 
-def _sample(row: dict[str, str], root: Path, boxes: dict[Path, list[Box]]) -> Sample:
+def _sample(
+    row: dict[str, str], root: Path, boxes: dict[Path, list[Box]], morphologies: dict[str, Morphology]
+) -> Sample:
     if not row["image"]:
         raise ValueError("image is empty; give the path of a file below the manifest's folder")
     image = root / row["image"]
@@ -174,6 +180,7 @@ def _sample(row: dict[str, str], root: Path, boxes: dict[Path, list[Box]]) -> Sa
         um_per_px=_scale(row.get("um_per_px", "")),
         mask=root / row["mask"] if row.get("mask") else None,
         boxes=tuple(boxes.get(image, ())),
+        morphology=morphologies.get(image.name, {}),
     )
 
 
@@ -193,6 +200,23 @@ def _read_boxes(path: Path) -> dict[Path, list[Box]]:
                 boxes.setdefault(path.parent / row["image"], []).append(box)
     _raise_problems(path, problems)
     return boxes
+
+
+def _read_morphologies(path: Path) -> dict[str, Morphology]:
+    """Attributes by the name of the image; empty where there is no such file."""
+    morphologies: dict[str, Morphology] = {}
+    if not path.exists():
+        return morphologies
+    problems: list[str] = []
+    for line, row in read_rows(path, required=("img_name", *ATTRIBUTES)):
+        try:
+            morphologies[row["img_name"]] = {
+                name: _choice(name, row[name], values) for name, values in ATTRIBUTES.items()
+            }
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
+    _raise_problems(path, problems)
+    return morphologies
 
 
 def _box(row: dict[str, str]) -> Box:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from wbc_cli.cells import ATYPICAL, Cell
@@ -15,6 +15,7 @@ PLATELET = "platelet"
 BLAST = "blast"
 ERYTHROBLAST = "erythroblast"
 
+CONSISTENCY = ("cam_in_cell", "cam_saliency", "cam_stability")
 ANSWERS = (*CLASS_NAMES, NOT_BLAST, UNIDENTIFIED.name, MISSED)
 
 
@@ -31,6 +32,7 @@ class Answer:
         cell_confidence: what the least confidence of the pipeline is held against, None likewise; the same as
             `confidence` but where the truth has fewer classes than the model, and 0 for an atypical cell, whose type is
             the last to be given.
+        consistency: of the cell's explanation: `cam_in_cell`, `cam_saliency`, `cam_stability`; empty likewise.
     """
 
     truth: str
@@ -39,6 +41,7 @@ class Answer:
     likeliest_right: bool | None = None
     probability: float | None = None
     cell_confidence: float | None = None
+    consistency: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def right(self) -> bool:
@@ -68,9 +71,10 @@ def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
         return Answer(truth, MISSED)
     likeliest = CLASS_NAMES[int(cell.probabilities.argmax())]
     rank = 0.0 if ATYPICAL in cell.flags else cell.confidence
+    consistency = {name: getattr(cell, name) for name in CONSISTENCY}
     if not (blast_or_not and truth in (BLAST, NOT_BLAST)):
         probability = float(cell.probabilities[CLASS_NAMES.index(truth)])
-        return Answer(truth, cell.class_name, cell.confidence, likeliest == truth, probability, rank)
+        return Answer(truth, cell.class_name, cell.confidence, likeliest == truth, probability, rank, consistency)
     says_blast = likeliest == BLAST
     blast_probability = float(cell.probabilities[CLASS_NAMES.index(BLAST)])
     return Answer(
@@ -80,6 +84,7 @@ def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
         says_blast == (truth == BLAST),
         blast_probability if truth == BLAST else 1 - blast_probability,
         rank,
+        consistency,
     )
 
 

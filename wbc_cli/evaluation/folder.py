@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wbc_cli.evaluation.answers import ANSWERS
+from wbc_cli.evaluation.answers import ANSWERS, CONSISTENCY
 from wbc_cli.evaluation.pictures import draw_confusion, draw_coverage_risk, draw_reliability
 from wbc_cli.evaluation.report import Evaluation
 from wbc_cli.evaluation.summary import Figure
@@ -23,7 +23,7 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
     - figures.csv: a row a data set and figure; classes.csv: a row a data set, class and figure.
     - confusion.csv: a row a data set and class of the truth, a column an answer.
     - cells.csv: a row a scored cell: what it is, what was answered, the probability of the likeliest and of the true
-      class (empty where no cell was found), and whether the answer is right.
+      class (empty where no cell was found), whether the answer is right, and how consistent its explanation is.
     - confusion.png, reliability.png, coverage_risk.png, where cells were typed.
 
     Raises:
@@ -71,11 +71,12 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
                 "confidence": answer.confidence,
                 "probability": answer.probability,
                 "right": answer.right,
+                **answer.consistency,
             }
             for score in evaluation.scores
             for answer in score.answers
         ],
-        ("image", "dataset", "truth", "answer", "confidence", "probability", "right"),
+        ("image", "dataset", "truth", "answer", "confidence", "probability", "right", *CONSISTENCY),
         folder / "cells.csv",
     )
     for picture in ("confusion.png", "reliability.png", "coverage_risk.png"):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 Floats = NDArray[np.float64]
 Interval = tuple[float | None, float | None]
@@ -19,14 +18,6 @@ CALIBRATION_BINS = 15
 _RESAMPLES = 1000
 _CHUNK = 100  # resamples held in memory at once
 _SEED = 0
-
-
-def clopper_pearson(right: int, n: int) -> Interval:
-    """Exact 95 % interval of a proportion; unknown where n is 0."""
-    if n == 0:
-        return None, None
-    interval = binomtest(right, n).proportion_ci(0.95, method="exact")
-    return float(interval.low), float(interval.high)
 
 
 def bootstrap(groups: Sequence[str], terms: Floats, statistic: Callable[[Floats], Floats]) -> Interval:

@@ -10,6 +10,7 @@ from rich.table import Table
 from wbc_cli.classes import BY_NAME
 from wbc_cli.evaluation.scoring import ImageScore
 from wbc_cli.evaluation.summary import Figure, SetSummary
+from wbc_cli.morphology import ATTRIBUTES
 
 FIGURES: Mapping[str, str] = {
     "accuracy": "Type accuracy (missed and unidentified are wrong)",
@@ -45,6 +46,8 @@ FIGURES: Mapping[str, str] = {
     "new_head_likeness": "Likewise, without the sign",
     "new_network_correlation": "Correlation of the map with that of a new network",
     "new_network_likeness": "Likewise, without the sign",
+    "morphology_macro_f1": f"Morphology: mean macro-F1 of {len(ATTRIBUTES)} attributes",
+    **{f"morphology_{name}": f"Macro-F1 of {name.replace('_', ' ')}" for name in ATTRIBUTES},
 }
 
 

@@ -54,6 +54,8 @@ class ImageScore:
         explanations: of scored cells, against their own outlines.
         expert_explanations: the same against the mask.
         faithfulness: of the first of those cells, where the image was chosen for it.
+        described: of an image of one cell with known attributes: each one's true value and the one reported, empty
+            where none was.
         border: mean colour of the rim where it was read, for the baseline that looks at nothing else.
     """
 
@@ -68,6 +70,7 @@ class ImageScore:
     explanations: tuple[ExplanationScore, ...]
     expert_explanations: tuple[ExplanationScore, ...]
     faithfulness: FaithfulnessScore | None
+    described: dict[str, tuple[str, str]]
     border: tuple[float, float, float] | None
 
 
@@ -125,8 +128,14 @@ def score_image(
         explanations=tuple(score_explanation(cell) for cell, _ in reading.explained),
         expert_explanations=_by_expert(reading, mask),
         faithfulness=check(reading.explained[0][0]) if check and reading.explained else None,
+        described=_describe(sample, reading),
         border=border,
     )
+
+
+def _describe(sample: Sample, reading: _Reading) -> dict[str, tuple[str, str]]:
+    found = reading.outlined[0].morphology if reading.outlined else {}
+    return {name: (value, found.get(name, "")) for name, value in sample.morphology.items()}
 
 
 def _read_one_cell(label: str, result: SlideResult | None, blast_or_not: bool) -> _Reading:

@@ -17,7 +17,9 @@ from wbc_cli.evaluation.baselines import colour_accuracy, majority
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore
 from wbc_cli.evaluation.regions import ExplanationScore, RegionScore
 from wbc_cli.evaluation.scoring import ImageScore
+from wbc_cli.intervals import clopper_pearson
 from wbc_cli.manifest import LABELS
+from wbc_cli.morphology import ATTRIBUTES
 
 Floats = NDArray[np.float64]
 
@@ -91,6 +93,7 @@ def summarise(name: str, scores: Sequence[ImageScore]) -> SetSummary:
             **_explanations("explanation", [(_group(s), e) for s in scores for e in s.explanations]),
             **_explanations("expert_explanation", [(_group(s), e) for s in scores for e in s.expert_explanations]),
             **_faithfulness([(_group(s), s.faithfulness) for s in scores if s.faithfulness]),
+            **_morphology([s for s in scores if s.described]),
         },
         classes={label: _of_class(label, typed) for label in classes},
         confusion={label: _answers_to(label, typed) for label in classes},
@@ -280,6 +283,32 @@ def _faithfulness(rows: list[tuple[str, FaithfulnessScore]]) -> dict[str, Figure
     return figures
 
 
+def _morphology(scores: Sequence[ImageScore]) -> dict[str, Figure]:
+    """Macro-F1 of each attribute, and their mean; a cell without a description counts as wrong."""
+    if not scores:
+        return {}
+    groups = [_group(score) for score in scores]
+    figures, terms, always, widths = {}, [], [], []
+    for name, values in ATTRIBUTES.items():
+        truths = [score.described[name][0] for score in scores]
+        of = metrics.class_terms(truths, [score.described[name][1] for score in scores], values)
+        commonest = Counter(truths).most_common(1)[0][0]
+        constant = metrics.class_terms(truths, [commonest] * len(truths), values)
+        baselines = {"majority": float(metrics.macro_f1(constant.sum(axis=0)))}
+        figures[f"morphology_{name}"] = _bootstrapped(groups, of, metrics.macro_f1, "cells", baselines)
+        terms.append(of)
+        always.append(baselines["majority"])
+        widths.append(of.shape[1])
+
+    def mean(sums: Floats) -> Floats:
+        parts = np.split(sums, np.cumsum(widths)[:-1], axis=-1)
+        return np.asarray(np.mean([metrics.macro_f1(part) for part in parts], axis=0))
+
+    together = np.concatenate(terms, axis=1)
+    every = _bootstrapped(groups, together, mean, "cells", {"majority": float(np.mean(always))})
+    return {"morphology_macro_f1": every, **figures}
+
+
 def _group(score: ImageScore) -> str:
     return f"{score.dataset}/{score.group}"
 
@@ -289,7 +318,7 @@ def _proportion(right: Sequence[bool], unit: str, baselines: dict[str, float] | 
 
 
 def _share(count: int, total: int, unit: str, baselines: dict[str, float] | None = None) -> Figure:
-    return Figure(count / total, *metrics.clopper_pearson(count, total), total, unit, baselines or {})
+    return Figure(count / total, *clopper_pearson(count, total), total, unit, baselines or {})
 
 
 def _mean(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wbc_cli.errors import MachineError
 from wbc_cli.inference.instances import find_cells
-from wbc_cli.inference.second_look import look_again
+from wbc_cli.inference.second_look import SecondLook, look_again
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF, Answer
 from wbc_cli.model.saliency import folded
@@ -36,6 +36,10 @@ class WindowCell:
         cam: float32 [h, w], Grad-CAM of its likeliest class over the window, 1 at most.
         cam_in_cell: share of the Grad-CAM energy inside the cell's mask, 0 to 1.
         saliency: mean of the prior inside the mask.
+        cam_saliency: correlation of the Grad-CAM with the prior over the window.
+        cam_stability: correlation of the Grad-CAM with that of the same class in a window shifted by 1.6 um; None for a
+            cell whose type is clear, which is not looked at again.
+        morphology: int64 [attributes], the likeliest value of each of `morphology.ATTRIBUTES`.
     """
 
     label: int
@@ -44,6 +48,9 @@ class WindowCell:
     cam: NDArray[np.float32]
     cam_in_cell: float
     saliency: float
+    cam_saliency: float
+    cam_stability: float | None
+    morphology: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +186,7 @@ class Engine:
         """The bare network on windows [N, 3, S, S] on the device, in the engine's precision."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             answer: Answer = self.network(pixels)
-        return answer._replace(features=answer.features.float())
+        return answer._replace(features=answer.features.float(), texture=answer.texture.float())
 
     def _cells(
         self, pixels: torch.Tensor, answer: Answer, labels: list[NDArray[np.uint8]]
@@ -193,16 +200,46 @@ class Engine:
             index = torch.tensor([n for n, _ in owners], device=self.device)
             places = F.adaptive_avg_pool2d(masks, side)
             first = types.logits(types.pool(answer.features[index], places))
-            own = look_again(self.answer, pixels, answer.features, first, index)[index]
+            second = look_again(self.answer, pixels, answer.features, first, index)
+            own = second.features[index]
             pooled = types.pool(own, places)
             logits, distance = types.logits(pooled), self.network.typicality(pooled)
-            cam = types.cam(own, logits.argmax(dim=1))
+            likeliest = logits.argmax(dim=1)
+            cam = types.cam(own, likeliest)
             fine = F.interpolate(cam[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
             energy = (fine * masks).sum(dim=(1, 2)) / fine.sum(dim=(1, 2)).clamp_min(1e-12)
             prior = F.avg_pool2d(answer.saliency[:, 0].float()[index], MAP_STRIDE)
             salient = (prior * masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))
+            agreement = correlation(cam, F.adaptive_avg_pool2d(prior, side))
+            stability = self._stability(cam, likeliest, index, second)
             cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-            columns = (logits.cpu().numpy(), distance.tolist(), cam.cpu().numpy(), energy.tolist(), salient.tolist())
+            head = self.network.morphology
+            looks = head.values(head.pool(own, answer.texture[index], answer.maps.segments[index], masks))
+            columns = (
+                *(logits.cpu().numpy(), distance.tolist(), cam.cpu().numpy(), energy.tolist(), salient.tolist()),
+                *(agreement.tolist(), stability, looks.cpu().numpy()),
+            )
             for (n, k), parts in zip(owners, zip(*columns, strict=True), strict=True):
                 found[n].append(WindowCell(k, *parts))
         return [tuple(cells) for cells in found]
+
+    def _stability(
+        self, cam: torch.Tensor, likeliest: torch.Tensor, index: torch.Tensor, second: SecondLook
+    ) -> list[float | None]:
+        """How far the maps [M, h, w] of cells stay on them when their window, of `index`, is shifted."""
+        place = {window: i for i, window in enumerate(second.again.tolist())}
+        cells = [m for m, window in enumerate(index.tolist()) if window in place]
+        found: list[float | None] = [None] * len(cam)
+        if cells:
+            shifted = second.shifted[[place[int(index[m])] for m in cells]]
+            moved = self.network.types.cam(shifted, likeliest[cells])[:, 1:, 1:]
+            for m, value in zip(cells, correlation(cam[cells][:, :-1, :-1], moved).tolist(), strict=True):
+                found[m] = value
+        return found
+
+
+def correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Pearson's, of maps [N, h, w] of one shape; 0 where one of them is flat."""
+    a, b = (x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True) for x in (a, b))
+    found: torch.Tensor = (a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-12)
+    return found

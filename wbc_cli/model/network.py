@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wbc_cli.model.backbone import Backbone
 from wbc_cli.model.config import ModelConfig
-from wbc_cli.model.fusion import CrossLayerFusion
+from wbc_cli.model.fusion import FUSED_STRIDE, CrossLayerFusion
 from wbc_cli.model.heads import Maps, SegmentationHead, TypeHead
+from wbc_cli.model.morphology import MorphologyHead
 from wbc_cli.model.saliency import SaliencyPrior, window_saliency
 from wbc_cli.model.scale import ScaleNet
 from wbc_cli.model.stages import STRIDES
@@ -25,11 +27,13 @@ class Answer(NamedTuple):
     Attributes:
         maps: segmentation and offsets at stride 2.
         features: type features at stride 8, to be pooled over each cell's mask.
+        texture: the backbone's own features of strides 2 to 8, float [N, C, S / 8, S / 8], for the morphology.
         saliency: the prior over the window, float [N, 1, S, S].
     """
 
     maps: Maps
     features: Tensor
+    texture: Tensor
     saliency: Tensor
 
 
@@ -56,6 +60,8 @@ class SGCLDFF(nn.Module):
         self.segmentation = SegmentationHead(config.width, channels[1], channels[0])
         self.types = TypeHead(config.width, 2 * config.width, len(config.classes))
         self.typicality = Typicality(2 * config.width, len(config.classes))
+        fine = sum(c for c, stride in zip(channels, STRIDES, strict=True) if stride <= FUSED_STRIDE)
+        self.morphology = MorphologyHead(2 * config.width + fine)
 
     def forward(self, windows: Tensor) -> Answer:
         """Look at windows.
@@ -73,4 +79,12 @@ class SGCLDFF(nn.Module):
             pixels = torch.cat([pixels, saliency], dim=1)
         stages = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
         fused = self.fusion(stages)
-        return Answer(self.segmentation(fused, stages[1], stages[0]), self.types(fused), saliency)
+        texture = torch.cat(
+            [
+                F.avg_pool2d(stage, FUSED_STRIDE // stride)
+                for stage, stride in zip(stages, STRIDES, strict=True)
+                if stride <= FUSED_STRIDE
+            ],
+            dim=1,
+        )
+        return Answer(self.segmentation(fused, stages[1], stages[0]), self.types(fused), texture, saliency)

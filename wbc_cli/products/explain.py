@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import BY_NAME, CLASSES
+from wbc_cli.morphology import describe
 from wbc_cli.products.drawing import (
     FAINT,
     INK,
@@ -36,7 +38,8 @@ BARS_AT = 3 * (PANEL + GAP) + 2 * GAP
 BARS_NAME = 150
 BARS_LENGTH = 150
 FIGURES_AT = BARS_AT + BARS_NAME + BARS_LENGTH + 64
-WIDTH = FIGURES_AT + 270
+WIDTH = FIGURES_AT + 336
+LOOK_LETTERS, LOOK_LINES = 50, 3
 WARNING = (180, 30, 30)
 FAINTEST, DENSEST = 0.2, 0.75  # how much a map hides of the picture where it is 0 and 1
 
@@ -131,6 +134,11 @@ def _draw_bars(draw: ImageDraw.ImageDraw, cell: Cell, top: int) -> None:
         draw.text((left + BARS_LENGTH + 8, y), f"{probability:.2f}", INK, font(13), "lm")
 
 
+def _agreement(cell: Cell) -> str:
+    shifted = "" if cell.cam_stability is None else f", {cell.cam_stability:.2f} with itself shifted"
+    return f"r {cell.cam_saliency:.2f} with the prior{shifted}"
+
+
 def _draw_figures(draw: ImageDraw.ImageDraw, cell: Cell, top: int) -> None:
     draw.text((FIGURES_AT, top + 12), cell_label(cell), INK, font(16, bold=True), "lm")
     figures = (
@@ -138,8 +146,12 @@ def _draw_figures(draw: ImageDraw.ImageDraw, cell: Cell, top: int) -> None:
         f"area {cell.area_um2:.0f} µm², nucleus {cell.nucleus_area_um2:.0f} µm²",
         f"saliency in cell {cell.saliency:.2f}",
         f"Grad-CAM energy in cell {cell.cam_in_cell:.0%}",
+        _agreement(cell),
     )
     for i, figure in enumerate(figures):
-        draw.text((FIGURES_AT, top + 40 + 24 * i), figure, INK, font(14), "lm")
+        draw.text((FIGURES_AT, top + 32 + 18 * i), figure, INK, font(14), "lm")
+    look = textwrap.wrap(describe(cell.morphology), LOOK_LETTERS)
+    for i, line in enumerate(look[:LOOK_LINES]):
+        draw.text((FIGURES_AT, top + 122 + 14 * i), line, FAINT, font(12), "lm")
     if cell.flags:
-        draw.text((FIGURES_AT, top + 136), f"! {', '.join(cell.flags)}", WARNING, font(14, bold=True), "lm")
+        draw.text((FIGURES_AT, top + 164), f"! {', '.join(cell.flags)}", WARNING, font(14, bold=True), "lm")

@@ -83,6 +83,7 @@ def _measurements(cell: Cell) -> dict[str, float]:
         "Nucleus: Area µm^2": (cell.nucleus_area_um2, 2),
         "Saliency": (cell.saliency, 3),
         "Grad-CAM in cell": (cell.cam_in_cell, 3),
+        "Grad-CAM with saliency": (cell.cam_saliency, 3),
     }
     finite = {name: round(float(value), digits) for name, (value, digits) in figures.items() if math.isfinite(value)}
     return {"Cell id": cell.id, **finite}

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import CLASS_NAMES, DIFFERENTIAL_NAMES, UNIDENTIFIED
 from wbc_cli.differential import NOT_WHITE_NAMES, Differential, count_cells, of_counts
+from wbc_cli.morphology import ATTRIBUTES, describe
 
 SCHEMA_VERSION = 1
 DONE = "done"
@@ -26,7 +27,9 @@ FAILED = "failed"
 CELL_COLUMNS: tuple[str, ...] = (
     *("slide", "cell", "x", "y", "x0", "y0", "x1", "y1", "class"),
     *(f"p_{name}" for name in CLASS_NAMES),
-    *("confidence", "area_um2", "nucleus_area_um2", "saliency", "cam_in_cell", "flags"),
+    *("confidence", "area_um2", "nucleus_area_um2", "saliency"),
+    *("cam_in_cell", "cam_saliency", "cam_stability", "flags"),
+    *("morphology", *ATTRIBUTES),
 )
 NOT_COUNTED_NAMES: tuple[str, ...] = tuple(n for n in CLASS_NAMES if n not in DIFFERENTIAL_NAMES)
 DIFFERENTIAL_COLUMNS: tuple[str, ...] = (
@@ -153,7 +156,11 @@ def _cell_row(slide: str, cell: Cell, also: tuple[str, ...]) -> list[str]:
         _fixed(cell.nucleus_area_um2, 2),
         _fixed(cell.saliency, 3),
         _fixed(cell.cam_in_cell, 3),
+        _fixed(cell.cam_saliency, 3),
+        _fixed(cell.cam_stability, 3),
         _text(";".join((*cell.flags, *also))),
+        describe(cell.morphology),
+        *(cell.morphology.get(name, "") for name in ATTRIBUTES),
     ]
 
 

@@ -22,14 +22,20 @@ def augment(rgb: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def stain(rgb: Tensor, generator: torch.Generator) -> Tensor:
-    """Mix and scale optical densities (Beer-Lambert), as other dyes, times and pH do."""
+    """Mix, bend and scale optical densities (Beer-Lambert), as other dyes, times and pH do.
+
+    Bending, by an exponent for each channel, turns the colour of pale parts against that of nuclei, which no gain does.
+    """
     n = len(rgb)
     density = -torch.log(rgb.clamp_min(1 / 255))
     strong = torch.where(_happens(generator, n, 0.3) > 0, 2.0, 1.0)[:, None, None]
     mixing = torch.eye(3, device=generator.device) + 0.09 * strong * torch.randn(
         (n, 3, 3), generator=generator, device=generator.device
     )
-    density = torch.einsum("nij,njhw->nihw", mixing, density)
+    density = torch.einsum("nij,njhw->nihw", mixing, density).clamp_min(0.02)
+    density = density.pow(
+        torch.exp(0.12 * strong * torch.randn((n, 3, 1), generator=generator, device=generator.device))[..., None]
+    )
     gain = torch.exp(0.18 * strong * torch.randn((n, 3, 1), generator=generator, device=generator.device))
     # Some pictures lose most of their colour, so that shape and texture have to carry the type.
     grey = density.mean(dim=1, keepdim=True)

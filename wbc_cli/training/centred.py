@@ -19,6 +19,7 @@ from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF, Answer
 from wbc_cli.training.batches import to_tensor
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, TrainingImage
+from wbc_cli.training.outline import whole_cell
 from wbc_cli.training.sampling import warp
 
 _BATCH = 32
@@ -31,20 +32,24 @@ class CentredView:
 
     Attributes:
         image: the image.
+        rgb: uint8 [S, S, 3], the window.
         probabilities: float32 [3, S / 2, S / 2], of background, cytoplasm, nucleus.
         cells: uint8 [S / 2, S / 2], separated cells.
         cell: number of the one nearest the middle; 0 where none was found.
         pooled: float32 [width], the type features of that cell, or of the window's middle.
         logits: float32 [classes], of the same.
+        parts: float32 [width], what the morphology head describes it from.
         truth: uint8 [S / 2, S / 2], the image's code in the window.
     """
 
     image: TrainingImage
+    rgb: NDArray[np.uint8]
     probabilities: NDArray[np.float32]
     cells: NDArray[np.uint8]
     cell: int
     pooled: NDArray[np.float32]
     logits: NDArray[np.float32]
+    parts: NDArray[np.float32]
     truth: NDArray[np.uint8]
 
 
@@ -58,31 +63,35 @@ def centred_views(
     def look(windows: Tensor) -> Answer:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             answer: Answer = network(windows)
-        return answer._replace(features=answer.features.float())
+        return answer._replace(features=answer.features.float(), texture=answer.texture.float())
 
     for start in range(0, len(images), _BATCH):
         chunk = images[start : start + _BATCH]
         cuts = [_centre(image, config.um_per_px, config.window_px) for image in chunk]
         windows = to_tensor(np.stack([c[0] for c in cuts]), device)
         answer = look(windows)
+        features = answer.features
         probabilities, cells = find_cells(answer.maps, config.um_per_px)
         central = [_nearest_middle(labels) for labels in cells]
         masks = np.stack([labels == c if c else _disc(labels.shape) for labels, c in zip(cells, central, strict=True)])
         pooled, logits = _typed(network, answer.features, masks)
         if second_look:
             every = torch.arange(len(windows), device=device)
-            features = look_again(look, windows, answer.features, torch.from_numpy(logits).to(device), every)
+            features = look_again(look, windows, answer.features, torch.from_numpy(logits).to(device), every).features
             pooled, logits = _typed(network, features, masks)
+        parts = _parts(network, answer._replace(features=features), masks)
         for i, image in enumerate(chunk):
-            yield CentredView(image, probabilities[i], cells[i], central[i], pooled[i], logits[i], cuts[i][1])
+            yield CentredView(
+                image, cuts[i][0], probabilities[i], cells[i], central[i], pooled[i], logits[i], parts[i], cuts[i][1]
+            )
 
 
 def pseudo_code(view: CentredView, um_per_px: float) -> NDArray[np.uint8]:
     """The code of an image from what the network saw.
 
-    Only what the model is sure of counts; the rest, and what lies outside the window, is IGNORE. Where people drew a
-    mask it stays, and the model only marks as IGNORE what it takes for further cells, which such masks leave out. An
-    image whose centred cell the model missed keeps its code.
+    Only what the model is sure of counts, with the cytoplasm that `whole_cell` adds to the centred cell; the rest, and
+    what lies outside the window, is IGNORE. Where people drew a mask it stays, and the model only marks as IGNORE what
+    it takes for further cells, which such masks leave out. An image whose centred cell the model missed keeps its code.
     """
     image = view.image
     if not view.cell:
@@ -93,6 +102,11 @@ def pseudo_code(view: CentredView, um_per_px: float) -> NDArray[np.uint8]:
     code = np.where(view.cells > 0, order * 4 + np.maximum(kinds, 1), 0)
     stray = (view.cells == 0) & (kinds > 0)
     code = np.where(sure & ~stray, code, IGNORE).astype(np.uint8)
+    small = cv2.resize(view.rgb, code.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
+    whole = whole_cell(small, view.cells == view.cell, view.probabilities[2] > 0.5, um_per_px * MAP_STRIDE)
+    added = whole & (view.cells != view.cell)
+    # Where the model sees another cell, or a nucleus outside any, one of the two is wrong.
+    code[added] = np.where((view.cells == 0) & (kinds < 2), 1 * 4 + 1, IGNORE)[added]
     zoom = image.um_per_px / (um_per_px * MAP_STRIDE)
     height, width = image.rgb.shape[:2]
     matrix = np.array(
@@ -101,7 +115,7 @@ def pseudo_code(view: CentredView, um_per_px: float) -> NDArray[np.uint8]:
             [0, zoom, code.shape[0] / 2 - 0.5 - zoom * (height - 1) / 2],
         ]
     )
-    whole: NDArray[np.uint8] = cv2.warpAffine(
+    drawn: NDArray[np.uint8] = cv2.warpAffine(
         code,
         matrix,
         (width, height),
@@ -110,8 +124,8 @@ def pseudo_code(view: CentredView, um_per_px: float) -> NDArray[np.uint8]:
         borderValue=IGNORE,
     )
     if not image.masked:
-        return whole
-    further = (image.code == 0) & (whole != IGNORE) & (whole % 4 > 0) & (whole // 4 != 1)
+        return drawn
+    further = (image.code == 0) & (drawn != IGNORE) & (drawn % 4 > 0) & (drawn // 4 != 1)
     return np.where(further, IGNORE, image.code).astype(np.uint8)
 
 
@@ -195,6 +209,14 @@ def _typed(
     with torch.no_grad():
         pooled = network.types.pool(features, places)
         return pooled.cpu().numpy(), network.types.logits(pooled).cpu().numpy()
+
+
+def _parts(network: SGCLDFF, answer: Answer, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    cells = torch.from_numpy(masks).float().to(answer.features.device)
+    parts: NDArray[np.float32] = (
+        network.morphology.pool(answer.features, answer.texture, answer.maps.segments, cells).cpu().numpy()
+    )
+    return parts
 
 
 def _is_right(view: CentredView, blast: int) -> bool:

@@ -24,6 +24,7 @@ from wbc_cli.training.curve import draw_curve
 from wbc_cli.training.data import TrainingImage, load_image
 from wbc_cli.training.loop import Training, train_network
 from wbc_cli.training.losses import BLAST
+from wbc_cli.training.morphology import fit_morphology
 from wbc_cli.training.prior import train_prior
 from wbc_cli.training.scale import train_scale
 from wbc_cli.training.settings import TrainSettings
@@ -88,6 +89,9 @@ def train(
     views = list(centred_views(averaged, held_out, device, second_look=True))
     examples = _examples(images, settings.seed)
     fit_typicality(averaged, list(centred_views(averaged, examples, device, second_look=True)), views)
+    described = [image for image in images if image.sample.morphology]
+    seen = list(centred_views(averaged, described, device, second_look=True))
+    fit_morphology(averaged.morphology, seen, views, settings.seed)
     config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)
     draw_curve(folder)

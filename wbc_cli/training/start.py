@@ -79,9 +79,9 @@ class Start:
             )
         network = SGCLDFF(config)
         state = read_state(folder)
-        if self.new_prior:
-            state = {name: tensor for name, tensor in state.items() if not name.startswith("prior.")}
-            state |= {f"prior.{name}": tensor for name, tensor in network.prior.state_dict().items()}
+        anew = ("prior.", "morphology.") if self.new_prior else ("morphology.",)  # the latter is learned last anyway
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(anew)}
+        state |= {name: tensor for name, tensor in network.state_dict().items() if name.startswith(anew)}
         try:
             network.load_state_dict(state)
         except RuntimeError as error:

@@ -16,7 +16,7 @@ from wbc_cli.products.tables import REFUSED
 from wbc_cli.products.thumbnails import MOST, read_thumbnails
 
 BUDGET = 44 << 20  # characters of pictures: with tables and charts the page stays under 50 MB
-_FIGURES = ("area_um2", "nucleus_area_um2", "saliency", "cam_in_cell")
+_FIGURES = ("area_um2", "nucleus_area_um2", "saliency", "cam_in_cell", "cam_saliency", "cam_stability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class ReportCell:
         id: of the cell in its slide.
         x, y: level-0 pixels.
         class_name, confidence, probabilities: as in `Cell`.
-        figures: areas in um2, saliency, share of the Grad-CAM inside.
+        figures: areas in um2, saliency, and how consistent the Grad-CAM is; None where that was not measured.
+        morphology: what it looks like, in words.
         flags: its own.
         refused: its slide is.
     """
@@ -42,7 +43,8 @@ class ReportCell:
     class_name: str
     confidence: float
     probabilities: tuple[float, ...]
-    figures: tuple[float, ...]
+    figures: tuple[float | None, ...]
+    morphology: str
     flags: tuple[str, ...]
     refused: bool
 
@@ -108,7 +110,8 @@ def read_cells(name: str, table: Path) -> Iterator[ReportCell]:
                 class_name=row["class"],
                 confidence=float(row["confidence"]),
                 probabilities=tuple(float(row[f"p_{name}"]) for name in CLASS_NAMES),
-                figures=tuple(float(row[figure]) for figure in _FIGURES),
+                figures=tuple(float(row[figure]) if row[figure] else None for figure in _FIGURES),
+                morphology=row["morphology"],
                 flags=tuple(flag for flag in flags if flag != REFUSED),
                 refused=REFUSED in flags,
             )

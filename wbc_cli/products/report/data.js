@@ -19,6 +19,9 @@ const isRefused = (cell) => data.slides[data.slide[cell]][2];
 const givenClass = (cell) => data.classes[data.class[cell]];
 const likeliestClass = (cell) => data.classes[data.p[cell].indexOf(Math.max(...data.p[cell]))];
 
+// What it looks like, in words; "" for a cell that is not described.
+const lookOf = (cell) => data.looks[data.look[cell]];
+
 // What else it might be, where it was not given the likeliest class: unidentified, or no white cell.
 function likeliestIfOther(cell) {
   return likeliestClass(cell) === givenClass(cell) ? "" : likeliestClass(cell).label;

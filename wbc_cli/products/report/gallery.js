@@ -42,7 +42,7 @@ function makeCard(cell, place) {
     element("span", "why", `${slideName(cell)} #${data.id[cell]}`),
     element("span", "why", reviewed),
   );
-  card.title = `${slideName(cell)}, cell ${data.id[cell]}`;
+  card.title = `${slideName(cell)}, cell ${data.id[cell]}${lookOf(cell) && `: ${lookOf(cell)}`}`;
   const item = element("div");
   item.setAttribute("role", "listitem");
   item.setAttribute("aria-setsize", shown.length);

@@ -156,6 +156,7 @@ def _cells(gallery: Gallery, slides: Sequence[str]) -> dict[str, Any]:
     """What the script knows of the cells, by columns."""
     cells = gallery.cells
     place, kind = ({name: i for i, name in enumerate(names)} for names in (slides, BY_NAME))
+    looks = {words: i for i, words in enumerate(dict.fromkeys(cell.morphology for cell in cells))}
     written = {cell.folder: (cell.slide, cell.refused) for cell in cells}
     return {
         "classes": [{"name": c.name, "label": c.label} for c in BY_NAME.values()],
@@ -170,6 +171,8 @@ def _cells(gallery: Gallery, slides: Sequence[str]) -> dict[str, Any]:
         "confidence": [_percent(cell.confidence) for cell in cells],
         "p": [[_percent(p) for p in cell.probabilities] for cell in cells],
         "figures": [cell.figures for cell in cells],
+        "looks": list(looks),
+        "look": [looks[cell.morphology] for cell in cells],
         "cell_flags": [cell.flags for cell in cells],
         "queue": _queue(cells),
         "pictures_a_script": PICTURES_A_SCRIPT,

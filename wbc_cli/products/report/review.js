@@ -2,7 +2,9 @@
 
 const dialog = document.getElementById("cell");
 const part = (name) => document.getElementById(`cell-${name}`);
-const FIGURES = ["Area, µm²", "Nucleus, µm²", "Saliency", "Grad-CAM in the cell"];
+const FIGURES = [
+  "Area, µm²", "Nucleus, µm²", "Saliency", "Grad-CAM in the cell", "Grad-CAM like the prior", "Grad-CAM stays when shifted",
+];
 let place = 0;
 
 function open(at) {
@@ -14,10 +16,11 @@ function open(at) {
   part("picture").alt = `${kind.label}, cell ${data.id[cell]}`;
   part("place").textContent =
     `${slideName(cell)}, cell ${data.id[cell]} at ${data.x[cell]}, ${data.y[cell]} px; ${place + 1} of ${shown.length} shown`;
+  part("look").textContent = lookOf(cell);
   part("flags").replaceChildren(...flagsOf(cell).map((flag) => element("li", "warn", flagInWords(flag))));
   part("figures").replaceChildren(...FIGURES.map((name, i) => {
     const row = element("div");
-    row.append(element("dt", "", name), element("dd", "", data.figures[cell][i].toFixed(i < 2 ? 1 : 2)));
+    row.append(element("dt", "", name), element("dd", "", data.figures[cell][i]?.toFixed(i < 2 ? 1 : 2) ?? "type clear"));
     return row;
   }));
   part("classes").querySelectorAll("button").forEach((button, i) => {

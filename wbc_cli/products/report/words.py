@@ -18,6 +18,7 @@ SLIDE_FLAGS: dict[str, str] = {
 CELL_FLAGS: dict[str, str] = {
     "edge": "cut by the border of the picture",
     "explanation": "the network looked elsewhere than at the cell (Grad-CAM)",
+    "unstable": "what the network looked at moves when the picture is shifted a little",
     ATYPICAL: "unlike the cells that the model has learned from",
 }
 

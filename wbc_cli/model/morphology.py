@@ -1,0 +1,60 @@
+"""The morphology head: from what the network sees in a cell, its nucleus and its cytoplasm, to its attributes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wbc_cli.morphology import ATTRIBUTES
+
+PARTS = 3  # the whole cell, its nucleus, its cytoplasm
+_HIDDEN = 256
+_FARTHEST = 5.0  # standard deviations: what another laboratory's cell may be off without carrying everything
+
+
+class MorphologyHead(nn.Module):
+    """Two layers on pooled features; learned last, with the rest of the network as it is.
+
+    Args:
+        width: channels that are pooled.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(PARTS * width))
+        self.register_buffer("deviation", torch.ones(PARTS * width))
+        values = sum(len(values) for values in ATTRIBUTES.values())
+        self.layers = nn.Sequential(
+            nn.Dropout(0.3), nn.Linear(PARTS * width, _HIDDEN), nn.SiLU(), nn.Dropout(0.3), nn.Linear(_HIDDEN, values)
+        )
+
+    @staticmethod
+    def pool(features: Tensor, texture: Tensor, segments: Tensor, cells: Tensor) -> Tensor:
+        """Mean features of whole cells, of their nuclei and of their cytoplasm; zero where a cell has none.
+
+        Args:
+            features, texture: float [N, C, h, w] of each, one window a cell, see `network.Answer`.
+            segments: float [N, 3, H, W], logits of background, cytoplasm, nucleus.
+            cells: float [N, H, W], the masks.
+
+        Returns:
+            float [N, PARTS * width].
+        """
+        nuclei = cells * (segments[:, 2] > segments[:, 1])
+        parts = F.adaptive_avg_pool2d(torch.stack([cells, nuclei, cells - nuclei], dim=1), features.shape[-1])
+        sums = torch.einsum("nchw,nkhw->nkc", torch.cat([features, texture], dim=1), parts)
+        return (sums / parts.sum(dim=(2, 3)).clamp_min(1e-6)[..., None]).flatten(1)
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, ...]:
+        """Logits of each of ATTRIBUTES, float [N, values], of features [N, PARTS * width]."""
+        normal = ((pooled - self.mean) / self.deviation).clamp(-_FARTHEST, _FARTHEST)
+        logits: Tensor = self.layers(normal).float()
+        return torch.split(logits, [len(values) for values in ATTRIBUTES.values()], dim=1)
+
+    def values(self, pooled: Tensor) -> Tensor:
+        """The likeliest value of each attribute, int64 [N, attributes]."""
+        return torch.stack([logits.argmax(dim=1) for logits in self(pooled)], dim=1)
