@@ -353,6 +353,16 @@ def test_a_mask_drawn_by_the_model_has_the_central_cell_first_and_keeps_to_what_
     assert np.array_equal(code, expected.repeat(2, axis=0).repeat(2, axis=1))
 
 
+def test_a_mask_drawn_by_the_model_has_the_pale_cytoplasm_that_it_missed():
+    seen = view(np.full((160, 160), IGNORE, np.uint8), masked=False)
+    cv2.circle(seen.rgb, (80, 80), 36, (190, 180, 214), -1)
+    cv2.rectangle(seen.rgb, (70, 70), (89, 89), (90, 60, 140), -1)
+    code = pseudo_code(seen, UM_PER_PX)
+    assert code[80, 48] == 4 + 1
+    assert code[80, 40] == 0
+    assert code[20, 20] == 2 * 4 + 1
+
+
 def test_what_the_models_window_does_not_reach_stays_unknown():
     code = pseudo_code(view(np.full((200, 240), IGNORE, np.uint8), masked=False), UM_PER_PX)
     assert code.shape == (200, 240)
