@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.saliency import SaliencyPrior
 from wbc_cli.model.storage import save
+from wbc_cli.run.stopping import STOP_SIGNALS
 
 # The same examples on every machine, however busy it is.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -41,6 +43,7 @@ def call(monkeypatch, capsys):
     """Call the program in this process: `call("analyze", folder)`."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    signals = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["wbc-cli", *map(str, arguments)])
@@ -52,6 +55,8 @@ def call(monkeypatch, capsys):
     yield run
     root.handlers[:] = handlers
     root.setLevel(level)
+    for number, handler in signals.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

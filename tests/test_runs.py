@@ -232,6 +232,15 @@ def test_a_signal_stops_a_run_within_ten_seconds_and_the_same_command_goes_on(
     assert tables(tmp_path) == undisturbed
 
 
+def test_a_signal_when_all_is_done_makes_no_failure_of_it(analyze, sabotage, tmp_path, undisturbed):
+    sabotage(
+        "import atexit, os, signal, sys\n"
+        "atexit.register(lambda: 'analyze' in sys.argv and os.kill(os.getpid(), signal.SIGTERM))"
+    )
+    assert analyze(tmp_path).returncode == 0
+    assert tables(tmp_path) == undisturbed
+
+
 def test_kill_9_at_any_moment_leaves_a_folder_that_the_next_run_completes(command, analyze, tmp_path, undisturbed):
     moments = random.Random(0)
     for _ in range(4):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -78,6 +79,12 @@ def test_a_cancelled_task_stays_cancelled(node, submit_stand_in, tmp_path):
 @pytest.mark.timeout(900)  # it waits for Slurm, and starts Python ten times
 def test_an_array_that_runs_into_its_time_limit_gives_what_one_run_gives(node, toy_weights, tmp_path):
     wbc_cli("demo", tmp_path / "slides")
+    for number in range(4):  # so many that the first task is not done before it can be stopped
+        shutil.copytree(
+            tmp_path / "slides",
+            tmp_path / "slides" / f"again{number}",
+            ignore=shutil.ignore_patterns("slide.svs", "again*"),
+        )
     options = ["--weights", toy_weights, "--mpp", TOY_UM_PER_PX, "--device", "cpu", "--precision", "fp32"]
     options = [*map(str, options), "--write", "mask"]
     wbc_cli("analyze", tmp_path / "slides", "-o", tmp_path / "single", *options)

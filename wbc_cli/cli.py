@@ -13,6 +13,7 @@ from wbc_cli.commands.model import evaluate, train
 from wbc_cli.commands.runs import analyze, merge, slurm
 from wbc_cli.console import Terminal
 from wbc_cli.errors import ExitCode, WbcError
+from wbc_cli.run.stopping import ignore_stopping
 
 app = typer.Typer(
     name="wbc-cli",
@@ -29,6 +30,13 @@ for command in (analyze, demo, evaluate, train, merge, slurm, bench, doctor):
 
 def main() -> None:
     """Run the command line and turn errors into exit codes."""
+    try:
+        _run()
+    finally:
+        ignore_stopping()  # a scheduler's signal would make a failure of what is done
+
+
+def _run() -> None:
     try:
         app(standalone_mode=True)
     except WbcError as error:

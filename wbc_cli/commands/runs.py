@@ -90,15 +90,15 @@ def analyze(
                 terminal.out.print(slide.path, markup=False, highlight=False, soft_wrap=True)
             return
         summary = analysis.analyze(choice, terminal, stop, log_level(quiet, verbose))
-    if as_json:
-        terminal.out.print_json(json.dumps(summary.to_dict()))
-    else:
-        terminal.out.print(summary.table())
-    kept = f" ({summary.kept} of them before)" if summary.kept else ""
-    terminal.note(f"slides done: {len(summary.done)}{kept}, failed: {len(summary.failed)}; results in {out}")
-    if summary.left:
-        terminal.note(f"stopped with {summary.left} slides left; the same command goes on from here")
-    raise typer.Exit(summary.exit_code)
+        if as_json:
+            terminal.out.print_json(json.dumps(summary.to_dict()))
+        else:
+            terminal.out.print(summary.table())
+        kept = f" ({summary.kept} of them before)" if summary.kept else ""
+        terminal.note(f"slides done: {len(summary.done)}{kept}, failed: {len(summary.failed)}; results in {out}")
+        if summary.left:
+            terminal.note(f"stopped with {summary.left} slides left; the same command goes on from here")
+        raise typer.Exit(summary.exit_code)
 
 
 def merge(

@@ -43,6 +43,13 @@ class Stop:
         self.signal = self.signal or signal.Signals(number)
 
 
+def ignore_stopping() -> None:
+    """Let signals pass from now on; for the end of the program, when all is done and its exit code stands."""
+    if threading.current_thread() is threading.main_thread():
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def stopping() -> Iterator[Stop]:
     """Catch the signals for a while; in threads other than the main one, which get none, nothing is caught."""
