@@ -142,7 +142,7 @@ def _compressed_tiles(
     for row in range(-(-height // TILE)):
         for column in range(-(-width // TILE)):
             here = cells_of.get((row, column))
-            yield zlib.compress(_paint(here, row, column, factor, value, dtype).tobytes()) if here else empty
+            yield zlib.compress(_paint(here, row, column, factor, value, dtype).tobytes(), 1) if here else empty
 
 
 def _cells_by_tile(cells: tuple[Cell, ...], factor: int) -> dict[tuple[int, int], list[Cell]]:
