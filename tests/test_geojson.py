@@ -16,9 +16,10 @@ from tifffile import imwrite
 from wbc_cli.cells import CYTOPLASM, NUCLEUS
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, CLASSES
 from wbc_cli.errors import SlideError
-from wbc_cli.products.folder import PRODUCTS, RunFolder
+from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.geojson import write_geojson
 from wbc_cli.products.legend import legend
+from wbc_cli.products.names import PRODUCTS
 from wbc_cli.products.polygons import largest_piece, trace
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.image import ImageReader

@@ -28,8 +28,9 @@ from tifffile import TiffFile, imread
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, UNIDENTIFIED
 from wbc_cli.errors import MachineError, SlideError
 from wbc_cli.products import folder as folder_module
-from wbc_cli.products.folder import PRODUCTS, RunFolder
+from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
+from wbc_cli.products.names import PRODUCTS
 from wbc_cli.products.tables import CELL_COLUMNS, DIFFERENTIAL_COLUMNS
 
 # --- mask.ome.tif
@@ -258,7 +259,7 @@ def test_only_the_chosen_products_are_written_and_tables_always(tmp_path):
 
 def test_a_commit_replaces_all_older_products(tmp_path):
     run = RunFolder(tmp_path)
-    run.commit(small_result(), blank(), PRODUCTS)
+    run.commit(small_result(), blank(), frozenset(PRODUCTS))
     run.commit(small_result(cells=[]), blank(), NO_PRODUCTS)
     slide = tmp_path / "slides" / "slide"
     assert {path.name for path in slide.iterdir()} == {"cells.csv", "slide.json"}

@@ -15,6 +15,8 @@ from pathlib import Path
 from endurance import PROGRAM, analyze, run
 from fields import make_fields
 
+from wbc_cli.products.names import USUAL_PRODUCTS
+
 ROUNDS = 3
 
 
@@ -28,11 +30,11 @@ def main(count: int) -> None:
             shares = []
             for number in range(ROUNDS):
                 start, bare, whole = (
-                    run(analyze(which, folder / f"{name}{number}{products}", "--write", products))
-                    for which, products in (
-                        (empty, "none"),
-                        (images, "none"),
-                        (images, "mask,classes,overlay,explain,geojson,report"),
+                    run(analyze(which, folder / f"{name}-{number}-{what}", "--write", products))
+                    for what, which, products in (
+                        ("start", empty, "none"),
+                        ("bare", images, "none"),
+                        ("whole", images, ",".join(USUAL_PRODUCTS)),
                     )
                 )
                 shares.append((whole - bare) / (bare - start))

@@ -13,6 +13,7 @@ import typer
 from wbc_cli.console import Terminal
 from wbc_cli.errors import MachineError, UsageError
 from wbc_cli.loading import ComputeOptions
+from wbc_cli.products.names import PRODUCTS
 
 
 class PrecisionName(StrEnum):
@@ -86,10 +87,8 @@ def products(text: str) -> frozenset[str]:
     Raises:
         UsageError: there are no such products.
     """
-    from wbc_cli.products.folder import PRODUCTS  # noqa: PLC0415
-
     names = frozenset(part.strip() for part in text.split(",")) - {"", "none"}
-    if names - PRODUCTS:
+    if names - set(PRODUCTS):
         raise UsageError(f"--write {text}: give none, or some of {','.join(sorted(PRODUCTS))}")
     return names
 

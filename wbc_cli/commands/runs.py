@@ -26,6 +26,7 @@ from wbc_cli.commands.options import (
     terminal_of,
 )
 from wbc_cli.errors import UsageError
+from wbc_cli.products.names import PRODUCTS, USUAL_PRODUCTS
 from wbc_cli.run.options import TIME_LIMIT, AnalyzeOptions
 from wbc_cli.run.shards import Shard
 from wbc_cli.run.stopping import stopping
@@ -46,10 +47,10 @@ def analyze(
     write: Annotated[
         str,
         typer.Option(
-            help="Products to write beside the tables, of mask,classes,overlay,explain,geojson,report,png; or none. "
+            help=f"Products to write beside the tables, of {','.join(PRODUCTS)}; or none. "
             "png is the mask of a picture of up to 100 megapixels."
         ),
-    ] = "mask,classes,overlay,explain,geojson,report",
+    ] = ",".join(USUAL_PRODUCTS),
     min_confidence: MinConfidence = None,
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Look closely everywhere, not only where the saliency prior points.")

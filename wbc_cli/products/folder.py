@@ -15,6 +15,7 @@ from wbc_cli.errors import MachineError
 from wbc_cli.products.explain import write_explain
 from wbc_cli.products.geojson import write_geojson
 from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
+from wbc_cli.products.names import USUAL_PRODUCTS
 from wbc_cli.products.overlay import write_overlay
 from wbc_cli.products.report.page import write_report
 from wbc_cli.products.tables import (
@@ -31,10 +32,6 @@ from wbc_cli.products.tables import (
 from wbc_cli.products.thumbnails import THUMBNAILS, write_thumbnails
 from wbc_cli.review import Review, read_review
 from wbc_cli.slides.reader import SlideReader
-
-# What can be left out; tables always are written.
-USUAL_PRODUCTS: tuple[str, ...] = ("mask", "classes", "overlay", "explain", "geojson", "report")
-PRODUCTS: frozenset[str] = frozenset({*USUAL_PRODUCTS, "png"})
 
 RECORD = "slide.json"
 CELLS = "cells.csv"
@@ -80,7 +77,7 @@ class RunFolder:
         Args:
             result: the analysed slide.
             reader: the same slide, open, for the pictures.
-            write: which of PRODUCTS to write.
+            write: which of names.PRODUCTS to write.
             made: what its record says of how it was made.
 
         Raises:

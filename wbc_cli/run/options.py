@@ -20,7 +20,7 @@ class AnalyzeOptions:
         paths: files, folders and lists.
         out: the run folder.
         um_per_px: overrides or supplies the files' scale.
-        write: which of products.folder.PRODUCTS to write.
+        write: which of products.names.PRODUCTS to write.
         exhaustive: look at all of a slide closely, and not only where the prior sees a white cell.
         compute: device, precision and the like.
         restart: do all slides anew, those that are done as well.
