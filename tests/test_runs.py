@@ -253,16 +253,14 @@ def test_kill_9_at_any_moment_leaves_a_folder_that_the_next_run_completes(comman
 
 
 def test_a_run_that_is_killed_takes_its_worker_with_it(command, sabotage, tmp_path):
-    sabotage(
-        ON_OPEN.format(
-            name="s", what=f"open({str(tmp_path / 'worker')!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
-        )
-    )
+    # The name says it, as a file's content is written bit by bit, and again by the thread that reads the next slide.
+    mark = str(tmp_path / "worker")
+    sabotage(ON_OPEN.format(name="s", what=f"open(f'{mark}.{{os.getpid()}}', 'w').close(); time.sleep(1000)"))
     with subprocess.Popen(command(tmp_path / "out"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        wait_for(lambda: (tmp_path / "worker").exists() and (tmp_path / "worker").read_text())
+        wait_for(lambda: list(tmp_path.glob("worker.*")))
         run.kill()
-    worker = int((tmp_path / "worker").read_text())
-    wait_for(lambda: not Path(f"/proc/{worker}").exists())
+    (worker,) = tmp_path.glob("worker.*")
+    wait_for(lambda: not Path(f"/proc/{worker.suffix[1:]}").exists())
 
 
 def wait_for(condition, seconds=60):
