@@ -21,13 +21,16 @@ from fakes import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 from tifffile import imread
 
 from wbc_cli.classes import BY_NAME
 from wbc_cli.products.explain import write_explain
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.labels import draw_labels
+from wbc_cli.products.lettering import INK, PAPER, typeface
 from wbc_cli.products.overlay import write_overlay
+from wbc_cli.products.png import write_png
 from wbc_cli.products.selection import review_order, sample
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -35,14 +38,36 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 
 def test_a_small_picture_is_enlarged_and_outlines_its_cell_in_the_colour_of_its_class(tmp_path):
     cell = make_cell(1, disc(60), 30, 30, "eosinophil", confidence=0.9)
-    write_overlay(make_result([cell], 120, 120), blank(120, 120), tmp_path / "overlay.png")
+    write_overlay(make_result([cell], 128, 128), blank(128, 128), tmp_path / "overlay.png")
     picture = read_png(tmp_path / "overlay.png")
-    assert picture.shape[1] == 960
-    ring = (picture[:960] == BY_NAME["eosinophil"].colour).all(axis=2)
-    rows_found, columns_found = np.nonzero(ring[235:])  # below the name
-    assert columns_found.min() == pytest.approx(30 * 8, abs=6)
-    assert columns_found.max() == pytest.approx(90 * 8, abs=6)
-    assert rows_found.max() + 235 == pytest.approx(90 * 8, abs=6)
+    assert picture.shape[1] == 640
+    ring = (picture[:640] == BY_NAME["eosinophil"].colour).all(axis=2)
+    rows_found, columns_found = np.nonzero(ring[148:])  # below the name
+    assert columns_found.min() == pytest.approx(30 * 5, abs=6)
+    assert columns_found.max() == pytest.approx(90 * 5, abs=6)
+    assert rows_found.max() + 148 == pytest.approx(90 * 5, abs=6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 1000))
+def test_a_picture_is_read_again_as_it_was_written(tmp_path_factory, height, width, seed):
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    path = tmp_path_factory.mktemp("png") / "picture.png"
+    write_png(picture, path)
+    with Image.open(path) as read:
+        read.verify()  # the checksums, which reading alone may pass over
+    assert (read_png(path) == picture).all()
+
+
+@pytest.mark.parametrize("anchor", ["la", "lm", "ls", "mm", "rm", "rs"])
+def test_text_stands_where_pillow_would_put_it(anchor):
+    letters = typeface(15)
+    ours, theirs = (Image.new("RGB", (420, 60), PAPER) for _ in range(2))
+    letters.write(ours, (200, 30), "area 93 µm², nucleus 41", INK, anchor)
+    ImageDraw.Draw(theirs).text((200, 30), "area 93 µm², nucleus 41", INK, letters.font, anchor)
+    drawn = [np.argwhere(np.asarray(picture).min(axis=2) < 128) for picture in (ours, theirs)]
+    assert np.abs(drawn[0].min(axis=0) - drawn[1].min(axis=0)).max() <= 1
+    assert np.abs(drawn[0].max(axis=0) - drawn[1].max(axis=0)).max() <= 2  # words begin on whole pixels
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,7 +1,8 @@
-"""What pictures, masks and the report cost: python tests/benchmarks/pictures.py [FIELDS].
+"""What pictures, masks and the report cost: python tests/benchmarks/pictures.py [SLIDE ...].
 
-Analyses the demo slides, and a folder of camera fields (60), in turns with all products and with none but the tables,
-and prints how much longer the former takes. Starting the program is left out of both.
+Analyses the demo slides, a folder of camera fields, and slides such as those that slides.py leaves, in turns with all
+products and with none but the tables, and prints how much longer the former takes. Starting the program is left out
+of both.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from fields import make_fields
 from wbc_cli.products.names import USUAL_PRODUCTS
 
 ROUNDS = 3
+FIELDS = 60
 
 
-def main(count: int) -> None:
+def main(slides: list[Path]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         subprocess.run([*PROGRAM, "demo", str(folder / "demo")], check=True, stdout=subprocess.DEVNULL)
-        inputs = {"demo": folder / "demo", f"{count} fields": make_fields(folder / "fields", count)}
+        inputs = {"demo": folder / "demo", f"{FIELDS} fields": make_fields(folder / "fields", FIELDS)}
+        inputs |= {slide.name: slide for slide in slides}
         empty = make_fields(folder / "empty", 1)
         for name, images in inputs.items():
             shares = []
@@ -42,4 +45,4 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 60)
+    main([Path(name) for name in sys.argv[1:]])

@@ -1,28 +1,20 @@
-"""What the pictures share: views of a slide, outlines, text, PNG."""
+"""What the pictures share: views of a slide, outlines, wording."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageFont
 
 from wbc_cli.cells import NUCLEUS, Cell
 from wbc_cli.classes import BY_NAME
+from wbc_cli.products.lettering import PAPER, Colour
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
-Colour = tuple[int, int, int]
-
-PAPER: Colour = (255, 255, 255)
-INK: Colour = (30, 30, 30)
-FAINT: Colour = (110, 110, 110)
 OUTSIDE: Colour = (225, 225, 225)  # beyond the edge of the slide
-NOTICE = "Made by software: for review by a qualified person, not a diagnosis."
+NOTICE = "Not a diagnosis: for review by a qualified person."
 
 
 @dataclass(frozen=True)
@@ -106,19 +98,6 @@ def draw_cell(picture: RGBImage, view: View, cell: Cell, colour: Colour, thickne
     cv2.polylines(picture, whole, True, colour, thickness, cv2.LINE_AA)
 
 
-@lru_cache(maxsize=32)
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Load DejaVu Sans (it comes with matplotlib) in a size in pixels."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
-
-
-def text_colour(background: Colour) -> Colour:
-    """Choose black or white, whichever reads better on a colour."""
-    red, green, blue = background
-    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else PAPER
-
-
 def cell_label(cell: Cell) -> str:
     """Name a cell as pictures do: "Neutrophil 0.97"."""
     return f"{BY_NAME[cell.class_name].label} {cell.confidence:.2f}"
@@ -127,16 +106,6 @@ def cell_label(cell: Cell) -> str:
 def counted(number: int) -> str:
     """Say how many cells, in words that fit one as well."""
     return "1 cell" if number == 1 else f"{number} cells"
-
-
-def shortened(text: str, typeface: ImageFont.FreeTypeFont, width: int) -> str:
-    """Leave out the middle of a text that is wider than `width` pixels."""
-    kept = len(text)
-    short = text
-    while typeface.getlength(short) > width and kept > 2:
-        kept -= 1
-        short = f"{text[: kept // 2]}…{text[-(kept - kept // 2) :]}"
-    return short
 
 
 def stacked(pictures: list[RGBImage]) -> RGBImage:
@@ -148,14 +117,3 @@ def stacked(pictures: list[RGBImage]) -> RGBImage:
         right = width - picture.shape[1] - left
         rows.append(cv2.copyMakeBorder(picture, 0, 0, left, right, cv2.BORDER_CONSTANT, value=PAPER))
     return np.concatenate(rows).astype(np.uint8, copy=False)
-
-
-def write_png(picture: RGBImage, path: Path) -> None:
-    """Write uint8 [h, w, 3] as PNG.
-
-    Raises:
-        OSError: the disk is full or read-only (cv2.imwrite would only return False).
-    """
-    # Without a level OpenCV takes its quickest filter: a third of the time of level 4, and hardly more bytes.
-    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    path.write_bytes(data.tobytes())

@@ -13,19 +13,9 @@ from PIL import Image, ImageDraw
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import BY_NAME, CLASSES
 from wbc_cli.morphology import describe
-from wbc_cli.products.drawing import (
-    FAINT,
-    INK,
-    NOTICE,
-    PAPER,
-    View,
-    cell_label,
-    counted,
-    draw_cell,
-    font,
-    shortened,
-    write_png,
-)
+from wbc_cli.products.drawing import NOTICE, View, cell_label, counted, draw_cell
+from wbc_cli.products.lettering import FAINT, INK, PAPER, typeface
+from wbc_cli.products.png import write_png
 from wbc_cli.products.selection import needs_review, review_order
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
@@ -56,41 +46,40 @@ def write_explain(result: SlideResult, reader: SlideReader, path: Path) -> None:
     """
     cells = review_order(result.cells)[:MOST]
     sheet = Image.new("RGB", (WIDTH, HEAD + max(1, len(cells)) * ROW), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    _draw_title(draw, result, len(cells))
+    _draw_title(sheet, result, len(cells))
     if cells:
-        _draw_column_heads(sheet, draw, cells[0].explanation.side * result.scale.um_per_px)
+        _draw_column_heads(sheet, cells[0].explanation.side * result.scale.um_per_px)
     else:
-        draw.text((WIDTH / 2, HEAD + ROW / 2), "No cells were found on this slide.", INK, font(20), "mm")
+        typeface(20).write(sheet, (WIDTH / 2, HEAD + ROW / 2), "No cells were found on this slide.", INK, "mm")
     for i, cell in enumerate(cells):
         top = HEAD + i * ROW
         for column, panel in enumerate(_panels(reader, cell)):
             sheet.paste(Image.fromarray(panel), (GAP + column * (PANEL + GAP), top))
-        _draw_bars(draw, cell, top)
-        _draw_figures(draw, cell, top)
+        _draw_bars(sheet, cell, top)
+        _draw_figures(sheet, cell, top)
     write_png(np.asarray(sheet), path)
 
 
-def _draw_title(draw: ImageDraw.ImageDraw, result: SlideResult, shown: int) -> None:
-    bold = font(22, bold=True)
+def _draw_title(sheet: Image.Image, result: SlideResult, shown: int) -> None:
+    bold = typeface(22, bold=True)
     title = f"{result.name}: why these classes" + (f", {shown} of {counted(len(result.cells))}" if shown else "")
-    draw.text((GAP, 24), shortened(title, bold, WIDTH - 2 * GAP), INK, bold, "lm")
+    bold.write(sheet, (GAP, 24), bold.shortened(title, WIDTH - 2 * GAP), INK, "lm")
     waiting = sum(map(needs_review, result.cells))
     order = f"{waiting} to review first, then the least confident. " if waiting else "Least confident first. "
-    draw.text((GAP, 52), (order if shown else "") + NOTICE, FAINT, font(14), "lm")
+    typeface(14).write(sheet, (GAP, 52), (order if shown else "") + NOTICE, FAINT, "lm")
 
 
-def _draw_column_heads(sheet: Image.Image, draw: ImageDraw.ImageDraw, side_um: float) -> None:
+def _draw_column_heads(sheet: Image.Image, side_um: float) -> None:
     names = (f"Window, {side_um:.0f} µm", "Saliency prior", "Grad-CAM", "Probability of each class", "Figures")
     lefts = (*(GAP + i * (PANEL + GAP) for i in range(3)), BARS_AT, FIGURES_AT)
     for name, left in zip(names, lefts, strict=True):
-        draw.text((left, HEAD - 18), name, INK, font(15, bold=True), "lm")
+        typeface(15, bold=True).write(sheet, (left, HEAD - 18), name, INK, "lm")
     ramp = np.tile(np.linspace(0, 1, 36, dtype=np.float32), (10, 1))
     for left in lefts[1:3]:  # the colours of the maps, 0 to 1
         right = left + PANEL
         sheet.paste(Image.fromarray(_viridis(ramp)), (right - 36, HEAD - 22))
-        draw.text((right - 36, HEAD - 24), "0", FAINT, font(10), "ls")
-        draw.text((right, HEAD - 24), "1", FAINT, font(10), "rs")
+        typeface(10).write(sheet, (right - 36, HEAD - 24), "0", FAINT, "ls")
+        typeface(10).write(sheet, (right, HEAD - 24), "1", FAINT, "rs")
 
 
 def _panels(reader: SlideReader, cell: Cell) -> list[RGBImage]:
@@ -123,15 +112,15 @@ def _viridis(level: NDArray[np.float32]) -> RGBImage:
     return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
 
 
-def _draw_bars(draw: ImageDraw.ImageDraw, cell: Cell, top: int) -> None:
-    step = PANEL / len(CLASSES)
-    left = BARS_AT + BARS_NAME
+def _draw_bars(sheet: Image.Image, cell: Cell, top: int) -> None:
+    draw, letters = ImageDraw.Draw(sheet), typeface(13)
+    step, left = PANEL / len(CLASSES), BARS_AT + BARS_NAME
     for i, (kind, probability) in enumerate(zip(CLASSES, cell.probabilities, strict=True)):
         y = top + (i + 0.5) * step
-        draw.text((left - 8, y), kind.label, INK, font(13), "rm")
+        letters.write(sheet, (left - 8, y), kind.label, INK, "rm")
         draw.rectangle((left, y - 6, left + BARS_LENGTH, y + 6), (238, 238, 238))
         draw.rectangle((left, y - 6, left + BARS_LENGTH * float(probability), y + 6), kind.colour)
-        draw.text((left + BARS_LENGTH + 8, y), f"{probability:.2f}", INK, font(13), "lm")
+        letters.write(sheet, (left + BARS_LENGTH + 8, y), f"{probability:.2f}", INK, "lm")
 
 
 def _agreement(cell: Cell) -> str:
@@ -139,8 +128,8 @@ def _agreement(cell: Cell) -> str:
     return f"r {cell.cam_saliency:.2f} with the prior{shifted}"
 
 
-def _draw_figures(draw: ImageDraw.ImageDraw, cell: Cell, top: int) -> None:
-    draw.text((FIGURES_AT, top + 12), cell_label(cell), INK, font(16, bold=True), "lm")
+def _draw_figures(sheet: Image.Image, cell: Cell, top: int) -> None:
+    typeface(16, bold=True).write(sheet, (FIGURES_AT, top + 12), cell_label(cell), INK, "lm")
     figures = (
         f"cell {cell.id} at {cell.x:.0f}, {cell.y:.0f}",
         f"area {cell.area_um2:.0f} µm², nucleus {cell.nucleus_area_um2:.0f} µm²",
@@ -149,9 +138,10 @@ def _draw_figures(draw: ImageDraw.ImageDraw, cell: Cell, top: int) -> None:
         _agreement(cell),
     )
     for i, figure in enumerate(figures):
-        draw.text((FIGURES_AT, top + 32 + 18 * i), figure, INK, font(14), "lm")
+        typeface(14).write(sheet, (FIGURES_AT, top + 32 + 18 * i), figure, INK, "lm")
     look = textwrap.wrap(describe(cell.morphology), LOOK_LETTERS)
     for i, line in enumerate(look[:LOOK_LINES]):
-        draw.text((FIGURES_AT, top + 122 + 14 * i), line, FAINT, font(12), "lm")
+        typeface(12).write(sheet, (FIGURES_AT, top + 122 + 14 * i), line, FAINT, "lm")
     if cell.flags:
-        draw.text((FIGURES_AT, top + 164), f"! {', '.join(cell.flags)}", WARNING, font(14, bold=True), "lm")
+        warning = f"! {', '.join(cell.flags)}"
+        typeface(14, bold=True).write(sheet, (FIGURES_AT, top + 164), warning, WARNING, "lm")

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from wbc_cli.cells import Cell
 from wbc_cli.classes import BY_NAME
-from wbc_cli.products.drawing import Colour, cell_label, font, text_colour
+from wbc_cli.products.drawing import cell_label
+from wbc_cli.products.lettering import Colour, Typeface, text_colour, typeface
 from wbc_cli.slides.reader import RGBImage
 
 Rectangle = tuple[int, int, int, int]
@@ -30,16 +31,15 @@ def draw_labels(picture: RGBImage, cells: tuple[Cell, ...], zoom: int, size: int
         zoom: pixels of the picture to one level-0 pixel.
         size: of the text in pixels.
     """
-    typeface = font(size)
+    letters = typeface(size)
     taken = _cells_shown(picture, cells, zoom)
     canvas = Image.fromarray(picture)
-    draw = ImageDraw.Draw(canvas)
     for cell in cells:
         for label in (cell_label(cell), f"{cell.confidence:.2f}"):
-            place = _best_place(cell, taken, zoom, _tag_size(label, typeface))
+            place = _best_place(cell, taken, zoom, _tag_size(label, letters))
             if _hidden(taken, place) == 0:
                 break
-        _draw_tag(draw, place, label, BY_NAME[cell.class_name].colour, typeface)
+        _draw_tag(canvas, place, label, BY_NAME[cell.class_name].colour, letters)
         x0, y0, x1, y1 = place
         taken[y0:y1, x0:x1] = LABEL_SHOWN
     picture[:] = np.asarray(canvas)
@@ -53,8 +53,8 @@ def _cells_shown(picture: RGBImage, cells: tuple[Cell, ...], zoom: int) -> NDArr
     return shown
 
 
-def _tag_size(label: str, typeface: ImageFont.FreeTypeFont) -> tuple[int, int]:
-    return round(typeface.getlength(label) + typeface.size * 0.6), round(typeface.size * 1.4)
+def _tag_size(label: str, letters: Typeface) -> tuple[int, int]:
+    return round(letters.width(label) + letters.size * 0.6), round(letters.size * 1.4)
 
 
 def _best_place(cell: Cell, taken: NDArray[np.uint8], zoom: int, tag: tuple[int, int]) -> Rectangle:
@@ -85,9 +85,7 @@ def _corners(box: Rectangle, wide: int, high: int) -> Iterator[tuple[int, int]]:
                 yield left, top
 
 
-def _draw_tag(
-    draw: ImageDraw.ImageDraw, place: Rectangle, label: str, colour: Colour, typeface: ImageFont.FreeTypeFont
-) -> None:
+def _draw_tag(canvas: Image.Image, place: Rectangle, label: str, colour: Colour, letters: Typeface) -> None:
     x0, y0, x1, y1 = place
-    draw.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), (y1 - y0) // 5, colour)
-    draw.text(((x0 + x1) / 2, (y0 + y1) / 2), label, text_colour(colour), typeface, anchor="mm")
+    ImageDraw.Draw(canvas).rounded_rectangle((x0, y0, x1 - 1, y1 - 1), (y1 - y0) // 5, colour)
+    letters.write(canvas, ((x0 + x1) / 2, (y0 + y1) / 2), label, text_colour(colour), "mm")

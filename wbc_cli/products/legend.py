@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from wbc_cli.cells import SlideResult
 from wbc_cli.classes import BY_NAME
-from wbc_cli.products.drawing import FAINT, INK, NOTICE, PAPER, font, shortened
+from wbc_cli.products.drawing import NOTICE
+from wbc_cli.products.lettering import FAINT, INK, PAPER, Typeface, typeface
 from wbc_cli.slides.reader import RGBImage
 
 SCALE_BARS_UM = (1, 2, 5, 10, 20, 50, 100)
@@ -32,34 +33,32 @@ def legend(result: SlideResult, title: str, width: int, size: int, px_per_um: fl
     """
     counts = Counter(cell.class_name for cell in result.cells)
     shown = [kind for kind in BY_NAME.values() if kind.differential or counts[kind.name]]
-    normal, bold, small = font(size), font(size, bold=True), font(round(size * 0.8))
+    normal, bold, small = typeface(size), typeface(size, bold=True), typeface(round(size * 0.8))
     line, margin, swatch = round(size * 1.7), size, round(size * 0.9)
     strip = Image.new("RGB", (width, line * (len(shown) + 3)), PAPER)
     draw = ImageDraw.Draw(strip)
-    draw.text((margin, line), shortened(title, bold, width - 2 * margin), INK, bold, anchor="lm")
+    bold.write(strip, (margin, line), bold.shortened(title, width - 2 * margin), INK, "lm")
     x, y = margin, 2 * line
     for kind in shown:
         text = f"{kind.label} {counts[kind.name]}"
-        needed = swatch + size // 2 + round(normal.getlength(text)) + size
+        needed = swatch + size // 2 + round(normal.width(text)) + size
         if x > margin and x + needed > width:
             x, y = margin, y + line
         draw.rectangle((x, y - swatch // 2, x + swatch, y + swatch // 2), kind.colour)
-        draw.text((x + swatch + size // 2, y), text, INK, normal, anchor="lm")
+        normal.write(strip, (x + swatch + size // 2, y), text, INK, "lm")
         x += needed
     y += line
     bar_um = max((um for um in SCALE_BARS_UM if um * px_per_um < width / 5), default=min(SCALE_BARS_UM))
     length = f"{bar_um} µm" + (" (estimated)" if result.scale.source == "estimate" else "")
-    free = _draw_scale_bar(draw, length, round(bar_um * px_per_um), (width - margin, y), small)
-    draw.text((margin, y), shortened(NOTICE, small, free - 2 * margin), FAINT, small, anchor="lm")
+    free = _draw_scale_bar(strip, length, round(bar_um * px_per_um), (width - margin, y), small)
+    small.write(strip, (margin, y), small.shortened(NOTICE, free - 2 * margin), FAINT, "lm")
     return np.asarray(strip)[: y + line]
 
 
-def _draw_scale_bar(
-    draw: ImageDraw.ImageDraw, text: str, length: int, end: tuple[int, int], typeface: ImageFont.FreeTypeFont
-) -> int:
+def _draw_scale_bar(strip: Image.Image, text: str, length: int, end: tuple[int, int], letters: Typeface) -> int:
     """Draw a bar up to its `end` (x, y) with its text before it; returns where that text starts."""
     right, y = end
     left = right - length
-    draw.rectangle((left, y - 2, right, y + 2), INK)
-    draw.text((left - 8, y), text, INK, typeface, anchor="rm")
-    return left - 8 - round(typeface.getlength(text))
+    ImageDraw.Draw(strip).rectangle((left, y - 2, right, y + 2), INK)
+    letters.write(strip, (left - 8, y), text, INK, "rm")
+    return left - 8 - round(letters.width(text))

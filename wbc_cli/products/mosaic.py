@@ -9,18 +9,9 @@ from PIL import Image, ImageDraw
 
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import BY_NAME
-from wbc_cli.products.drawing import (
-    FAINT,
-    INK,
-    PAPER,
-    View,
-    cell_label,
-    counted,
-    draw_cell,
-    font,
-    stacked,
-)
+from wbc_cli.products.drawing import View, cell_label, counted, draw_cell, stacked
 from wbc_cli.products.legend import legend
+from wbc_cli.products.lettering import FAINT, INK, PAPER, typeface
 from wbc_cli.products.selection import sample
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
@@ -54,24 +45,23 @@ def _map(result: SlideResult, reader: SlideReader, shown: set[int]) -> RGBImage:
     """Draw the slide at a glance, a dot a cell, with the numbers of the cells that have a window below."""
     scale = min(WIDTH / result.width, MAP_HEIGHT / result.height)
     canvas = Image.fromarray(View(0, 0, result.width, result.height, scale).read(reader))
-    draw = ImageDraw.Draw(canvas)
+    draw, digits = ImageDraw.Draw(canvas), typeface(13).font
     for cell in result.cells:
         x, y = cell.x * scale, cell.y * scale
         draw.circle((x, y), 5, BY_NAME[cell.class_name].colour, PAPER, 1)
         if cell.id in shown:
             right = x + 45 < canvas.width
-            draw.text((x + 8 if right else x - 8, y), str(cell.id), INK, font(13), "lm" if right else "rm", **HALO)
+            draw.text((x + 8 if right else x - 8, y), str(cell.id), INK, digits, "lm" if right else "rm", **HALO)
     return np.array(canvas)
 
 
 def _row(result: SlideResult, reader: SlideReader, cells: list[Cell]) -> RGBImage:
     canvas = Image.new("RGB", (WIDTH, PANEL + CAPTION), PAPER)
-    draw = ImageDraw.Draw(canvas)
     for column, cell in enumerate(cells):
         left = column * PANEL + (PANEL - WINDOW) // 2
         canvas.paste(Image.fromarray(_window(result, reader, cell)), (left, 0))
-        draw.text((left, WINDOW + 4), cell_label(cell), INK, font(13))
-        draw.text((left, WINDOW + 21), " ".join((f"cell {cell.id}", *cell.flags)), FAINT, font(12))
+        typeface(13).write(canvas, (left, WINDOW + 4), cell_label(cell), INK, "la")
+        typeface(12).write(canvas, (left, WINDOW + 21), " ".join((f"cell {cell.id}", *cell.flags)), FAINT, "la")
     return np.array(canvas)
 
 

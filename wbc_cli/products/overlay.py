@@ -6,14 +6,15 @@ from pathlib import Path
 
 from wbc_cli.cells import SlideResult
 from wbc_cli.classes import BY_NAME
-from wbc_cli.products.drawing import View, counted, draw_cell, stacked, write_png
+from wbc_cli.products.drawing import View, counted, draw_cell, stacked
 from wbc_cli.products.labels import draw_labels
 from wbc_cli.products.legend import legend
 from wbc_cli.products.mosaic import mosaic
+from wbc_cli.products.png import write_png
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
 LARGEST_WHOLE = 4096  # above, a picture of the whole slide would show no cell legibly
-LEGIBLE = 1000  # smaller pictures are enlarged to about this
+LEGIBLE = 640  # smaller pictures are enlarged to about this
 LARGEST_ZOOM = 16
 NARROWEST = 640  # the legend needs as much
 
