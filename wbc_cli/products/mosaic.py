@@ -35,7 +35,7 @@ def mosaic(result: SlideResult, reader: SlideReader) -> RGBImage:
     chosen = sample(result.cells, MOST)
     windows = [_row(result, reader, chosen[i : i + COLUMNS]) for i in range(0, len(chosen), COLUMNS)]
     title = f"{result.name}: {counted(len(result.cells))}"
-    if chosen:
+    if len(chosen) < len(result.cells):
         title += f", windows on {len(chosen)} of them (those to review first, and some of every class)"
     strip = legend(result, title, WIDTH, 20, WINDOW / FIELD_UM)
     return stacked([_map(result, reader, {cell.id for cell in chosen}), strip, *windows])

@@ -13,14 +13,14 @@ from wbc_cli.products.mosaic import mosaic
 from wbc_cli.products.png import write_png
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
-LARGEST_WHOLE = 4096  # above, a picture of the whole slide would show no cell legibly
+LARGEST_WHOLE = 2560  # above, a screen that shows the whole picture shows no cell legibly
 LEGIBLE = 640  # smaller pictures are enlarged to about this
 LARGEST_ZOOM = 16
 NARROWEST = 640  # the legend needs as much
 
 
 def write_overlay(result: SlideResult, reader: SlideReader, path: Path) -> None:
-    """Write the overlay: the whole picture up to 4096 pixels a side, else a map of the slide and a mosaic of its cells.
+    """Write the overlay: the whole picture up to 2560 pixels a side, else a map of the slide and a mosaic of its cells.
 
     Raises:
         SlideError: a region cannot be decoded.
