@@ -14,18 +14,15 @@ from wbc_cli.inference.engine import Engine, correlation
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.second_look import look_again
 from wbc_cli.inference.stream import Stream
-from wbc_cli.model.heads import Maps
-from wbc_cli.model.network import Answer
 
 UNCLEAR, CLEAR = [0.0, 0.5, 0.2], [0.0, 9.0, 1.0]
 
 
-def network(windows):
+def features_of(windows):
     """Features that depend on how the window lies: brightness, and how far down and right a place is."""
     windows = windows.float()
     slope = torch.arange(windows.shape[-1]).float().expand_as(windows[:, 0])
-    features = torch.stack([windows[:, 0], slope + 0 * windows[:, 0]], dim=1)
-    return Answer(Maps(windows, windows), features, windows, windows)
+    return torch.stack([windows[:, 0], slope + 0 * windows[:, 0]], dim=1)
 
 
 @pytest.fixture
@@ -34,16 +31,16 @@ def windows():
 
 
 def test_only_windows_with_an_unclear_cell_change(windows):
-    features = network(windows).features
+    features = features_of(windows)
     cells = torch.tensor([CLEAR, CLEAR, UNCLEAR, CLEAR])
-    again = look_again(network, windows, features, cells, torch.tensor([0, 1, 1, 2])).features
+    again = look_again(features_of, windows, features, cells, torch.tensor([0, 1, 1, 2])).features
     assert torch.equal(again[[0, 2]], features[[0, 2]])
     assert not torch.equal(again[1], features[1])
 
 
 def test_turned_features_come_back_to_their_place_before_they_are_averaged(windows):
-    features = network(windows).features
-    again = look_again(network, windows, features, torch.tensor([UNCLEAR] * 3), torch.arange(3)).features
+    features = features_of(windows)
+    again = look_again(features_of, windows, features, torch.tensor([UNCLEAR] * 3), torch.arange(3)).features
     torch.testing.assert_close(again[:, 0], features[:, 0])  # brightness turns with the window
     slope = (torch.arange(8.0) + 2 * 3.5) / 3  # those of the two turns cancel out
     torch.testing.assert_close(again[:, 1], slope.expand(3, 8, 8))
@@ -51,8 +48,8 @@ def test_turned_features_come_back_to_their_place_before_they_are_averaged(windo
 
 def test_what_was_looked_at_again_is_also_seen_shifted():
     windows = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    features = network(windows).features
-    found = look_again(network, windows, features, torch.tensor([CLEAR, UNCLEAR]), torch.arange(2))
+    features = features_of(windows)
+    found = look_again(features_of, windows, features, torch.tensor([CLEAR, UNCLEAR]), torch.arange(2))
     assert found.again.tolist() == [1]
     torch.testing.assert_close(found.shifted[0, 0, 8:, 8:], features[1, 0, :-8, :-8])  # the brightness has moved along
 

@@ -177,16 +177,23 @@ class Engine:
             float32 [N, ceil(H / 2), ceil(W / 2)], 0 to 1.
         """
         pixels = torch.from_numpy(density).to(self.device).permute(0, 3, 1, 2)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self._precision():
             logits = self._prior(pixels)
         answer: NDArray[np.float32] = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
         return answer
 
     def answer(self, pixels: torch.Tensor) -> Answer:
         """The bare network on windows [N, 3, S, S] on the device, in the engine's precision."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self._precision():
             answer: Answer = self.network(pixels)
         return answer._replace(features=answer.features.float(), texture=answer.texture.float())
+
+    def _type_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        with self._precision():
+            return self.network.type_features(pixels).float()
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def _cells(
         self, pixels: torch.Tensor, answer: Answer, labels: list[NDArray[np.uint8]]
@@ -200,7 +207,7 @@ class Engine:
             index = torch.tensor([n for n, _ in owners], device=self.device)
             places = F.adaptive_avg_pool2d(masks, side)
             first = types.logits(types.pool(answer.features[index], places))
-            second = look_again(self.answer, pixels, answer.features, first, index)
+            second = look_again(self._type_features, pixels, answer.features, first, index)
             own = second.features[index]
             pooled = types.pool(own, places)
             logits, distance = types.logits(pooled), self.network.typicality(pooled)

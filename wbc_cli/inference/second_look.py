@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from wbc_cli.model.fusion import FUSED_STRIDE
-from wbc_cli.model.network import Answer
 
 # Lead of the likeliest class over the next, in logits. On the validation split one cell in twenty has less, and
 # accuracy rises from 0.963 to 0.970 by two turns; a third adds nothing, nor does turning the others as well.
@@ -33,7 +32,7 @@ class SecondLook(NamedTuple):
 
 
 def look_again(
-    network: Callable[[Tensor], Answer], pixels: Tensor, features: Tensor, logits: Tensor, windows: Tensor
+    features_of: Callable[[Tensor], Tensor], pixels: Tensor, features: Tensor, logits: Tensor, windows: Tensor
 ) -> SecondLook:
     """Average the features of windows that show an unclear cell over turns of the window; also shift these.
 
@@ -41,7 +40,7 @@ def look_again(
     take no part in the average: they tell whether what explains a cell stays on it.
 
     Args:
-        network: that the features are from, as it was run.
+        features_of: gives the features of windows, as `features` were made.
         pixels: uint8 or float [N, 3, S, S], the windows.
         features: float [N, C, h, w], of the windows as they lie.
         logits: float [M, classes], of cells.
@@ -55,7 +54,7 @@ def look_again(
     behind = (torch.arange(chosen.shape[-1], device=chosen.device) - FUSED_STRIDE).clamp_min(0)
     views = [torch.rot90(chosen, turn, (2, 3)) for turn in _TURNS] + [chosen[:, :, behind][..., behind]]
     # All in one pass: a few windows at a time would leave the device half idle.
-    *turned, shifted = network(torch.cat(views)).features.chunk(len(views))
+    *turned, shifted = features_of(torch.cat(views)).chunk(len(views))
     mean = features[again]
     for turn, part in zip(_TURNS, turned, strict=True):
         mean = mean + torch.rot90(part, -turn, (2, 3))

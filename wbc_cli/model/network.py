@@ -69,15 +69,7 @@ class SGCLDFF(nn.Module):
         Args:
             windows: uint8 or float (0 to 1) [N, 3, S, S], RGB at the config's scale and size.
         """
-        rgb = windows.float() / 255 if windows.dtype == torch.uint8 else windows
-        with torch.no_grad(), torch.autocast(rgb.device.type, enabled=False):
-            saliency, glass = window_saliency(self.prior, rgb, self.config.um_per_px)
-            if self.config.stain:
-                rgb = normal_stain(rgb, saliency, glass)
-        pixels = rgb * 2 - 1
-        if self.config.saliency:
-            pixels = torch.cat([pixels, saliency], dim=1)
-        stages = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
+        stages, saliency = self._stages(windows)
         fused = self.fusion(stages)
         texture = torch.cat(
             [
@@ -88,3 +80,25 @@ class SGCLDFF(nn.Module):
             dim=1,
         )
         return Answer(self.segmentation(fused, stages[1], stages[0]), self.types(fused), texture, saliency)
+
+    def type_features(self, windows: Tensor) -> Tensor:
+        """Of an `Answer` the features only, in two thirds of the time.
+
+        Args:
+            windows: as for `forward`.
+        """
+        stages, _ = self._stages(windows)
+        features: Tensor = self.types(self.fusion(stages))
+        return features
+
+    def _stages(self, windows: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The backbone's stages of windows, and the prior over them."""
+        rgb = windows.float() / 255 if windows.dtype == torch.uint8 else windows
+        with torch.no_grad(), torch.autocast(rgb.device.type, enabled=False):
+            saliency, glass = window_saliency(self.prior, rgb, self.config.um_per_px)
+            if self.config.stain:
+                rgb = normal_stain(rgb, saliency, glass)
+        pixels = rgb * 2 - 1
+        if self.config.saliency:
+            pixels = torch.cat([pixels, saliency], dim=1)
+        return self.backbone(pixels.contiguous(memory_format=torch.channels_last)), saliency

@@ -60,16 +60,17 @@ def centred_views(
     config = network.config
     network.eval()
 
-    def look(windows: Tensor) -> Answer:
+    def type_features(windows: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-            answer: Answer = network(windows)
-        return answer._replace(features=answer.features.float(), texture=answer.texture.float())
+            return network.type_features(windows).float()
 
     for start in range(0, len(images), _BATCH):
         chunk = images[start : start + _BATCH]
         cuts = [_centre(image, config.um_per_px, config.window_px) for image in chunk]
         windows = to_tensor(np.stack([c[0] for c in cuts]), device)
-        answer = look(windows)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            answer: Answer = network(windows)
+        answer = answer._replace(features=answer.features.float(), texture=answer.texture.float())
         features = answer.features
         probabilities, cells = find_cells(answer.maps, config.um_per_px)
         central = [_nearest_middle(labels) for labels in cells]
@@ -77,7 +78,8 @@ def centred_views(
         pooled, logits = _typed(network, answer.features, masks)
         if second_look:
             every = torch.arange(len(windows), device=device)
-            features = look_again(look, windows, answer.features, torch.from_numpy(logits).to(device), every).features
+            first = torch.from_numpy(logits).to(device)
+            features = look_again(type_features, windows, features, first, every).features
             pooled, logits = _typed(network, features, masks)
         parts = _parts(network, answer._replace(features=features), masks)
         for i, image in enumerate(chunk):
