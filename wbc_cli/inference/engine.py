@@ -189,8 +189,11 @@ class Engine:
         return answer._replace(features=answer.features.float(), texture=answer.texture.float())
 
     def _type_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """A batch at a time: the views of unclear windows are up to three times as many as the windows."""
         with self._precision():
-            return self.network.type_features(pixels).float()
+            return torch.cat(
+                [self.network.type_features(part).float() for part in torch.split(pixels, self.batch_size)]
+            )
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)

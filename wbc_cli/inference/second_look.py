@@ -53,7 +53,7 @@ def look_again(
     chosen = pixels[again]
     behind = (torch.arange(chosen.shape[-1], device=chosen.device) - FUSED_STRIDE).clamp_min(0)
     views = [torch.rot90(chosen, turn, (2, 3)) for turn in _TURNS] + [chosen[:, :, behind][..., behind]]
-    # All in one pass: a few windows at a time would leave the device half idle.
+    # All at once: a few windows at a time would leave the device half idle.
     *turned, shifted = features_of(torch.cat(views)).chunk(len(views))
     mean = features[again]
     for turn, part in zip(_TURNS, turned, strict=True):
