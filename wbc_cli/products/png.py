@@ -1,4 +1,4 @@
-"""PNG files, written several times as fast as OpenCV and Pillow do: most of a picture's time goes there."""
+"""PNG files, written nearly twice as fast as OpenCV does at its quickest: most of a picture's time goes there."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ _UP = 2  # the row filter: each pixel as its difference from the one above, whic
 def write_png(picture: RGBImage, path: Path) -> None:
     """Write uint8 [h, w, 3] as PNG (W3C, Portable Network Graphics, third edition).
 
-    Measured on pictures of 5 and 17 megapixels: a third to a half of the time of OpenCV's quickest way, in about as
-    many bytes.
+    Measured on pictures of 5 and 17 megapixels: 0.56 of the time of OpenCV's quickest way, a fifth fewer bytes.
 
     Raises:
         OSError: the disk is full or read-only.
