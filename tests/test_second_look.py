@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from conftest import spots
 from fakes import ArrayReader
 
+from wbc_cli.inference import engine
 from wbc_cli.inference.engine import Engine, correlation
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.second_look import look_again
@@ -60,21 +63,44 @@ def test_the_correlation_of_maps_is_pearsons_and_of_a_flat_one_zero():
     torch.testing.assert_close(correlation(maps, others), torch.tensor([1.0, -1.0, 0.0]), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("is_clear", [True, False])
-def test_only_of_unclear_cells_is_it_known_whether_the_explanation_stays(toy_network, is_clear):
-    model = copy.deepcopy(toy_network)
+@pytest.fixture
+def unsure(toy_network):
+    """Unclear of the type of every cell."""
+    network = copy.deepcopy(toy_network)
     torch.manual_seed(0)
-    torch.nn.init.normal_(model.types.classify.weight, std=0.05)
-    model.types.classify.bias.data.zero_()
-    model.types.classify.bias.data[2] = 9 * is_clear
-    side = model.config.window_px
-    picture = spots((side // 2, side // 2), width=side, height=side, radius=20)
-    engine = Engine(model, torch.device("cpu"), torch.float32, 4)
-    (window,) = engine.look(picture[None])
-    for cell in window.cells:
-        assert (cell.cam_stability is None) == is_clear
-        assert is_clear or 0 < cell.cam_stability <= 1
-        assert -1 <= cell.cam_saliency <= 1
+    torch.nn.init.normal_(network.types.classify.weight, std=0.05)
+    network.types.classify.bias.data.zero_()
+    return network
+
+
+@pytest.fixture
+def look(monkeypatch):
+    """Has a network look at a window with a cell at a place of it."""
+
+    def look(network, x):
+        side = network.config.window_px
+        labels = np.zeros((side // 2, side // 2), np.uint8)
+        cv2.circle(labels, (x, side // 4), 10, 1, -1)
+        monkeypatch.setattr(engine, "find_cells", lambda *_: ([np.zeros((3, *labels.shape), np.float32)], [labels]))
+        picture = spots((2 * x, side // 2), width=side, height=side, radius=20)
+        (window,) = Engine(network, torch.device("cpu"), torch.float32, 4).look(picture[None])
+        (cell,) = window.cells
+        return cell
+
+    return look
+
+
+def test_only_of_unclear_cells_is_it_known_whether_the_explanation_stays(unsure, look):
+    unclear = look(unsure, 40)
+    assert 0 < unclear.cam_stability <= 1
+    assert -1 <= unclear.cam_saliency <= 1
+    unsure.types.classify.bias.data[2] = 9
+    assert look(unsure, 40).cam_stability is None
+
+
+def test_an_unclear_cell_that_the_border_cuts_is_left_to_the_window_of_its_own(unsure, look):
+    assert look(unsure, 11).cam_stability is not None
+    assert look(unsure, 5).cam_stability is None
 
 
 @pytest.mark.parametrize(
@@ -88,18 +114,18 @@ def test_only_of_unclear_cells_is_it_known_whether_the_explanation_stays(toy_net
     ],
 )
 def test_a_cell_whose_explanation_fails_is_flagged_with_the_reason(toy_network, monkeypatch, figures, flag):
-    engine = Engine(toy_network, torch.device("cpu"), torch.float32, 4)
+    toy = Engine(toy_network, torch.device("cpu"), torch.float32, 4)
     sound = {"cam_in_cell": 0.9, "cam_saliency": 0.9, "cam_stability": 0.9}
-    look = engine.look
+    answer = toy.look
 
     def told(windows):
         return [
             replace(window, cells=tuple(replace(cell, **{**sound, **figures}) for cell in window.cells))
-            for window in look(windows)
+            for window in answer(windows)
         ]
 
-    monkeypatch.setattr(engine, "look", told)
-    cells = Analyser(Stream(engine, 1), 0.0).analyse(ArrayReader(spots((240, 100))), "a", 0.4).cells
+    monkeypatch.setattr(toy, "look", told)
+    cells = Analyser(Stream(toy, 1), 0.0).analyse(ArrayReader(spots((240, 100))), "a", 0.4).cells
     assert cells
     for cell in cells:
         assert [found for found in cell.flags if found in ("explanation", "unstable")] == [flag] * bool(flag)

@@ -100,9 +100,11 @@ class Stream:
 
     def _answer(self) -> None:
         """Answer a batch of what waits; there is a turn for every window, so some find nothing left."""
+        # No more than this lane's share: of a slide's last windows none lies waiting while another lane is idle.
+        share = max(1, -(-self._waiting.qsize() // self.engine.lanes))
         requests: list[_Request] = []
         with suppress(Empty):
-            while len(requests) < self.engine.batch_size:
+            while len(requests) < min(share, self.engine.batch_size):
                 requests.append(self._waiting.get_nowait())
         if not requests:
             return
