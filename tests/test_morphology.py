@@ -54,16 +54,18 @@ def test_a_cell_is_described_as_one_would_say_it():
 
 
 def test_parts_of_a_cell_are_pooled_by_themselves():
-    cells = torch.zeros(1, 8, 8)
-    cells[0, :4] = 1
+    cells = torch.zeros(1, 2, 8, 8)
+    cells[0, 0, :4] = 1
+    cells[0, 1, 4:, 4:] = 1
     segments = torch.zeros(1, 3, 8, 8)
     segments[0, 2, :, :4] = 1  # the left half would be nucleus
     segments[0, 1, :, 4:] = 1
     features = torch.arange(4.0).repeat_interleave(16).reshape(1, 1, 8, 8)[:, :, ::2, ::2]
     columns = torch.arange(4.0).expand(1, 1, 4, 4)
-    pooled = MorphologyHead.pool(features, columns, segments, cells).reshape(PARTS, 2)
-    assert pooled[:, 1].tolist() == [1.5, 0.5, 2.5]  # whole cell, nucleus, cytoplasm
-    assert pooled[0, 0] == pytest.approx(float(features[0, 0, :2].mean()))
+    pooled = MorphologyHead.pool(features, columns, segments, cells).reshape(2, PARTS, 2)
+    assert pooled[0, :, 1].tolist() == [1.5, 0.5, 2.5]  # whole cell, nucleus, cytoplasm
+    assert pooled[1, :, 1].tolist() == [2.5, 0.0, 2.5]  # a cell without a nucleus
+    assert pooled[0, 0, 0] == pytest.approx(float(features[0, 0, :2].mean()))
     assert MorphologyHead.pool(features, columns, segments, 0 * cells).abs().sum() == 0
 
 

@@ -100,26 +100,25 @@ def test_windows_of_several_slides_share_batches_and_each_gets_its_own_answers(s
         np.testing.assert_allclose(answers, together[0], atol=1e-5)
 
 
-def test_the_last_windows_are_shared_among_the_lanes(toy_network, monkeypatch):
-    engine = Engine(toy_network, torch.device("cpu"), torch.float32, 16)
+@pytest.mark.parametrize(("count", "largest"), [(20, [10, 10]), (3, [1, 2]), (70, [32, 32])])
+def test_batches_are_full_and_the_last_windows_are_shared_among_the_lanes(toy_network, monkeypatch, count, largest):
+    engine = Engine(toy_network, torch.device("cpu"), torch.float32, 32)
     engine.lanes = 2
-    look, both, sizes = engine.look, threading.Barrier(3), []
+    look, sizes = engine.look, []
 
     def counted(windows):
         sizes.append(len(windows))
-        if len(sizes) <= 2:
-            both.wait(20)  # until the test has seen that all others wait
         return look(windows)
 
+    def read_slowly(place):
+        time.sleep(0.002)
+        return window(place)
+
     monkeypatch.setattr(engine, "look", counted)
-    with Stream(engine, 2) as stream, Tasks(stream.readers) as tasks, ThreadPoolExecutor(1) as pool:
-        answers = pool.submit(lambda: list(stream.look(tasks, window, PLACES[:20])))
-        while len(sizes) < 2 or stream._waiting.qsize() + sum(sizes) < 20:
-            time.sleep(0.01)
-        waiting = stream._waiting.qsize()
-        both.wait(20)
-        assert len(answers.result()) == 20
-    assert max(sizes[2:]) <= -(-waiting // 2)
+    with Stream(engine, 2) as stream, Tasks(stream.readers) as tasks:
+        assert len(list(stream.look(tasks, read_slowly, [Place(n, 0, 160) for n in range(count)]))) == count
+    assert sorted(sizes)[-2:] == largest
+    assert len(sizes) <= 4
 
 
 def test_a_window_that_cannot_be_read_is_told_to_its_slide_alone(stream):

@@ -1,4 +1,4 @@
-"""Unclear cells are looked at again, turned; clear ones are left as they are."""
+"""Unclear cells are looked at again, turned and shifted; clear ones are left as they are."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import spots
 from fakes import ArrayReader
 
@@ -22,15 +23,14 @@ UNCLEAR, CLEAR = [0.0, 0.5, 0.2], [0.0, 9.0, 1.0]
 
 
 def features_of(windows):
-    """Features that depend on how the window lies: brightness, and how far down and right a place is."""
-    windows = windows.float()
-    slope = torch.arange(windows.shape[-1]).float().expand_as(windows[:, 0])
-    return torch.stack([windows[:, 0], slope + 0 * windows[:, 0]], dim=1)
+    """Features that depend on how the window lies, at stride 8: brightness, and how far right a place is."""
+    brightness = F.avg_pool2d(windows.float(), 8)[:, 0]
+    return torch.stack([brightness, torch.arange(float(brightness.shape[-1])).expand_as(brightness)], dim=1)
 
 
 @pytest.fixture
 def windows():
-    return torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def test_only_windows_with_an_unclear_cell_change(windows):
@@ -41,20 +41,21 @@ def test_only_windows_with_an_unclear_cell_change(windows):
     assert not torch.equal(again[1], features[1])
 
 
-def test_turned_features_come_back_to_their_place_before_they_are_averaged(windows):
+def test_turned_and_shifted_features_come_back_to_their_place_before_they_are_averaged(windows):
     features = features_of(windows)
-    again = look_again(features_of, windows, features, torch.tensor([UNCLEAR] * 3), torch.arange(3)).features
-    torch.testing.assert_close(again[:, 0], features[:, 0])  # brightness turns with the window
-    slope = (torch.arange(8.0) + 2 * 3.5) / 3  # those of the two turns cancel out
-    torch.testing.assert_close(again[:, 1], slope.expand(3, 8, 8))
+    found = look_again(features_of, windows, features, torch.tensor([UNCLEAR] * 3), torch.arange(3))
+    inside = (slice(None), slice(0, 7), slice(0, 7))  # the shifted window does not show the last row and column
+    torch.testing.assert_close(found.features[:, 0][inside], features[:, 0][inside])  # brightness moves along
+    torch.testing.assert_close(found.shifted[:, 0][inside], features[:, 0][inside])
+    across, down = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="xy")
+    expected = (across + (7 - down).flip(0) + across + 1) / 3  # as it lies, turned, and shifted
+    torch.testing.assert_close(found.features[:, 1][inside], expected.expand(3, 8, 8)[inside])
 
 
-def test_what_was_looked_at_again_is_also_seen_shifted():
-    windows = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    features = features_of(windows)
-    found = look_again(features_of, windows, features, torch.tensor([CLEAR, UNCLEAR]), torch.arange(2))
+def test_what_was_looked_at_again_is_told(windows):
+    found = look_again(features_of, windows, features_of(windows), torch.tensor([CLEAR, UNCLEAR]), torch.arange(2))
     assert found.again.tolist() == [1]
-    torch.testing.assert_close(found.shifted[0, 0, 8:, 8:], features[1, 0, :-8, :-8])  # the brightness has moved along
+    assert found.shifted.shape == (1, 2, 8, 8)
 
 
 def test_the_correlation_of_maps_is_pearsons_and_of_a_flat_one_zero():

@@ -53,6 +53,13 @@ def test_any_region_equals_that_part_of_the_whole(x, y, data):
     assert np.array_equal(SMEAR.render(x, y, width, height), WHOLE[y : y + height, x : x + width])
 
 
+def test_a_seed_gives_a_smear_of_any_size_the_same_light():
+    def light(side):
+        return np.percentile(Smear(side, side, 0.2, 0, seed=5).render(0, 0, 400, 400), 95, axis=(0, 1))
+
+    np.testing.assert_allclose(light(400), light(900), atol=1)
+
+
 def test_white_cells_lie_where_the_truth_says_and_nowhere_else():
     cells = white_cells(SMEAR)
     assert len(cells) == 9

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from wbc_cli.inference.bands import MARGIN, Band, Grid, bands, read_coarse
@@ -23,6 +24,8 @@ _LEAST = 0.1  # saliency of a place that is worth a look at all
 _ANYWAY = 3
 _SMOOTH = 0.8  # map pixels: single ones are seldom cells
 _AROUND = 10  # map pixels around a place that is looked at again
+_AT_ONCE = 32  # of such places: memory does not grow with their number
+_BEGINNINGS = [(down, right) for down in range(STRIDE) for right in range(STRIDE)]
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 Saliency = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -139,14 +142,16 @@ def _again(density: NDArray[np.float32], places: NDArray[np.float64], saliency: 
         return np.empty(0, np.float32)
     reach, side = STRIDE * _AROUND, 2 * STRIDE * _AROUND
     padded = np.pad(density, ((reach, reach + STRIDE), (reach, reach + STRIDE), (0, 0)), mode="edge")
-    maps = np.empty((len(places), side, side), np.float32)
-    for down in range(STRIDE):
-        for right in range(STRIDE):
-            corners = np.add((places * STRIDE).astype(int), (right, down))
-            patches = np.stack([padded[y : y + side, x : x + side] for x, y in corners])
-            maps[:, down::STRIDE, right::STRIDE] = saliency(patches)
+    patches = sliding_window_view(padded, (side, side), axis=(0, 1))
     middle = slice(side // 2 - STRIDE, side // 2 + 2 * STRIDE)
-    return np.array([cv2.GaussianBlur(m, (0, 0), 1.0)[middle, middle].max() for m in maps], np.float32)
+    found = []
+    for some in np.array_split((places * STRIDE).astype(int), -(-len(places) // _AT_ONCE)):
+        # A pass for all beginnings: on such small pictures, what a pass costs is not its pixels.
+        begun = np.stack([patches[y + down, x + right] for x, y in some for down, right in _BEGINNINGS])
+        answers = saliency(begun.transpose(0, 2, 3, 1)).reshape(len(some), STRIDE, STRIDE, side // STRIDE, -1)
+        maps = answers.transpose(0, 3, 1, 4, 2).reshape(len(some), side, side)
+        found += [cv2.GaussianBlur(whole, (0, 0), 1.0)[middle, middle].max() for whole in maps]
+    return np.array(found, np.float32)
 
 
 def _apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:

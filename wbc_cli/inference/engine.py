@@ -203,50 +203,53 @@ class Engine:
         self, pixels: torch.Tensor, answer: Answer, labels: list[NDArray[np.uint8]]
     ) -> list[tuple[WindowCell, ...]]:
         """Type and explain every cell of a batch of windows in one go."""
-        owners = [(n, k) for n, window in enumerate(labels) for k in range(1, int(window.max()) + 1)]
+        owners = [(n, k) for n, window in enumerate(labels) for k in range(int(window.max()))]
         found: list[list[WindowCell]] = [[] for _ in labels]
         if owners:
             types, side = self.network.types, answer.features.shape[-1]
-            masks = torch.from_numpy(np.stack([labels[n] == k for n, k in owners])).to(self.device).float()
-            index = torch.tensor([n for n, _ in owners], device=self.device)
-            places = F.adaptive_avg_pool2d(masks, side)
-            first = types.logits(types.pool(answer.features[index], places))
+            n, k = torch.tensor(owners, device=self.device).T
+            numbers = np.arange(1, int(k.max()) + 2)[:, None, None]
+            # Windows with fewer cells have empty masks, too: that costs less than a copy of the features for each cell.
+            windows = torch.from_numpy(np.stack(labels)[:, None] == numbers).to(self.device).float()
+            masks, places = windows[n, k], F.adaptive_avg_pool2d(windows, side)
+            first = types.logits(types.pool(answer.features, places)[n, k])
             # What the window's border cuts gets a window of its own, and a second look there.
             whole = ~(masks[:, [0, -1]].any(dim=2).any(dim=1) | masks[:, :, [0, -1]].any(dim=2).any(dim=1))
-            second = look_again(self._type_features, pixels, answer.features, first[whole], index[whole])
-            own = second.features[index]
-            pooled = types.pool(own, places)
+            second = look_again(self._type_features, pixels, answer.features, first[whole], n[whole])
+            pooled = types.pool(second.features, places)[n, k]
             logits, distance = types.logits(pooled), self.network.typicality(pooled)
-            likeliest = logits.argmax(dim=1)
-            cam = types.cam(own, likeliest)
+            likeliest = torch.zeros(windows.shape[:2], dtype=torch.int64, device=self.device)
+            likeliest[n, k] = logits.argmax(dim=1)
+            cam = types.cam(second.features, likeliest)[n, k]
             fine = F.interpolate(cam[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
             energy = (fine * masks).sum(dim=(1, 2)) / fine.sum(dim=(1, 2)).clamp_min(1e-12)
-            prior = F.avg_pool2d(answer.saliency[:, 0].float()[index], MAP_STRIDE)
+            prior = F.avg_pool2d(answer.saliency[:, 0].float(), MAP_STRIDE)[n]
             salient = (prior * masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))
             agreement = correlation(cam, F.adaptive_avg_pool2d(prior, side))
-            stability = self._stability(cam, likeliest, index, second)
+            stability = self._stability(cam, likeliest, n, k, second)
             cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
             head = self.network.morphology
-            looks = head.values(head.pool(own, answer.texture[index], answer.maps.segments[index], masks))
+            looks = head.values(head.pool(second.features, answer.texture, answer.maps.segments, windows)[n, k])
             columns = (
                 *(logits.cpu().numpy(), distance.tolist(), cam.cpu().numpy(), energy.tolist(), salient.tolist()),
                 *(agreement.tolist(), stability, looks.cpu().numpy()),
             )
-            for (n, k), parts in zip(owners, zip(*columns, strict=True), strict=True):
-                found[n].append(WindowCell(k, *parts))
+            for (window, cell), parts in zip(owners, zip(*columns, strict=True), strict=True):
+                found[window].append(WindowCell(cell + 1, *parts))
         return [tuple(cells) for cells in found]
 
     def _stability(
-        self, cam: torch.Tensor, likeliest: torch.Tensor, index: torch.Tensor, second: SecondLook
+        self, cam: torch.Tensor, likeliest: torch.Tensor, n: torch.Tensor, k: torch.Tensor, second: SecondLook
     ) -> list[float | None]:
-        """How far the maps [M, h, w] of cells stay on them when their window, of `index`, is shifted."""
-        place = {window: i for i, window in enumerate(second.again.tolist())}
-        cells = [m for m, window in enumerate(index.tolist()) if window in place]
+        """How far the maps [M, h, w] of cells k of windows n stay on them when their window is shifted."""
+        row = {window: i for i, window in enumerate(second.again.tolist())}
+        cells = [m for m, window in enumerate(n.tolist()) if window in row]
         found: list[float | None] = [None] * len(cam)
         if cells:
-            shifted = second.shifted[[place[int(index[m])] for m in cells]]
-            moved = self.network.types.cam(shifted, likeliest[cells])[:, 1:, 1:]
-            for m, value in zip(cells, correlation(cam[cells][:, :-1, :-1], moved).tolist(), strict=True):
+            moved = self.network.types.cam(second.shifted, likeliest[second.again])
+            moved = moved[[row[int(n[m])] for m in cells], k[cells]]
+            both = (maps[:, :-1, :-1] for maps in (cam[cells], moved))  # the last ones of the shifted are made up
+            for m, value in zip(cells, correlation(*both).tolist(), strict=True):
                 found[m] = value
         return found
 

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from threading import Lock
 
 import numpy as np
 
@@ -47,6 +48,8 @@ class Stream:
         self.readers = ThreadPoolExecutor(workers, "reader")
         self._lanes = ThreadPoolExecutor(engine.lanes, "network")
         self._waiting: SimpleQueue[_Request] = SimpleQueue()
+        self._being_read, self._in_lanes = 0, 0
+        self._lock = Lock()
         self._ahead = 4 * engine.batch_size * engine.lanes
 
     def __enter__(self) -> Stream:
@@ -61,9 +64,7 @@ class Stream:
         self.readers.shutdown(wait=False, cancel_futures=True)
         # Nobody may be left waiting, even if someone is impatient and stops the waiting below.
         self._lanes.shutdown(wait=False, cancel_futures=True)
-        with suppress(Empty):
-            while True:
-                self._waiting.get_nowait().answer.cancel()
+        self._drop()
         self._lanes.shutdown()
 
     def look(
@@ -86,28 +87,65 @@ class Stream:
         """
         under_way: deque[Future[Future[WindowAnswer]]] = deque()
         for place in places:
-            under_way.append(readers.submit(self._send, read, place))
+            under_way.append(self._ask(readers, read, place))
             if len(under_way) >= self._ahead:
                 yield under_way.popleft().result().result()
         while under_way:
             yield under_way.popleft().result().result()
 
-    def _send(self, read: Callable[[Place], RGBImage], place: Place) -> Future[WindowAnswer]:
-        request = _Request(read(place))
-        self._waiting.put(request)
-        self._lanes.submit(self._answer)
-        return request.answer
+    def _ask(self, readers: Tasks, read: Callable[[Place], RGBImage], place: Place) -> Future[Future[WindowAnswer]]:
+        def send() -> Future[WindowAnswer]:
+            request = _Request(read(place))
+            self._waiting.put(request)
+            return request.answer
+
+        def sent(_: object) -> None:
+            with self._lock:
+                self._being_read -= 1
+            self._turn()
+
+        with self._lock:
+            self._being_read += 1
+        task = readers.submit(send)
+        task.add_done_callback(sent)  # also where it could not be read, or was dropped
+        return task
+
+    def _turn(self) -> None:
+        """Have a lane look for work."""
+        try:
+            self._lanes.submit(self._answer)
+        except RuntimeError:  # the stream has been closed
+            self._drop()
+
+    def _drop(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._waiting.get_nowait().answer.cancel()
+
+    def _take(self) -> list[_Request]:
+        """What a lane is to answer next; nothing where there is too little yet."""
+        with self._lock:
+            waiting, share = self._waiting.qsize(), self.engine.batch_size
+            if self._being_read:
+                if waiting < share:
+                    return []  # there is a turn after every read: a later one takes this, too, in a fuller batch
+            else:
+                # Of a slide's last windows none lies waiting while another lane is idle.
+                share = min(share, -(-(waiting + self._in_lanes) // self.engine.lanes))
+            requests: list[_Request] = []
+            with suppress(Empty):
+                while len(requests) < share:
+                    requests.append(self._waiting.get_nowait())
+            self._in_lanes += len(requests)
+            return requests
 
     def _answer(self) -> None:
-        """Answer a batch of what waits; there is a turn for every window, so some find nothing left."""
-        # No more than this lane's share: of a slide's last windows none lies waiting while another lane is idle.
-        share = max(1, -(-self._waiting.qsize() // self.engine.lanes))
-        requests: list[_Request] = []
-        with suppress(Empty):
-            while len(requests) < min(share, self.engine.batch_size):
-                requests.append(self._waiting.get_nowait())
+        """Answer a batch of what waits."""
+        requests = self._take()
         if not requests:
             return
+        if self._waiting.qsize():
+            self._turn()
         try:
             answers = self.engine.look(np.stack([request.window for request in requests]))
         except Exception as error:  # noqa: BLE001 - not swallowed: raised again in each of the threads that wait
@@ -116,3 +154,6 @@ class Stream:
         else:
             for request, answer in zip(requests, answers, strict=True):
                 request.answer.set_result(answer)
+        finally:
+            with self._lock:
+                self._in_lanes -= len(requests)

@@ -78,14 +78,14 @@ class TypeHead(nn.Module):
         """Mean features of cells.
 
         Args:
-            features: float [N, width, h, w], one window a cell.
-            masks: float [N, h, w], weight of each place; not all zero.
+            features: float [N, width, h, w], of windows.
+            masks: float [N, h, w], of one cell a window, or [N, K, h, w] of several: weight of each place.
 
         Returns:
-            float [N, width].
+            float [N, width] or [N, K, width]; zero for a cell whose mask is.
         """
         masks = masks.to(features.dtype)
-        return torch.einsum("nchw,nhw->nc", features, masks) / masks.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
+        return torch.einsum("nchw,n...hw->n...c", features, masks) / masks.sum(dim=(-2, -1)).clamp_min(1e-6)[..., None]
 
     def logits(self, pooled: Tensor) -> Tensor:
         """Class logits [N, classes] of pooled features [N, width]."""
@@ -96,11 +96,11 @@ class TypeHead(nn.Module):
         """Grad-CAM of one class a cell.
 
         Args:
-            features: float [N, width, h, w].
-            classes: int64 [N].
+            features: float [N, width, h, w], of windows.
+            classes: int64 [N], of one cell a window, or [N, K] of several.
 
         Returns:
-            float32 [N, h, w], not negative.
+            float32 [N, h, w] or [N, K, h, w], not negative.
         """
         weights = self.classify.weight[classes]
-        return F.relu(torch.einsum("nchw,nc->nhw", features.float(), weights.float()))
+        return F.relu(torch.einsum("nchw,n...c->n...hw", features.float(), weights.float()))

@@ -37,17 +37,19 @@ class MorphologyHead(nn.Module):
         """Mean features of whole cells, of their nuclei and of their cytoplasm; zero where a cell has none.
 
         Args:
-            features, texture: float [N, C, h, w] of each, one window a cell, see `network.Answer`.
+            features, texture: float [N, C, h, w] of each, see `network.Answer`.
             segments: float [N, 3, H, W], logits of background, cytoplasm, nucleus.
-            cells: float [N, H, W], the masks.
+            cells: float [N, K, H, W], the masks of the cells of each window.
 
         Returns:
-            float [N, PARTS * width].
+            float [N, K, PARTS * width].
         """
-        nuclei = cells * (segments[:, 2] > segments[:, 1])
-        parts = F.adaptive_avg_pool2d(torch.stack([cells, nuclei, cells - nuclei], dim=1), features.shape[-1])
-        sums = torch.einsum("nchw,nkhw->nkc", torch.cat([features, texture], dim=1), parts)
-        return (sums / parts.sum(dim=(2, 3)).clamp_min(1e-6)[..., None]).flatten(1)
+        nuclei = cells * (segments[:, 2:] > segments[:, 1:2])
+        parts = torch.stack([cells, nuclei, cells - nuclei], dim=2)
+        places = F.adaptive_avg_pool2d(parts.flatten(1, 2), features.shape[-1])
+        sums = [torch.einsum("nchw,nkhw->nkc", maps, places) for maps in (features, texture)]
+        means: Tensor = torch.cat(sums, dim=-1) / places.sum(dim=(-2, -1)).clamp_min(1e-6)[..., None]
+        return means.reshape(*cells.shape[:2], -1)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, ...]:
         """Logits of each of ATTRIBUTES, float [N, values], of features [N, PARTS * width]."""

@@ -214,10 +214,9 @@ def _typed(
 
 
 def _parts(network: SGCLDFF, answer: Answer, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-    cells = torch.from_numpy(masks).float().to(answer.features.device)
-    parts: NDArray[np.float32] = (
-        network.morphology.pool(answer.features, answer.texture, answer.maps.segments, cells).cpu().numpy()
-    )
+    cells = torch.from_numpy(masks).float().to(answer.features.device)[:, None]
+    pooled = network.morphology.pool(answer.features, answer.texture, answer.maps.segments, cells)
+    parts: NDArray[np.float32] = pooled[:, 0].cpu().numpy()
     return parts
 
 
