@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wbc_cli.memory import keep_freed_memory
+
 if TYPE_CHECKING:
     from wbc_cli.inference.engine import Precision
     from wbc_cli.inference.pipeline import Analyser
@@ -58,6 +60,7 @@ def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
     from wbc_cli.model.files import default_folder  # noqa: PLC0415
     from wbc_cli.model.storage import load  # noqa: PLC0415
 
+    keep_freed_memory()
     device = choose_device(options.device)
     model = load(options.weights or default_folder())
     engine = Engine(model.network, device, choose_precision(options.precision, device), options.batch_size)

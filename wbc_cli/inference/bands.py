@@ -86,9 +86,10 @@ def bands(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Band]:
         waiting = None
         for y in range(0, grid.height, grid.block):
             coming = [tasks.submit(read, x, y) for x in columns]
-            if waiting:
-                yield np.concatenate([block.result() for block in waiting], axis=1)
-            waiting = coming
+            rows = np.concatenate([block.result() for block in waiting], axis=1) if waiting else None
+            waiting = coming  # before they are used: the blocks of a wide slide are let go of
+            if rows is not None:
+                yield rows
         yield np.concatenate([block.result() for block in waiting or ()], axis=1)
         yield None
 
@@ -100,7 +101,7 @@ def bands(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Band]:
         parts = (above, own, None if below is None else below[:MARGIN])
         yield Band(np.concatenate([part for part in parts if part is not None]), top, first)
         first += len(own)
-        above = own[-MARGIN:]
+        above = own[-MARGIN:].copy()
 
 
 def read_coarse(reader: SlideReader, x: int, y: int, width: int, height: int, downsample: float) -> RGBImage:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import Lock
 
@@ -86,10 +87,14 @@ class Stream:
             Whatever `read` raises.
         """
         under_way: deque[Future[Future[WindowAnswer]]] = deque()
-        for place in places:
+        coming = iter(places)
+        self._expect(1)
+        for place in islice(coming, self._ahead):
             under_way.append(self._ask(readers, read, place))
-            if len(under_way) >= self._ahead:
-                yield under_way.popleft().result().result()
+        self._expect(-1)
+        for place in coming:
+            yield under_way.popleft().result().result()
+            under_way.append(self._ask(readers, read, place))
         while under_way:
             yield under_way.popleft().result().result()
 
@@ -99,16 +104,17 @@ class Stream:
             self._waiting.put(request)
             return request.answer
 
-        def sent(_: object) -> None:
-            with self._lock:
-                self._being_read -= 1
-            self._turn()
-
-        with self._lock:
-            self._being_read += 1
+        self._expect(1)
         task = readers.submit(send)
-        task.add_done_callback(sent)  # also where it could not be read, or was dropped
+        task.add_done_callback(lambda _: self._expect(-1))  # also where it could not be read, or was dropped
         return task
+
+    def _expect(self, windows: int) -> None:
+        """So many more are about to wait, or, below zero, fewer: then a lane sees whether it has waited for them."""
+        with self._lock:
+            self._being_read += windows
+        if windows < 0:
+            self._turn()
 
     def _turn(self) -> None:
         """Have a lane look for work."""

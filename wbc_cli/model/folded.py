@@ -37,6 +37,16 @@ class FoldedConv(nn.Module):
                 x = x.float()
             return F.conv2d(x, weight, self.bias, self.stride, self.padding, 1, self.groups)
 
+    @torch.no_grad()
+    def plain(self) -> nn.Conv2d:
+        """The same function as a plain convolution."""
+        out, inner, height, width = self.weight.shape
+        kernel, stride, padding = (height, width), self.stride, self.padding
+        conv = nn.Conv2d(inner * self.groups, out, kernel, stride, padding, groups=self.groups)  # type: ignore[arg-type]
+        conv.weight.copy_(self.weight * self.gain[:, None, None, None])
+        conv.bias.copy_(self.bias)  # type: ignore[union-attr]  # there is one by default
+        return conv.to(self.weight.device).to(memory_format=torch.channels_last)
+
 
 def fold(net: nn.Module) -> None:
     """Replace each convolution that a batch normalisation follows, and leave that one's activation in its place."""
@@ -47,3 +57,17 @@ def fold(net: nn.Module) -> None:
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 module._modules[first] = FoldedConv(conv, norm)
                 module._modules[second] = cast("nn.Module", norm.act)
+
+
+def put_in_precision(net: nn.Module, dtype: torch.dtype) -> None:
+    """Put the gains of convolutions into their weights, and these and those of linear layers in a precision.
+
+    Autocast, which is still needed, would bring them to it anew for every batch. The network cannot be trained then.
+    """
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, FoldedConv):
+                setattr(module, name, child.plain())
+    for module in net.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+            module.to(dtype)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wbc_cli.model.norm import SmallMapNorm
+
 FUSED_STRIDE = 8
 
 
@@ -41,13 +43,13 @@ class CrossLayerFusion(nn.Module):
         self.strides = strides
         self.first = 0 if enabled else len(channels) - 1
         self.project = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels[self.first :])
-        self.join = nn.Sequential(nn.Conv2d(width * len(self.project), width, 1), nn.GroupNorm(16, width), nn.SiLU())
+        self.join = nn.Sequential(nn.Conv2d(width * len(self.project), width, 1), SmallMapNorm(16, width), nn.SiLU())
         self.refine = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, groups=16),
-            nn.GroupNorm(16, width),
+            SmallMapNorm(16, width),
             nn.SiLU(),
             nn.Conv2d(width, width, 1),
-            nn.GroupNorm(16, width),
+            SmallMapNorm(16, width),
             ChannelAttention(width),
         )
 

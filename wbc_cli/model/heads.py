@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wbc_cli.model.norm import SmallMapNorm
+
 SEGMENT_CHANNELS = 3  # background, cytoplasm, nucleus
 OFFSET_UNIT_PX = 16.0
 MAP_STRIDE = 2
@@ -65,7 +67,7 @@ class TypeHead(nn.Module):
 
     def __init__(self, fused: int, width: int, classes: int) -> None:
         super().__init__()
-        self.embed = nn.Sequential(nn.Conv2d(fused, width, 1), nn.GroupNorm(16, width), nn.SiLU())
+        self.embed = nn.Sequential(nn.Conv2d(fused, width, 1), SmallMapNorm(16, width), nn.SiLU())
         self.drop = nn.Dropout(0.2)
         self.classify = nn.Linear(width, classes)
 

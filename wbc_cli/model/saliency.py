@@ -35,7 +35,7 @@ class SaliencyPrior(nn.Module):
         )
         self.widen = nn.Sequential(nn.Conv2d(width // 2, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.stages = nn.ModuleList(_depthwise(width, dilation) for dilation in (1, 2, 3))
-        # Not a convolution: with one output it rounds differently from one batch size to the next.
+        # Applied as a linear layer: a convolution with one output rounds differently from one batch size to the next.
         self.weight = nn.Parameter(torch.randn(width, 1, 1) * width**-0.5)
         self.bias = nn.Parameter(torch.zeros(()))
 
@@ -51,7 +51,7 @@ class SaliencyPrior(nn.Module):
         x = self.widen(self.stem(x))
         for stage in self.stages:
             x = x + stage(x)
-        return (x * self.weight).sum(dim=1, keepdim=True) + self.bias
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten()[None]).permute(0, 3, 1, 2) + self.bias
 
 
 def _depthwise(width: int, dilation: int) -> nn.Sequential:
@@ -71,6 +71,9 @@ def folded(prior: SaliencyPrior) -> SaliencyPrior:
     Measured on one core at bf16: 93 against 51 square micrometres a microsecond.
     """
     prior = copy.deepcopy(prior)
+    for module in prior.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = True
     for layers in (prior.stem, prior.widen, *prior.stages):
         assert isinstance(layers, nn.Sequential)
         for i, (first, second) in enumerate(pairwise(list(layers))):
