@@ -18,6 +18,7 @@ def test_every_part_is_measured_and_set_against_the_others(call, tmp_path):
     assert {part: len(rounds) for part, rounds in found["seconds"].items()} == dict.fromkeys(parts, 2) | {
         "exhaustive": 1
     }
+    assert found["exhaustive_cells"] == found["cells"]
     assert found["megapixels"] == pytest.approx(1024**2 / 1e6)
     assert found["ratios"]["exhaustive search to end to end"] > 1
     assert found["peak_memory_mb"] > 100

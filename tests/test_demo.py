@@ -102,8 +102,11 @@ def test_no_count_depends_on_how_the_work_is_cut_up(demo, results, tmp_path, cha
     assert counts(analyse(demo, tmp_path, changed)) == expected
 
 
-def test_half_precision_finds_the_same_cells_and_types_few_otherwise_and_none_that_is_sure(demo, results, tmp_path):
-    full, half = (table(out / "cells.csv") for out in (results, analyse(demo, tmp_path, {"--precision": "bf16"})))
+def test_half_precision_finds_the_same_cells_and_types_few_otherwise_and_none_that_is_sure(demo, tmp_path):
+    full, half = (
+        table(analyse(demo, tmp_path / precision, {"--precision": precision}) / "cells.csv")
+        for precision in ("fp32", "bf16")
+    )
     assert [(row["slide"], row["cell"]) for row in full] == [(row["slide"], row["cell"]) for row in half]
     pairs = [(a, b) for a, b in zip(full, half, strict=True) if a["class"] != b["class"]]
     assert len(pairs) <= 0.05 * len(full)

@@ -52,6 +52,7 @@ class Bench:
         slide: what was measured.
         megapixels: of its level 0.
         windows, cells: what the analysis looked at and found.
+        exhaustive_cells: what the exhaustive search found, where there was one.
         pointed: windows that the prior pointed at, without those around cells that a border cut.
         peak_memory_mb: the most that the process had held when the first analysis was over.
         seconds: by part.
@@ -64,6 +65,7 @@ class Bench:
     windows: int = 0
     pointed: int = 0
     cells: int = 0
+    exhaustive_cells: int | None = None
     peak_memory_mb: float = 0.0
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
@@ -93,6 +95,7 @@ class Bench:
             **self.settings,
             "windows": self.windows,
             "cells": self.cells,
+            "exhaustive_cells": self.exhaustive_cells,
             "seconds": self.seconds,
             "peak_memory_mb": self.peak_memory_mb,
             "ratios": {name: round(value, 3) for name, value in self.ratios().items()},
@@ -127,6 +130,8 @@ class Bench:
         for name, value in self.ratios().items():
             table.add_row(name, "", f"{value:.2f}")
         table.add_row("windows, cells", "", f"{self.windows}, {self.cells}")
+        if self.exhaustive_cells is not None:
+            table.add_row("cells of the exhaustive search", "", f"{self.exhaustive_cells}")
         table.add_row("peak memory", "", f"{self.peak_memory_mb:.0f} MB")
         return table
 
@@ -188,7 +193,8 @@ def measure(path: Path, analyser: Analyser, exhaustive: bool, rounds: int = ROUN
                     _decode(reader, 1.0, tasks)
         if exhaustive and number == 0:  # takes minutes, and one time is enough to tell
             with closing(open_slide(path)) as reader, bench.timed("exhaustive"):
-                replace(analyser, exhaustive=True).analyse(reader, path.name)
+                everywhere = replace(analyser, exhaustive=True).analyse(reader, path.name)
+            bench.exhaustive_cells = len(everywhere.cells)
     return bench
 
 

@@ -17,8 +17,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from wbc_cli.bench import bare_network
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.model.heads import TypeHead
@@ -90,7 +88,7 @@ def analysed(fields: Path, out: Path, precision: str = "auto") -> tuple[float, i
 def no_cam():
     """Leave Grad-CAM out: a map of ones in its place."""
     whole = TypeHead.cam
-    TypeHead.cam = lambda self, features, classes: torch.ones_like(features[:, 0])
+    TypeHead.cam = lambda self, features, classes: features.new_ones(*classes.shape, *features.shape[2:])
     try:
         yield
     finally:

@@ -228,7 +228,7 @@ class Engine:
             prior = F.avg_pool2d(answer.saliency[:, 0].float(), MAP_STRIDE)[n]
             salient = (prior * masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))
             agreement = correlation(cam, F.adaptive_avg_pool2d(prior, side))
-            stability = self._stability(cam, likeliest, n, k, second)
+            stability = self._stability(answer.features, likeliest, n, k, second)
             cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
             head = self.network.morphology
             looks = head.values(head.pool(second.features, answer.texture, answer.maps.segments, windows)[n, k])
@@ -241,17 +241,20 @@ class Engine:
         return [tuple(cells) for cells in found]
 
     def _stability(
-        self, cam: torch.Tensor, likeliest: torch.Tensor, n: torch.Tensor, k: torch.Tensor, second: SecondLook
+        self, features: torch.Tensor, likeliest: torch.Tensor, n: torch.Tensor, k: torch.Tensor, second: SecondLook
     ) -> list[float | None]:
-        """How far the maps [M, h, w] of cells k of windows n stay on them when their window is shifted."""
+        """How far the maps of cells k of windows n stay on them when their window is shifted."""
         row = {window: i for i, window in enumerate(second.again.tolist())}
         cells = [m for m, window in enumerate(n.tolist()) if window in row]
-        found: list[float | None] = [None] * len(cam)
+        found: list[float | None] = [None] * len(n)
         if cells:
-            moved = self.network.types.cam(second.shifted, likeliest[second.again])
-            moved = moved[[row[int(n[m])] for m in cells], k[cells]]
-            both = (maps[:, :-1, :-1] for maps in (cam[cells], moved))  # the last ones of the shifted are made up
-            for m, value in zip(cells, correlation(*both).tolist(), strict=True):
+            place = [row[int(n[m])] for m in cells], k[cells]
+            # The last row and column of the shifted are made up.
+            still, moved = (
+                self.network.types.cam(view, likeliest[second.again])[place][:, :-1, :-1]
+                for view in (features[second.again], second.shifted)
+            )
+            for m, value in zip(cells, correlation(still, moved).tolist(), strict=True):
                 found[m] = value
         return found
 
