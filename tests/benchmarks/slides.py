@@ -1,7 +1,7 @@
 """Whole slides against the bars of speed, memory and counting: python tests/benchmarks/slides.py FOLDER [SIZE ...].
 
 Makes synthetic smears of these sizes (default 16384 and 65536 px, a GB of disk and some minutes) and an empty one in
-FOLDER, or takes those that are there. The exhaustive search of the smallest takes ten minutes. Each is measured in
+FOLDER, or takes those that are there. The exhaustive search of the smallest takes five minutes. Each is measured in
 a process of its own, so that the peak memory is its own.
 """
 
