@@ -57,7 +57,7 @@ def test_without_cells_of_a_class_nothing_is_fitted():
     assert (typicality(cells(10, 5, 100.0)) == 0).all()
 
 
-def test_in_negatives_of_fields_few_objects_are_given_a_white_cells_type_and_these_are_flagged(tmp_path):
+def test_in_negatives_of_fields_hardly_any_object_is_given_a_white_cells_type_and_none_without_a_flag(tmp_path):
     """Of 88 objects in 30 such fields 7 are typed in single precision, and 5 of 92 in bf16."""
     analyser, _ = load_analyser(ComputeOptions())
     cells = []
@@ -69,6 +69,6 @@ def test_in_negatives_of_fields_few_objects_are_given_a_white_cells_type_and_the
                 cells += analyser.analyse(reader, "negative", 0.15).cells
     typed = [cell for cell in cells if cell.class_name not in ("unidentified", "platelet")]
     assert len(cells) > 40
-    assert len(typed) <= 0.15 * len(cells)
+    assert len(typed) <= 0.1 * len(cells)
     assert all({"explanation", "atypical"} & set(cell.flags) for cell in typed)
     assert any("atypical" in cell.flags for cell in cells)

@@ -101,7 +101,7 @@ def bands(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Band]:
         parts = (above, own, None if below is None else below[:MARGIN])
         yield Band(np.concatenate([part for part in parts if part is not None]), top, first)
         first += len(own)
-        above = own[-MARGIN:].copy()
+        above = own[-MARGIN:].copy()  # a view would keep all of the row
 
 
 def read_coarse(reader: SlideReader, x: int, y: int, width: int, height: int, downsample: float) -> RGBImage:

@@ -194,7 +194,7 @@ class Engine:
         return answer._replace(features=answer.features.float(), texture=answer.texture.float())
 
     def _type_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """A batch at a time: the views of unclear windows are up to three times as many as the windows."""
+        """A batch at a time: the views of unclear windows are up to twice as many as the windows."""
         with self._precision():
             return torch.cat([self._fast.type_features(part).float() for part in torch.split(pixels, self.batch_size)])
 
@@ -244,17 +244,16 @@ class Engine:
         self, features: torch.Tensor, likeliest: torch.Tensor, n: torch.Tensor, k: torch.Tensor, second: SecondLook
     ) -> list[float | None]:
         """How far the maps of cells k of windows n stay on them when their window is shifted."""
-        row = {window: i for i, window in enumerate(second.again.tolist())}
-        cells = [m for m, window in enumerate(n.tolist()) if window in row]
+        seen = torch.isin(n, second.again)
         found: list[float | None] = [None] * len(n)
-        if cells:
-            place = [row[int(n[m])] for m in cells], k[cells]
+        if bool(seen.any()):
+            place = torch.searchsorted(second.again, n[seen]), k[seen]
             # The last row and column of the shifted are made up.
             still, moved = (
                 self.network.types.cam(view, likeliest[second.again])[place][:, :-1, :-1]
                 for view in (features[second.again], second.shifted)
             )
-            for m, value in zip(cells, correlation(still, moved).tolist(), strict=True):
+            for m, value in zip(seen.nonzero()[:, 0].tolist(), correlation(still, moved).tolist(), strict=True):
                 found[m] = value
         return found
 

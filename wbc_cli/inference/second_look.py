@@ -21,7 +21,7 @@ class SecondLook(NamedTuple):
 
     Attributes:
         features: float [N, C, h, w], to type all cells from.
-        again: int64 [K], the windows that were looked at again.
+        again: int64 [K], the windows that were looked at again, ascending.
         shifted: float [K, C, h, w], the features of those when they are shifted by one place of the features down and
             to the right, 1.6 um; put back, so that the last row and column are made up.
     """
