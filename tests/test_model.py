@@ -17,7 +17,7 @@ from wbc_cli.inference.engine import Engine
 from wbc_cli.model.backbone import Backbone
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.files import CONFIG_NAME, WEIGHTS_NAME, checksum
-from wbc_cli.model.folded import FoldedConv
+from wbc_cli.model.folded import ActivatedConv, FoldedConv
 from wbc_cli.model.heads import TypeHead
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.saliency import window_saliency
@@ -168,6 +168,20 @@ def test_a_folded_convolution_is_the_convolution_with_frozen_batch_normalisation
     expected.square().sum().backward()
     answer.square().sum().backward()
     torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6()])
+@pytest.mark.parametrize(("groups", "stride", "kernel"), [(1, 1, 1), (1, 2, 3), (32, 1, 3)])
+def test_a_convolution_joined_with_its_activation_gives_what_the_two_give(groups, stride, kernel, activation, dtype):
+    torch.manual_seed(groups + stride + kernel)
+    conv = nn.Conv2d(32, 32, kernel, stride, kernel // 2, groups=groups).to(dtype, memory_format=torch.channels_last)
+    x = 20 * torch.randn(2, 32, 17, 17).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        expected, answer = activation(conv(x)), ActivatedConv(conv, activation)(x)
+    assert answer.dtype == expected.dtype == dtype
+    assert (expected == 0).any() and (expected >= 6).any()
+    torch.testing.assert_close(answer, expected)
 
 
 def test_the_backbone_starts_as_the_network_whose_weights_it_is_given():

