@@ -156,6 +156,17 @@ def test_nobody_waits_for_ever_on_a_stream_that_is_closed(stream):
                 slide.result(timeout=20)
 
 
+def test_what_lies_free_goes_back_to_the_system_now_and_then(stream, monkeypatch):
+    released = []
+    monkeypatch.setattr("wbc_cli.inference.stream._TIDY_AFTER", 50)
+    monkeypatch.setattr("wbc_cli.inference.stream.release_holes", lambda: released.append(True))
+    with Tasks(stream.readers) as tasks:
+        list(stream.look(tasks, window, PLACES * 3))
+        list(stream.look(tasks, window, PLACES))
+    stream.close()
+    assert len(released) == 2
+
+
 def test_out_of_memory_halves_the_batch_and_goes_on(toy_network, monkeypatch):
     engine = Engine(toy_network, torch.device("cpu"), torch.float32, 8)
     whole = Engine._look

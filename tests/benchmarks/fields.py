@@ -97,14 +97,16 @@ def no_cam():
 
 def agreement(fields: Path, scratch: Path) -> None:
     cells = {}
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "bf16", "fp16"):
         analysed(fields, scratch / precision, precision)
         tables = sorted((scratch / precision).glob("slides/*/cells.csv"))
         rows = [row for table in tables for row in csv.DictReader(table.open())]
         cells[precision] = {(r["slide"], round(float(r["x"]) / 8), round(float(r["y"]) / 8)): r["class"] for r in rows}
-    shared = cells["fp32"].keys() & cells["bf16"].keys()
-    same = sum(cells["fp32"][key] == cells["bf16"][key] for key in shared)
-    print(f"fp32 and bf16: {len(cells['fp32'])} and {len(cells['bf16'])} cells, {same} of {len(shared)} of one class")
+    full = cells.pop("fp32")
+    for precision, found in cells.items():
+        shared = full.keys() & found.keys()
+        same = sum(full[key] == found[key] for key in shared)
+        print(f"fp32 and {precision}: {len(full)} and {len(found)} cells, {same} of {len(shared)} of one class")
 
 
 if __name__ == "__main__":

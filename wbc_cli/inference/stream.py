@@ -15,8 +15,11 @@ import numpy as np
 
 from wbc_cli.inference.engine import Engine, WindowAnswer
 from wbc_cli.inference.windows import Place
+from wbc_cli.memory import release_holes
 from wbc_cli.parallel import Tasks
 from wbc_cli.slides.reader import RGBImage
+
+_TIDY_AFTER = 256  # windows; then what lies free among what is kept goes back to the system
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,7 @@ class Stream:
         self.readers = ThreadPoolExecutor(workers, "reader")
         self._lanes = ThreadPoolExecutor(engine.lanes, "network")
         self._waiting: SimpleQueue[_Request] = SimpleQueue()
-        self._being_read, self._in_lanes = 0, 0
+        self._being_read, self._in_lanes, self._since_tidied = 0, 0, 0
         self._lock = Lock()
         self._ahead = 4 * engine.batch_size * engine.lanes
 
@@ -163,3 +166,9 @@ class Stream:
         finally:
             with self._lock:
                 self._in_lanes -= len(requests)
+                self._since_tidied += len(requests)
+                tidy = self._since_tidied >= _TIDY_AFTER
+                if tidy:
+                    self._since_tidied = 0
+            if tidy:
+                release_holes()
