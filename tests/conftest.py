@@ -92,7 +92,7 @@ def toy_network(dark_prior):
     """A network that looks at dark spots and takes each whole window for one cell, a neutrophil."""
     torch.manual_seed(0)
     # Its cells are windows, most of which is pale.
-    network = SGCLDFF(ModelConfig(min_confidence=0.0, saliency_threshold=0.03, cell_saliency=0.03)).eval()
+    network = SGCLDFF(ModelConfig(min_confidence=0.0, saliency_threshold=0.03)).eval()
     network.prior.load_state_dict(dark_prior.state_dict())
     with torch.no_grad():
         network.segmentation.out.weight.zero_()
