@@ -29,6 +29,7 @@ from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.scale import slide_scale
 from wbc_cli.inference.search import Search
+from wbc_cli.inference.transfer import upload
 from wbc_cli.inference.windows import cut
 from wbc_cli.model.saliency import COARSE_UM_PER_PX
 from wbc_cli.parallel import Tasks
@@ -240,13 +241,13 @@ def _decode_by_library(path: Path, workers: int) -> None:
 def bare_network(engine: Engine, windows: int) -> None:
     """The bare network on as many windows, in the engine's batches and lanes."""
     size = engine.config.window_px
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (engine.batch_size, 3, size, size), np.uint8))
+    pixels = np.random.default_rng(0).integers(0, 256, (engine.batch_size, 3, size, size), np.uint8)
     batches = max(-(-windows // engine.batch_size), min(windows, engine.lanes))
     counts = [len(part) for part in np.array_split(np.arange(windows), batches)] if windows else []
 
     def forward(count: int) -> None:
-        with torch.inference_mode():
-            engine.answer(pixels[:count].to(engine.device))
+        with engine.lane(), torch.inference_mode():
+            engine.answer(upload(pixels[:count], engine.device))
 
     with ThreadPoolExecutor(engine.lanes) as lanes:
         list(lanes.map(forward, counts))

@@ -1,0 +1,36 @@
+"""Copies to a device and back that keep it waiting as little as can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def upload(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Bring an array to the device, in the current stream and without waiting for it.
+
+    Through pinned memory, which torch keeps and hands out again once the copy is over: from any other the host would
+    have to wait.
+    """
+    tensor = torch.from_numpy(array)
+    if device.type == "cpu":
+        return tensor
+    with torch.cuda.device(device):  # pinned memory belongs to the current one
+        return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def download(*tensors: torch.Tensor) -> list[NDArray[Any]]:
+    """Bring tensors of one device to the host, all copies under way at once, and wait for the current stream once."""
+    coming = [tensor.to("cpu", non_blocking=True) for tensor in tensors]  # into pinned memory
+    if not tensors[0].is_cuda:
+        return [tensor.numpy() for tensor in coming]
+    with torch.cuda.device(tensors[0].device):
+        # The thread sleeps: by default it would keep a core busy.
+        done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        done.record()
+        done.synchronize()
+    # What is kept of a cell for as long as its slide must not keep pinned memory.
+    return [np.array(tensor.numpy()) for tensor in coming]
