@@ -25,11 +25,11 @@ from tifffile import TiffFile
 
 from wbc_cli.inference.bands import BLOCK
 from wbc_cli.inference.coarse import slide_glass
+from wbc_cli.inference.device import upload
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.scale import slide_scale
 from wbc_cli.inference.search import Search
-from wbc_cli.inference.transfer import upload
 from wbc_cli.inference.windows import cut
 from wbc_cli.model.saliency import COARSE_UM_PER_PX
 from wbc_cli.parallel import Tasks

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from wbc_cli.errors import MachineError
 from wbc_cli.inference.bands import MARGIN
+from wbc_cli.inference.device import download, is_out_of_memory, upload
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.second_look import SecondLook, look_again
-from wbc_cli.inference.transfer import download, upload
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF, Answer
@@ -178,7 +178,9 @@ class Engine:
                 with self.lane():
                     answers += self._look(windows[len(answers) : len(answers) + size])
                 continue
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if size == 1:
                     raise MachineError(
                         f"{self.device}: its memory does not hold a single window; free some, or use --device cpu"
@@ -214,7 +216,9 @@ class Engine:
         try:
             with self.lane():
                 return self._saliency(density)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             if count == 1 and rows < _LEAST_ROWS:
                 raise MachineError(
                     f"{self.device}: its memory does not hold a coarse picture; free some, or use --device cpu"

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.inference.transfer import download
+from wbc_cli.inference.device import download
 from wbc_cli.model.heads import MAP_STRIDE, Maps
 
 MIN_CELL_UM2 = 12.0  # smaller than any nucleated cell; platelets and stain grains fall below

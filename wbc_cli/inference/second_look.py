@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wbc_cli.inference.transfer import download, upload
+from wbc_cli.inference.device import download, upload
 from wbc_cli.model.fusion import FUSED_STRIDE
 
 # Lead of the likeliest class over the next, in logits. On the validation split one cell in thirty-five has less, and

@@ -1,4 +1,4 @@
-"""Copies to a device and back that keep it waiting as little as can be."""
+"""Copies to a device and back that keep it waiting as little as can be, and how it says that its memory is full."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+_FULL = ("unable to find an engine", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What cuDNN and cuBLAS say where no memory is left for their own workspace."""
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device's memory is full; with less at a time the same may work."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL)
 
 
 def upload(array: NDArray[Any], device: torch.device) -> torch.Tensor:
