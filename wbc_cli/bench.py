@@ -118,7 +118,8 @@ class Bench:
 
     def table(self) -> Table:
         """The parts, each with its rate, and the ratios."""
-        table = Table(title=f"{self.slide}, {self.megapixels:.0f} megapixels", title_justify="left")
+        made = f"{self.settings['device']}, {self.settings['precision']}"
+        table = Table(title=f"{self.slide}, {self.megapixels:.0f} megapixels, {made}", title_justify="left")
         for column in ("part", "seconds", "rate"):
             table.add_column(column, justify="left" if column == "part" else "right")
         for part in self.seconds:
@@ -169,7 +170,7 @@ def measure(path: Path, analyser: Analyser, exhaustive: bool, rounds: int = ROUN
     with closing(open_slide(path)) as reader:
         megapixels = reader.width * reader.height / 1e6
     settings = {
-        "device": str(engine.device),
+        "device": _named(engine.device),
         "precision": str(engine.dtype).removeprefix("torch."),
         "batch_size": engine.batch_size,
         "lanes": engine.lanes,
@@ -197,6 +198,11 @@ def measure(path: Path, analyser: Analyser, exhaustive: bool, rounds: int = ROUN
                 everywhere = replace(analyser, exhaustive=True).analyse(reader, path.name)
             bench.exhaustive_cells = len(everywhere.cells)
     return bench
+
+
+def _named(device: torch.device) -> str:
+    """A device, a GPU with the name of the card."""
+    return str(device) if device.type == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def _measure_parts(bench: Bench, path: Path, analyser: Analyser, pool: ThreadPoolExecutor) -> None:
