@@ -13,7 +13,8 @@ import re
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from wbc_cli.bench import bare_network  # noqa: E402
+from wbc_cli.bench import bare_network, make_slide  # noqa: E402
 from wbc_cli.inference.device import upload  # noqa: E402
 from wbc_cli.inference.engine import Engine, choose_device, choose_precision  # noqa: E402
 from wbc_cli.inference.instances import find_cells  # noqa: E402
@@ -44,7 +45,10 @@ def main(folder: Path, fields: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = torch.cuda.get_device_name(0)
     rows = [("card", f"{name}, torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores")]
-    tests = run("test_gpu.py", "-m", "pytest", "-o", "addopts=", "-q", "-rs", str(ROOT / "tests" / "test_gpu.py"))
+    with ProcessPoolExecutor(len(SIZES), mp_context=get_context("spawn")) as pool:  # takes as long as the tests
+        slides = [pool.submit(make_slide, folder, int(size)) for size in SIZES]
+        tests = run("test_gpu.py", "-m", "pytest", "-o", "addopts=", "-q", "-rs", str(ROOT / "tests" / "test_gpu.py"))
+        print(f"--- slides: {', '.join(str(slide.result()) for slide in slides)}")
     rows.append(("test_gpu.py", last_line(tests)))
     rows += engine_rows()
     bench = run("bench", *PROGRAM, "bench", "--size", SIZES[-1], "--folder", str(folder), "--json", "--device", "cuda")
