@@ -73,9 +73,9 @@ def test_types_beyond_the_five_count_in_all_types_and_not_in_the_five(lab):
 
 def test_what_the_border_cuts_is_no_false_cell_where_it_is_not_boxed(lab):
     box = (40, 40, 60, 60)
-    cut = [make_cell("neutrophil", place) for place in ((0, 10, 20, 30), (80, 10, 100, 30), (40, 80, 60, 100))]
+    cut = [make_cell("neutrophil", place) for place in ((0, 10, 20, 30), (75, 10, 95, 30), (40, 80, 60, 100))]
     lab.add("", [make_cell("monocyte", box), *cut], boxes=[Box("monocyte", *box)], dataset="not boxed")
-    inside = make_cell("neutrophil", (1, 10, 21, 30))
+    inside = make_cell("neutrophil", (6, 10, 26, 30))  # an outline is exact to 0.5 um, 5 pixels
     lab.add("", [make_cell("monocyte", box), inside], boxes=[Box("monocyte", *box)], dataset="not cut")
     lab.add("", cut[:1], boxes=[Box("neutrophil", 0, 10, 20, 30)], dataset="boxed")
     boxed, not_boxed, not_cut = (summary.figures for summary in lab.evaluate().datasets)

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from wbc_cli.cells import Cell
+from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.evaluation.truth import MaskedCells
 from wbc_cli.manifest import Box
 
 Floats = NDArray[np.float64]
 
 MATCH_IOU = 0.5
+_EXACT_UM = 0.5  # the network's maps have pixels of 0.4 um
 
 
 def by_distance(cells: Sequence[Cell], x: float, y: float) -> list[Cell]:
@@ -62,10 +63,10 @@ def match_by_mask(truth: MaskedCells, cells: Sequence[Cell]) -> dict[int, int]:
     return _assign(worth)
 
 
-def cut_by_border(cell: Cell, width: int, height: int) -> bool:
-    """Say whether a cell touches the border of an image of that size."""
+def cut_by_border(cell: Cell, result: SlideResult) -> bool:
+    """Say whether a cell touches the border of its image, as far as an outline is exact."""
     x0, y0, x1, y1 = cell.box
-    return x0 <= 0 or y0 <= 0 or x1 >= width or y1 >= height
+    return min(x0, y0, result.width - x1, result.height - y1) * result.scale.um_per_px <= _EXACT_UM
 
 
 def box_iou(first: Floats, second: Floats) -> Floats:

@@ -188,7 +188,7 @@ def _nearest_the_middle(result: SlideResult | None) -> tuple[Cell, ...]:
 
 
 def _not_cut(cells: Sequence[Cell], result: SlideResult) -> list[Cell]:
-    return [cell for cell in cells if not cut_by_border(cell, result.width, result.height)]
+    return [cell for cell in cells if not cut_by_border(cell, result)]
 
 
 def _cells_beside(result: SlideResult | None, labels: Sequence[str]) -> list[Cell]:
