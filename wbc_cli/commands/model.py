@@ -35,7 +35,7 @@ def evaluate(
     ],
     layout: Annotated[
         str | None,
-        typer.Option(help="The folder is a data set as published: bccd, lisc, allidb2, pbc or raabin."),
+        typer.Option(help="The folder is a data set as published: bccd, lisc, allidb2, pbc, raabin, krd or rvpbs."),
     ] = None,
     split: Annotated[
         str, typer.Option(help="Which rows: train, val, test, or all. Sets without published splits are all test.")
