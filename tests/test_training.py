@@ -26,7 +26,7 @@ from wbc_cli.training import loop
 from wbc_cli.training.centred import CentredView, pseudo_code
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE, Target, TrainingImage
 from wbc_cli.training.losses import alignment_loss, offset_loss, offset_target, segment_loss, type_loss
-from wbc_cli.training.run import train
+from wbc_cli.training.run import is_trained, train
 from wbc_cli.training.settings import TrainSettings, apply_settings
 from wbc_cli.training.start import Start
 
@@ -173,6 +173,16 @@ def test_a_folder_of_another_run_is_not_written_over(manifest, trained):
     with pytest.raises(UsageError, match="other settings"):
         train(manifest, trained, ModelConfig(), replace(TINY, steps=5), ("elsewhere",), CPU)
     assert {path: path.read_bytes() for path in trained.iterdir()} == before
+
+
+def test_a_run_is_known_for_finished_by_its_options_and_its_weights(trained, tmp_path):
+    options = ModelConfig(), TINY, ("elsewhere",)
+    assert is_trained(trained, *options)
+    assert not is_trained(trained, ModelConfig(), replace(TINY, steps=5), ("elsewhere",))
+    assert not is_trained(trained, ModelConfig(), TINY, ())
+    assert not is_trained(tmp_path / "nothing", *options)
+    (tmp_path / "run.json").write_bytes((trained / "run.json").read_bytes())
+    assert not is_trained(tmp_path, *options)  # begun, and not ended
 
 
 def test_training_needs_something_to_validate_on(manifest, tmp_path):

@@ -18,6 +18,7 @@ from wbc_cli.inference.engine import available_cores
 from wbc_cli.inference.scale import estimate_scale
 from wbc_cli.manifest import Sample, read_manifest
 from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.files import CONFIG_NAME
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.storage import save
 from wbc_cli.slides import open_slide
@@ -34,6 +35,9 @@ from wbc_cli.training.settings import TrainSettings
 from wbc_cli.training.start import Start
 
 log = logging.getLogger(__name__)
+
+RUN_NAME = "run.json"
+"""The options of the run that a folder holds: `config`, `settings`, `exclude` (a list of data sets) and `start`."""
 
 _FROM_SCRATCH = Start()
 _MOST_OF_EACH = 60  # images of a set and label, to learn from them what is typical
@@ -129,6 +133,19 @@ def _examples(images: Sequence[TrainingImage], seed: int, most: int) -> list[Tra
     return [image for group in groups.values() for image in group[:most]]
 
 
+def is_trained(
+    folder: Path,
+    config: ModelConfig,
+    settings: TrainSettings,
+    exclude: Sequence[str],
+    start: Start = _FROM_SCRATCH,
+) -> bool:
+    """Whether a folder holds the weights of a run with these options that came to its end."""
+    file = folder / RUN_NAME
+    same = file.exists() and file.read_text(encoding="utf-8") == _options(config, settings, exclude, start)
+    return same and (folder / CONFIG_NAME).exists()  # which is written after the weights
+
+
 def _same_run(
     folder: Path,
     config: ModelConfig,
@@ -137,14 +154,17 @@ def _same_run(
     start: Start,
 ) -> None:
     """See that a folder is resumed with the options it was begun with."""
-    file = folder / "run.json"
+    file, text = folder / RUN_NAME, _options(config, settings, exclude, start)
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise UsageError(f"{folder}: holds a run with other settings; give another folder, or delete it")
+    file.write_text(text, encoding="utf-8")
+
+
+def _options(config: ModelConfig, settings: TrainSettings, exclude: Sequence[str], start: Start) -> str:
     options = {
         "config": asdict(config),
         "settings": asdict(settings),
         "exclude": sorted(exclude),
         "start": start.files() | {"new_prior": start.new_prior},
     }
-    text = json.dumps(options, indent=2)
-    if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise UsageError(f"{folder}: holds a run with other settings; give another folder, or delete it")
-    file.write_text(text, encoding="utf-8")
+    return json.dumps(options, indent=2)
