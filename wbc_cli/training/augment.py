@@ -26,10 +26,7 @@ def augment(rgb: Tensor, generator: torch.Generator, cells: Tensor | None = None
         apart: share of the images whose cells get a stain of their own.
     """
     rgb = stain(rgb, generator, cells, apart)
-    rgb = optics(light(rgb, generator), generator)
-    noise = _uniform(generator, len(rgb), 0.0, 0.035) * _happens(generator, len(rgb), 0.4)
-    rgb = rgb + noise[:, None, None, None] * torch.randn(rgb.shape, generator=generator, device=generator.device)
-    return rgb.clamp(0, 1)
+    return grain(optics(light(rgb, generator), generator), generator)
 
 
 def stain(rgb: Tensor, generator: torch.Generator, cells: Tensor | None = None, apart: float = 0.0) -> Tensor:
@@ -108,9 +105,22 @@ def optics(rgb: Tensor, generator: torch.Generator) -> Tensor:
     rgb = torch.where(_happens(generator, n, 0.15)[:, None, None, None] > 0, coarse, rgb)
     blurred = _blur(rgb, _uniform(generator, n, 0.4, _WIDEST))
     choice = torch.rand(n, generator=generator, device=generator.device)
-    sharpening = _uniform(generator, n, 0.3, 1.6) * (choice < 0.2).float()
+    sharpening = _uniform(generator, n, 0.3, 2.5) * (choice < 0.3).float()
     amount = torch.where(choice > 0.7, -torch.ones_like(choice), sharpening)[:, None, None, None]
     return (rgb + amount * (rgb - blurred)).clamp(0, 1)
+
+
+def grain(rgb: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise of single pixels, and of some pixels' size, as cameras leave it that smooth and sharpen."""
+    n, channels, height, width = rgb.shape
+
+    def drawn(shrink: int, most: float, share: float) -> Tensor:
+        strength = (_uniform(generator, n, 0.0, most) * _happens(generator, n, share))[:, None, None, None]
+        size = (n, channels, -(-height // shrink), -(-width // shrink))
+        return strength * torch.randn(size, generator=generator, device=generator.device)
+
+    coarse = F.interpolate(drawn(3, 0.05, 0.3), size=(height, width), mode="bilinear", align_corners=False)
+    return (rgb + drawn(1, 0.035, 0.4) + coarse).clamp(0, 1)
 
 
 def _shrunk(rgb: Tensor, shrink: float) -> Tensor:

@@ -198,9 +198,10 @@ def class_weights(images: Sequence[TrainingImage]) -> torch.Tensor:
 
 def rate(step: int, steps: int) -> float:
     """The schedule: a short rise, then half a cosine, as a share of the peak."""
-    if step < _WARM_UP:
-        return (step + 1) / _WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * (step - _WARM_UP) / max(1, steps - _WARM_UP))) + 0.002
+    rise = min(_WARM_UP, steps // 10)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) + 0.002
 
 
 def record(file: Path, row: dict[str, float]) -> None:

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _SIDES = (12, 16, 20, 24, 32, 40)  # from a crop of one cell to a field
 _BATCH = 64
+_SHARE_POWER = 0.2  # of a set's size: laboratories count for more than cells, and small sets have the masks
 _APART = 0.6  # share of the pictures whose white cells are stained by themselves, see augment.stain
 _ALONE = 0.2  # share of the masked views in which nothing but white cells is stained, as in pale or thin smears
 _FIELDS = 0.2  # share of the views that show fields without white cells: on a slide there is little else
@@ -55,7 +56,7 @@ def train_prior(
     for image in images:
         sets.setdefault(image.sample.dataset, []).append(_coarse(image))
     empty = [_coarse(image) for image in images if not image.targets]
-    share = shares(sets)
+    share = shares(sets, _SHARE_POWER)
     names = list(share)
 
     def make(step: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:

@@ -197,9 +197,9 @@ class WindowSampler:
         return Window(rgb, code, label, pool, False)
 
 
-def shares(groups: Mapping[K, Sized]) -> dict[K, float]:
-    """How often each group is drawn from: by the square root of its size, summing to 1."""
-    roots = {name: len(groups[name]) ** _SHARE_POWER for name in sorted(groups)}  # type: ignore[type-var]
+def shares(groups: Mapping[K, Sized], power: float = _SHARE_POWER) -> dict[K, float]:
+    """How often each group is drawn from: by a power of its size, summing to 1."""
+    roots = {name: len(groups[name]) ** power for name in sorted(groups)}  # type: ignore[type-var]
     return {name: root / sum(roots.values()) for name, root in roots.items()}
 
 
