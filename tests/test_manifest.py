@@ -162,7 +162,9 @@ def test_a_missing_manifest_is_a_usage_error(tmp_path):
 def test_the_shared_data_is_read_whole():
     samples = read_manifest(DATA / "manifest.csv")
     bccd = [s for s in samples if s.dataset == "bccd"]
-    assert len(samples) == 13_389
+    assert len(samples) == 20_051
     assert sum(box.label == WHITE_CELL for s in bccd for box in s.boxes) == 372
     assert sum(s.split == "test" for s in bccd) == 71
     assert all(s.labels == () and s.um_per_px is None for s in samples if s.dataset == "negatives")
+    typed = [box.label for s in samples if s.dataset == "rvpbs" for box in s.boxes]
+    assert (len(typed), typed.count("blast"), typed.count(WHITE_CELL)) == (719, 149, 0)
