@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,9 +56,9 @@ class RunSummary:
     exit_code: ExitCode
 
     @classmethod
-    def of(cls, records: Iterable[SlideRecord], plan: Plan, stop: Stop, seconds: float) -> RunSummary:
+    def of(cls, run: Run, stop: Stop, seconds: float) -> RunSummary:
         """Sum up the records of a run's slides."""
-        ordered = by_name(records)
+        ordered = by_name(run.records.values())
 
         def reasons(status: str) -> tuple[tuple[str, str], ...]:
             return tuple((str(r["name"]), str(r["reason"])) for r in ordered if r["status"] == status)
@@ -66,10 +66,10 @@ class RunSummary:
         failed = reasons(FAILED)
         return cls(
             done=tuple(str(record["name"]) for record in ordered if record["status"] != FAILED),
-            kept=len(plan.kept),
+            kept=len(run.kept),
             refused=reasons(REFUSED),
             failed=failed,
-            left=len(plan.slides) - len(ordered),
+            left=len(run.plan.slides) - len(ordered),
             differential=together(record for record in ordered if record["status"] == DONE),
             seconds=seconds,
             exit_code=stop.exit_code if stop else ExitCode.SOME_FAILED if failed else ExitCode.OK,
@@ -133,11 +133,11 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
     folder = RunFolder(options.out, options.out / f".scratch{'-' + options.shard.label if options.shard else ''}")
     with _sole_use(options) as locks, _clean(folder.scratch):
         part = sharded(slides, options.shard, options.out) if options.shard else slides
-        run = _Run(options, folder, make_plan(part, options, model, folder, stop), terminal)
+        run = Run(options, folder, make_plan(part, options, model, folder, stop), terminal)
         run.do(stop, locks, log_level)
         seconds = time.monotonic() - began
         run.write(stop, seconds)
-    return RunSummary.of(run.records.values(), run.plan, stop, seconds)
+    return RunSummary.of(run, stop, seconds)
 
 
 @contextmanager
@@ -168,17 +168,19 @@ def _sole_use(options: AnalyzeOptions) -> Iterator[tuple[int, ...]]:
             yield first, second
 
 
-class _Run:
+class Run:
     """Hears what becomes of a plan's slides.
 
     Attributes:
         records: of the slides that are done or have failed, by name.
+        kept: names of those whose earlier results stand.
         used: what the worker ran on; None where there was nothing to do.
     """
 
     def __init__(self, options: AnalyzeOptions, folder: RunFolder, plan: Plan, terminal: Terminal) -> None:
         self.options, self.folder, self.plan, self.terminal = options, folder, plan, terminal
         self.records: dict[str, SlideRecord] = dict(plan.kept)
+        self.kept = set(plan.kept)
         self.used: dict[str, Any] | None = None
 
     def do(self, stop: Stop, locks: tuple[int, ...], log_level: int) -> None:
@@ -187,22 +189,25 @@ class _Run:
         Raises:
             MachineError, UsageError: as the worker says.
         """
-        missing = {name: slide.path for name, slide in self.plan.slides.items() if name not in self.plan.kept}
+        missing = {name: slide for name, slide in self.plan.slides.items() if name not in self.plan.kept}
         if not missing:
             return
         job = Job(
             out=str(self.folder.out),
             scratch=str(self.folder.scratch),
-            slides={name: str(path) for name, path in missing.items()},
-            made={name: dict(self.plan.made[name]) for name in missing},
+            slides={name: [str(file) for file in slide.files] for name, slide in missing.items()},
+            known=dict(self.plan.known),
+            model=self.plan.model,
             um_per_px=self.options.um_per_px,
             write=sorted(self.options.write),
             exhaustive=self.options.exhaustive,
             compute=self.options.compute.to_dict(),
             alone=False,
+            time_limit=self.options.time_limit,
             log_level=log_level,
         )
-        with run_progress(self.terminal, {name: file_size(path) for name, path in missing.items()}) as progress:
+        sizes = {name: file_size(slide.path) for name, slide in missing.items()}
+        with run_progress(self.terminal, sizes) as progress:
 
             def hear(event: Event) -> None:
                 match event["event"]:
@@ -210,11 +215,16 @@ class _Run:
                         self.used = event["used"]
                     case "watch":
                         progress.watch(event["slide"], event["done"], event["planned"], event["cells"])
+                    case "kept":
+                        self.kept.add(event["slide"])
+                        self._finished(event["slide"], progress)
                     case "done" | "failed":
                         self._finished(event["slide"], progress)
 
             def blame(name: str, reason: str) -> None:
-                self.folder.record_failure(name, missing[name], reason, self.plan.made[name])
+                path = missing[name].path
+                made = {"source": str(path.absolute()), "model": self.plan.model}
+                self.folder.record_failure(name, path, reason, made)
                 self._finished(name, progress)
 
             Supervisor(stop, self.options.time_limit, locks, hear, blame).see_through(job)

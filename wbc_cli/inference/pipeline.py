@@ -10,6 +10,7 @@ import numpy as np
 from wbc_cli.cells import ATYPICAL, NUCLEUS, Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
 from wbc_cli.errors import SlideError
+from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.assembly import Sighting
 from wbc_cli.inference.coarse import slide_glass
 from wbc_cli.inference.engine import WindowCell
@@ -54,6 +55,7 @@ class Analyser:
         name: str,
         um_per_px: float | None = None,
         watch: Watch = lambda done, planned, cells: None,
+        heartbeat: Heartbeat | None = None,
     ) -> SlideResult:
         """Find, outline, type and explain the cells of a slide.
 
@@ -62,6 +64,7 @@ class Analyser:
             name: what the tables call it.
             um_per_px: overrides or supplies the file's scale.
             watch: is told how far the slide is.
+            heartbeat: beats while its reads and computations get on.
 
         Raises:
             SlideError: a region of an image cannot be read, or too much of a slide.
@@ -69,7 +72,7 @@ class Analyser:
         began = time.perf_counter()
         scale = slide_scale(self.stream.engine.network.scale, reader, um_per_px)
         glass = slide_glass(reader, scale.um_per_px)
-        with Tasks(self.stream.readers) as tasks:
+        with Tasks(self.stream.readers, heartbeat) as tasks:
             search = Search(self.stream, tasks, reader, scale.um_per_px, glass, watch)
             places = search.everywhere() if self.exhaustive else search.salient()
             pointed = time.perf_counter()

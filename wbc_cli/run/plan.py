@@ -13,7 +13,7 @@ from typing import Any
 from wbc_cli.errors import MachineError, UsageError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.tables import FAILED, SCHEMA_VERSION, SlideRecord
-from wbc_cli.run.fingerprint import Fingerprint, input_fingerprint
+from wbc_cli.run.fingerprint import Fingerprint, input_stamp
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.shards import Shard, late, spread
 from wbc_cli.run.stopping import Stop
@@ -28,14 +28,14 @@ class Plan:
 
     Attributes:
         slides: by name.
-        made: what each slide's record will say of how it was made, by name.
         kept: the records of slides that need not be done again, by name.
+        known: by name, what the files of slides held that have been touched; where they still do, the results stand.
         model: what the run is made with.
     """
 
     slides: Mapping[str, SlideSource]
-    made: Mapping[str, Mapping[str, Any]]
     kept: Mapping[str, SlideRecord]
+    known: Mapping[str, str]
     model: Fingerprint
 
 
@@ -44,27 +44,24 @@ def make_plan(
 ) -> Plan:
     """Compare what is asked for with what the run folder has.
 
-    Slides that failed are done again: what was wrong may have been mended since.
+    Slides that failed are done again: what was wrong may have been mended since. No file is read here: a disk full of
+    slides takes its time, and a file whose read never returns is for the worker to come upon.
 
     Raises:
         StoppedError, KeyboardInterrupt: a signal came.
     """
-    made: dict[str, dict[str, Any]] = {}
     kept: dict[str, SlideRecord] = {}
+    known: dict[str, str] = {}
     for slide in slides:
-        stop.check()  # reading them all may take a while
+        stop.check()
         record = None if options.restart else folder.record(slide.name)
-        known = record.get("input") if record else None
-        made[slide.name] = {"input": input_fingerprint(slide.path, known), "model": model}
-        if (
-            record
-            and known
-            and record["status"] != FAILED
-            and record.get("model") == model
-            and known["content"] == made[slide.name]["input"]["content"]
-        ):
+        if not record or record["status"] == FAILED or record.get("model") != model or "input" not in record:
+            continue
+        if record["input"]["stamp"] == input_stamp(slide.files):
             kept[slide.name] = record
-    return Plan({slide.name: slide for slide in slides}, made, kept, model)
+        else:
+            known[slide.name] = record["input"]["content"]
+    return Plan({slide.name: slide for slide in slides}, kept, known, model)
 
 
 def sharded(slides: Sequence[SlideSource], shard: Shard, out: Path) -> list[SlideSource]:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from wbc_cli.errors import UsageError
-from wbc_cli.slides.companions import find_companions
+from wbc_cli.slides.companions import find_companions, find_parts
 from wbc_cli.slides.names import unique_names
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
@@ -28,10 +28,17 @@ class SlideSource:
     Attributes:
         name: unique among the slides of the run, safe as a folder name.
         path: the file that opens it.
+        parts: its other files, where it has several.
     """
 
     name: str
     path: Path
+    parts: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them, the one that opens it first."""
+        return self.path, *self.parts
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,8 @@ def discover(paths: Sequence[Path]) -> Discovery:
     for path, opener in find_companions(known_by).items():
         skipped.append((path, f"part of {opener}"))
         del known_by[path]
-    slides = [SlideSource(name, path) for path, name in unique_names(known_by).items()]
+    parts = find_parts(known_by)
+    slides = [SlideSource(name, path, parts.get(path, ())) for path, name in unique_names(known_by).items()]
     return Discovery(tuple(sorted(slides, key=lambda slide: slide.name)), tuple(sorted(skipped)))
 
 
