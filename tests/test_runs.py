@@ -93,8 +93,9 @@ def rows(out):
 
 
 def committed(out):
-    """When each slide's products were written."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("slides/*/slide.json")}
+    """When each slide's products were written; of one that was only touched, its record has been written again."""
+    records = out.glob("slides/*/slide.json")
+    return {r.parent.name: min(f.stat().st_mtime_ns for f in r.parent.iterdir()) for r in records}
 
 
 def redone(before, after):

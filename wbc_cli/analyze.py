@@ -25,10 +25,10 @@ from wbc_cli.run.fingerprint import model_fingerprint
 from wbc_cli.run.job import Job
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
-from wbc_cli.run.plan import Plan, make_plan, sharded
+from wbc_cli.run.plan import Plan, make_plan, share_out
 from wbc_cli.run.stopping import Stop
 from wbc_cli.run.supervisor import Event, Supervisor
-from wbc_cli.slides.discover import Discovery, discover, file_size
+from wbc_cli.slides.discover import Discovery, SlideSource, discover, file_size
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,12 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
     model = model_fingerprint(options)  # before anything is written: without weights there is nothing to do
     folder = RunFolder(options.out, options.out / f".scratch{'-' + options.shard.label if options.shard else ''}")
     with _sole_use(options) as locks, _clean(folder.scratch):
-        part = sharded(slides, options.shard, options.out) if options.shard else slides
+        part: Sequence[SlideSource] = slides
+        if options.shard:
+            shares = share_out(slides, options.shard, options.out)
+            part = [slide for slide in slides if shares.shard_of(slide.name) == options.shard.index]
         run = Run(options, folder, make_plan(part, options, model, folder, stop), terminal)
+        stop.begun = True
         run.do(stop, locks, log_level)
         seconds = time.monotonic() - began
         run.write(stop, seconds)

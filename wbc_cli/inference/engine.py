@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from wbc_cli.cores import available_cores
 from wbc_cli.errors import MachineError
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.second_look import SecondLook, look_again
@@ -98,11 +98,6 @@ def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
     # Measured: with AMX tiles 1.4 times as fast as fp32, with AVX-512's bf16 1.8 times; emulated it is slower.
     native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else torch.float32
-
-
-def available_cores() -> int:
-    """Cores this process may use, which on a shared node is fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Engine:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from wbc_cli.errors import MachineError, UsageError
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.tables import FAILED, SCHEMA_VERSION, SlideRecord
+from wbc_cli.products.tables import FAILED, SlideRecord
 from wbc_cli.run.fingerprint import Fingerprint, input_stamp
+from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
-from wbc_cli.run.shards import Shard, late, spread
+from wbc_cli.run.shards import SHARDS, Shard, Shares, read_shares, spread
 from wbc_cli.run.stopping import Stop
 from wbc_cli.slides.discover import SlideSource, file_size
-
-SHARDS = "shards.json"
 
 
 @dataclass(frozen=True)
@@ -64,38 +59,29 @@ def make_plan(
     return Plan({slide.name: slide for slide in slides}, kept, known, model)
 
 
-def sharded(slides: Sequence[SlideSource], shard: Shard, out: Path) -> list[SlideSource]:
-    """A shard's slides.
+def share_out(slides: Sequence[SlideSource], shard: Shard, out: Path) -> Shares:
+    """Which slides belong to which shard.
 
-    The first shard to come writes down which slides belong to which; the others, and one that is sent again, keep to
-    it, whatever has become of the files meanwhile.
+    The first shard to come writes it down; the others, and one that is sent again, keep to it, whatever has become of
+    the files meanwhile.
 
     Raises:
         UsageError: the folder was begun with another number of shards.
-        MachineError: it cannot be written.
+        MachineError: what was written down is damaged, or nothing can be.
     """
-    file = out / SHARDS
-    try:
-        if not file.exists():
-            shards = spread({slide.name: file_size(slide.path) for slide in slides}, shard.count)
-            _write_once(file, {"schema_version": SCHEMA_VERSION, "count": shard.count, "slides": shards})
-        plan = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MachineError(f"{file}: {error.strerror}; check permissions and free space") from error
-    if plan["count"] != shard.count:
+    with locked(out / f"{LOCK}-shards"):
+        shares = read_shares(out)
+        if shares is None:
+            sizes = {slide.name: file_size(slide.path) for slide in slides}
+            sources = {slide.name: str(slide.path.absolute()) for slide in slides}
+            shares = Shares(shard.count, spread(sizes, shard.count), sources)
+            try:
+                shares.write(out / SHARDS)
+            except OSError as error:
+                raise MachineError(f"{out / SHARDS}: {error.strerror}; check permissions and free space") from error
+    if shares.count != shard.count:
         raise UsageError(
-            f"--shard {shard}: {out} was begun with {plan['count']} shards; "
-            f"give I/{plan['count']}, or another folder with -o"
+            f"--shard {shard}: {out} was begun with {shares.count} shards; "
+            f"give I/{shares.count}, or another folder with -o"
         )
-    return [s for s in slides if plan["slides"].get(s.name, late(s.name, shard.count)) == shard.index]
-
-
-def _write_once(file: Path, value: Mapping[str, Any]) -> None:
-    """Write a file whole, unless somebody else is faster."""
-    with tempfile.TemporaryDirectory(prefix=".shards-", dir=file.parent) as scratch:
-        fresh = Path(scratch, file.name)
-        fresh.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        try:
-            os.link(fresh, file)
-        except FileExistsError:
-            return
+    return shares

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from wbc_cli.console import Terminal
+from wbc_cli.console import Terminal, secure_streams
 from wbc_cli.errors import ExitCode, SlideError, WbcError
 from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.pipeline import Analyser
@@ -54,6 +54,7 @@ Emit = Callable[[Mapping[str, Any]], None]
 
 def main() -> None:
     """Do one job."""
+    secure_streams()
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the supervisor hears them, and says what to do
     events = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
