@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from wbc_cli.manifest import Sample
-from wbc_cli.slides.discover import IMAGE_SUFFIXES
+from wbc_cli.slides.kinds import IMAGE_SUFFIXES
 
 
 def find_images(folder: Path) -> list[Path]:

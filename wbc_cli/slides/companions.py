@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,17 +16,19 @@ _SERIES = 0x0020000E  # DICOM's tag of the Series Instance UID
 _KNOWN_SERIES = 100_000  # files whose series is remembered from one question to the next
 
 
-def find_companions(files: Collection[Path]) -> dict[Path, Path]:
+def find_companions(files: Collection[Path], known: Container[str] = ()) -> dict[Path, Path]:
     """Tell which of the files are a part of a slide that another of them opens.
 
     Args:
         files: candidates by their extensions.
+        known: absolute paths of files that have results.
 
     Returns:
         Each companion and the file that opens the slide. MRXS: all in the folder beside `x.mrxs`. VMS and VMU: the
-        files they name. DICOM: the files of a series in one folder, for which the first by name stands.
+        files they name. DICOM: the files of a series in one folder, for which the first by name stands, or the one
+        that has done so before, so that a file that comes later changes no slide's name.
     """
-    ordered = sorted(files)
+    ordered = sorted(files, key=lambda path: (str(path.absolute()) not in known, path))
     return _mirax(ordered) | _hamamatsu(ordered) | _dicom(ordered)
 
 
@@ -38,11 +41,19 @@ def find_parts(slides: Collection[Path]) -> dict[Path, tuple[Path, ...]]:
     parts: dict[Path, tuple[Path, ...]] = {}
     for path in slides:
         suffix = path.suffix.lower()
-        if suffix == ".mrxs" and (folder := path.with_suffix("")).is_dir():
-            parts[path] = tuple(sorted(file for file in folder.iterdir() if file.is_file()))
+        if suffix == ".mrxs":
+            parts[path] = tuple(_files(path.with_suffix("")))
         elif suffix in _INDEX_SUFFIXES:
-            parts[path] = tuple(sorted(file for file in _named(path) if file.is_file()))
+            parts[path] = tuple(file for file in sorted(_named(path)) if os.path.isfile(file))  # noqa: PTH113 - as below
     return parts | _series_parts([path for path in slides if path.suffix.lower() == _DICOM_SUFFIX])
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files in a folder, by name; none where it cannot be read, which opening the slide will tell."""
+    try:
+        return [path for path in sorted(folder.iterdir()) if os.path.isfile(path)]  # noqa: PTH113 - that one may raise
+    except OSError:
+        return []
 
 
 def _mirax(files: list[Path]) -> dict[Path, Path]:
@@ -82,8 +93,8 @@ def _series_parts(slides: list[Path]) -> dict[Path, tuple[Path, ...]]:
     """The other files of each slide's series, wherever in its folder the user has not named them."""
     together: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for folder in sorted({path.parent for path in slides}):
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() == _DICOM_SUFFIX and path.is_file() and (series := _series(path)):
+        for path in _files(folder):
+            if path.suffix.lower() == _DICOM_SUFFIX and (series := _series(path)):
                 together[folder, series].append(path)
     own = {path: together.get((path.parent, _series(path)), []) for path in slides}
     return {path: tuple(file for file in files if file != path) for path, files in own.items()}
