@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -132,6 +133,24 @@ class RunFolder:
         """
         changed = {**record, "path": str(path), **made}
         self._replace_file(f"slides/{record['name']}/{RECORD}", lambda fresh: _write_json(changed, fresh))
+
+    def names(self) -> list[str]:
+        """Of the slides that something is known of.
+
+        Raises:
+            MachineError: OUT cannot be read.
+        """
+        with _disk_errors(self.slides):
+            return sorted(path.name for path in self.slides.iterdir() if not path.name.startswith("."))
+
+    def remove_slide(self, name: str) -> None:
+        """Remove a slide's products for good.
+
+        Raises:
+            MachineError: OUT cannot be written.
+        """
+        with _disk_errors(self.slides / name):
+            shutil.rmtree(self.slides / name)
 
     def record(self, name: str) -> SlideRecord | None:
         """What is known of a slide; None where nothing is, or where what was written is not there any more."""

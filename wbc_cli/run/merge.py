@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import wbc_cli
 from wbc_cli.errors import ExitCode, MachineError, UsageError
 from wbc_cli.products.folder import RUN, RunFolder
-from wbc_cli.products.tables import FAILED, SlideRecord
+from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.shards import SHARDS, Shard, read_shares
 
@@ -82,12 +83,17 @@ def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) 
             for name, record in _records(part, missing):
                 _take(record, part.folder, folder, records.get(name))
                 records[name] = record
+        absent = _absent(parts)
+        for name in absent & records.keys():
+            records[name] = {**records[name], "flags": [*records[name]["flags"], NOT_IN_INPUT]}
         run = {
             "tool": "wbc-cli",
             "version": wbc_cli.__version__,
             "merged_from": [run for part in parts for run in part.run.get("merged_from", [part.run])],
             "status": "incomplete" if missing else "finished",
             "missing": missing,
+            "not_in_input": sorted(absent),
+            "unread": _unread(parts),
         }
         folder.write_tables(records.values())
         folder.write_report(run, records.values())
@@ -120,6 +126,26 @@ def _records(part: _Part, missing: list[str]) -> Iterator[tuple[str, SlideRecord
             missing.append(f"{part.folder}: the products of {slide['name']} are gone")
         else:
             yield slide["name"], record
+
+
+def _absent(parts: Sequence[_Part]) -> set[str]:
+    """Slides whose files have left the input of every run that has them."""
+    absent = {name for part in parts for name in part.run.get("not_in_input", ())}
+    present = {
+        slide["name"]
+        for part in parts
+        for slide in part.run["slides"]
+        if slide["name"] not in part.run.get("not_in_input", ())
+    }
+    return absent - present
+
+
+def _unread(parts: Sequence[_Part]) -> dict[str, int]:
+    """Pictures of kinds that are not read, by extension; each shard of a run has counted all."""
+    counts: dict[Path, dict[str, int]] = {}
+    for part in parts:
+        counts.setdefault(part.folder, {}).update(part.run.get("unread", {}))
+    return dict(sorted(sum((Counter(kinds) for kinds in counts.values()), Counter[str]()).items()))
 
 
 def _take(record: SlideRecord, source: Path, folder: RunFolder, other: SlideRecord | None) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from wbc_cli.errors import MachineError, UsageError
-from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.tables import FAILED, SlideRecord
+from wbc_cli.products.folder import RECORD, RunFolder
+from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.run.fingerprint import Fingerprint, input_stamp
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
@@ -59,8 +61,39 @@ def make_plan(
     return Plan({slide.name: slide for slide in slides}, kept, known, model)
 
 
-def share_out(slides: Sequence[SlideSource], shard: Shard, out: Path) -> Shares:
-    """Which slides belong to which shard.
+def known_names(out: Path) -> dict[str, str]:
+    """Names of the slides that a run folder has results of, or has given to a shard, by their files' absolute paths."""
+    shares = read_shares(out)
+    known = {source: name for name, source in shares.sources.items()} if shares else {}
+    for file in sorted((out / "slides").glob(f"*/{RECORD}")):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # what is damaged there is done again anyway
+            record = json.loads(file.read_text(encoding="utf-8"))
+            known[record["source"]] = record["name"]
+    return known
+
+
+def absent(folder: RunFolder, present: Collection[str], records: Iterable[SlideRecord]) -> dict[str, SlideRecord]:
+    """The records of slides whose files are not in the input any more, flagged so.
+
+    Not of those that failed, of which there is nothing to keep, nor of those whose very file is there under another
+    name: they would count twice.
+
+    Args:
+        folder: the run folder.
+        present: names of the slides that are in the input.
+        records: of those of them that are done.
+    """
+    contents = {record["input"]["content"] for record in records if "input" in record}
+    found: dict[str, SlideRecord] = {}
+    for name in folder.names():
+        record = folder.record(name) if name not in present else None
+        if record and record["status"] != FAILED and record.get("input", {}).get("content") not in contents:
+            found[name] = {**record, "flags": [*record["flags"], NOT_IN_INPUT]}
+    return found
+
+
+def share_out(slides: Sequence[SlideSource], shard: Shard, out: Path) -> Callable[[str], bool]:
+    """Which slides belong to a shard: whether one does, by its name.
 
     The first shard to come writes it down; the others, and one that is sent again, keep to it, whatever has become of
     the files meanwhile.
@@ -84,4 +117,4 @@ def share_out(slides: Sequence[SlideSource], shard: Shard, out: Path) -> Shares:
             f"--shard {shard}: {out} was begun with {shares.count} shards; "
             f"give I/{shares.count}, or another folder with -o"
         )
-    return shares
+    return lambda name: shares.shard_of(name) == shard.index

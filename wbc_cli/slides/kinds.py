@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 IMAGE_SUFFIXES = frozenset(
-    f".{name}" for name in "png jpg jpeg jpe jfif jif bmp dib tif tiff btf tf2 tf8 qptiff".split()
+    {
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".bmp", ".dib"),
+        *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".qptiff"),
+    }
 )
 SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".dcm", ".svslide", ".czi"})
 
