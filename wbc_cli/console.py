@@ -86,11 +86,12 @@ def _lasting(stream: TextIO | None, number: int, errors: str) -> LastingStream:
 
 def _as_it_is(error: UnicodeError) -> tuple[str | bytes, int]:
     """Bytes that the system handed out as surrogates, since they are no text, as they were; other letters escaped."""
-    handlers = (codecs.lookup_error("surrogateescape"), codecs.lookup_error("backslashreplace"))
+    if isinstance(error, UnicodeEncodeError):
+        error.end = error.start + 1  # one letter at a time: what follows may be of the other kind
     try:
-        return handlers[0](error)
+        return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
-        return handlers[1](error)
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 class Advance(Protocol):
