@@ -17,12 +17,11 @@ from wbc_cli.errors import MachineError
 from wbc_cli.products.explain import write_explain
 from wbc_cli.products.geojson import write_geojson
 from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
-from wbc_cli.products.names import USUAL_PRODUCTS
+from wbc_cli.products.names import SCHEMA_VERSION, USUAL_PRODUCTS
 from wbc_cli.products.overlay import write_overlay
 from wbc_cli.products.report.page import write_report
 from wbc_cli.products.tables import (
     FAILED,
-    SCHEMA_VERSION,
     SlideRecord,
     by_name,
     done_record,
