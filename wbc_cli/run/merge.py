@@ -83,9 +83,8 @@ def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) 
             for name, record in _records(part, missing):
                 _take(record, part.folder, folder, records.get(name))
                 records[name] = record
-        absent = _absent(parts)
-        for name in absent & records.keys():
-            records[name] = {**records[name], "flags": [*records[name]["flags"], NOT_IN_INPUT]}
+        absent = _absent(parts) & records.keys()
+        records |= {name: _flagged(records[name]) for name in absent}
         run = {
             "tool": "wbc-cli",
             "version": wbc_cli.__version__,
@@ -138,6 +137,10 @@ def _absent(parts: Sequence[_Part]) -> set[str]:
         if slide["name"] not in part.run.get("not_in_input", ())
     }
     return absent - present
+
+
+def _flagged(record: SlideRecord) -> SlideRecord:
+    return {**record, "flags": [*record["flags"], NOT_IN_INPUT]}
 
 
 def _unread(parts: Sequence[_Part]) -> dict[str, int]:
