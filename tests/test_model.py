@@ -320,3 +320,10 @@ def test_the_batch_size_does_not_change_the_answers(toy_network):
                 np.testing.assert_allclose(cell.logits, same.logits, atol=1e-4)
                 np.testing.assert_allclose(cell.cam, same.cam, atol=1e-4)
                 assert cell.cam_in_cell == pytest.approx(same.cam_in_cell, abs=1e-4)
+
+
+def test_weights_whose_classes_are_in_another_order_are_refused(toy_network, tmp_path):
+    swapped = replace(toy_network.config, classes=toy_network.config.classes[::-1])
+    save(toy_network, swapped, tmp_path)
+    with pytest.raises(MachineError, match="in this order"):
+        load(tmp_path)

@@ -46,6 +46,12 @@ def test_settings_are_given_by_name_and_the_others_stay():
     assert apply_settings([]) == (ModelConfig(), TrainSettings())
 
 
+@pytest.mark.parametrize("pair", ["ema=7", "seed=-1", "steps=0", "learning_rate=nan", "pseudo_at=2", "um_per_px=700"])
+def test_a_setting_out_of_its_range_is_refused_with_the_range(pair):
+    with pytest.raises(UsageError, match=f"--set {pair}: .* from .* to "):
+        apply_settings([pair])
+
+
 @pytest.mark.parametrize(
     "pair",
     ["stepz=3", "steps", "steps=", "=3", "steps=many", "steps=2.5", "saliency=maybe", "window_um=3", "classes=a"],

@@ -12,7 +12,7 @@ from wbc_cli.commands.cross_validation import cross_validate
 from wbc_cli.commands.machine import bench, demo, doctor
 from wbc_cli.commands.model import evaluate, train
 from wbc_cli.commands.runs import analyze, merge, slurm
-from wbc_cli.console import Terminal
+from wbc_cli.console import Terminal, secure_streams
 from wbc_cli.errors import ExitCode, WbcError
 from wbc_cli.run.stopping import ignore_stopping
 
@@ -31,6 +31,7 @@ for command in (analyze, demo, evaluate, train, cross_validate, merge, slurm, be
 
 def main() -> None:
     """Run the command line and turn errors into exit codes."""
+    secure_streams()
     try:
         _run()
     finally:

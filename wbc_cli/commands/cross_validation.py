@@ -87,7 +87,8 @@ def _train(
     """Train a fold's model, or go on with it, unless it is there."""
     import torch  # noqa: PLC0415
 
-    from wbc_cli.inference.engine import available_cores, choose_device  # noqa: PLC0415
+    from wbc_cli.cores import available_cores  # noqa: PLC0415
+    from wbc_cli.inference.engine import choose_device  # noqa: PLC0415
     from wbc_cli.training.run import is_trained, train  # noqa: PLC0415
 
     if not is_trained(folder, config, recipe, exclude):

@@ -23,6 +23,7 @@ from wbc_cli.commands.options import (
     terminal_of,
     write_text,
 )
+from wbc_cli.cores import available_cores
 
 
 def evaluate(
@@ -134,7 +135,7 @@ def train(
     terminal = terminal_of(False, True)
     import torch  # noqa: PLC0415
 
-    from wbc_cli.inference.engine import available_cores, choose_device  # noqa: PLC0415
+    from wbc_cli.inference.engine import choose_device  # noqa: PLC0415
     from wbc_cli.training.run import train as run  # noqa: PLC0415
     from wbc_cli.training.settings import apply_settings  # noqa: PLC0415
     from wbc_cli.training.start import Start  # noqa: PLC0415

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from wbc_cli.cores import available_cores
 from wbc_cli.errors import MachineError
 from wbc_cli.inference.bands import MARGIN
 from wbc_cli.inference.device import download, is_out_of_memory, upload
@@ -109,11 +109,6 @@ def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
     # Measured: with AMX tiles 1.4 times as fast as fp32, with AVX-512's bf16 1.8 times; emulated it is slower.
     native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else torch.float32
-
-
-def available_cores() -> int:
-    """Cores this process may use, which on a shared node is fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Engine:

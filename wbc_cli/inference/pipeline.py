@@ -10,6 +10,7 @@ import numpy as np
 from wbc_cli.cells import ATYPICAL, NUCLEUS, Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import DIFFERENTIAL_NAMES, UNIDENTIFIED
 from wbc_cli.errors import SlideError
+from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.assembly import Sighting
 from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.coarse import slide_colours
@@ -56,6 +57,7 @@ class Analyser:
         name: str,
         um_per_px: float | None = None,
         watch: Watch = lambda done, planned, cells: None,
+        heartbeat: Heartbeat | None = None,
     ) -> SlideResult:
         """Find, outline, type and explain the cells of a slide.
 
@@ -64,6 +66,7 @@ class Analyser:
             name: what the tables call it.
             um_per_px: overrides or supplies the file's scale.
             watch: is told how far the slide is.
+            heartbeat: beats while its reads and computations get on.
 
         Raises:
             SlideError: a region of an image cannot be read, or too much of a slide.
@@ -72,7 +75,7 @@ class Analyser:
         reader = within_field(reader)
         scale = slide_scale(self.stream.engine.network.scale, reader, um_per_px)
         colours = slide_colours(reader, scale.um_per_px)
-        with Tasks(self.stream.readers) as tasks:
+        with Tasks(self.stream.readers, heartbeat) as tasks:
             search = Search(self.stream, tasks, reader, scale.um_per_px, colours, watch)
             places = search.everywhere() if self.exhaustive else search.salient()
             pointed = time.perf_counter()

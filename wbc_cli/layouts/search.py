@@ -7,8 +7,8 @@ from pathlib import Path
 
 from wbc_cli.errors import SlideError
 from wbc_cli.manifest import Sample
-from wbc_cli.slides.discover import IMAGE_SUFFIXES
 from wbc_cli.slides.header import read_header
+from wbc_cli.slides.kinds import IMAGE_SUFFIXES
 
 
 def find_images(folder: Path) -> list[Path]:

@@ -79,4 +79,10 @@ class ModelConfig:
         # What a later version added has its default in weights that are older.
         if not isinstance(values, dict) or not {"backbone", "classes"} <= values.keys() <= names:
             raise MachineError(f"{path}: not the settings that this version knows; use weights made by it")
+        # Tables and probabilities have the classes in this program's order.
+        if list(values["classes"]) != list(CLASS_NAMES):
+            raise MachineError(
+                f"{path}: its classes are {', '.join(map(str, values['classes']))}, and this version's are "
+                f"{', '.join(CLASS_NAMES)}, in this order; use weights made by it"
+            )
         return cls(**{**values, "classes": tuple(values["classes"])})

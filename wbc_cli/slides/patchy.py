@@ -110,8 +110,9 @@ class PatchyReader:
 
 def gaps_of(reader: SlideReader) -> Gaps:
     """What a reader has shown white so far; nothing where it raises an error instead."""
-    if isinstance(reader, PatchyReader):
-        return reader.gaps
+    gaps = getattr(reader, "gaps", None)  # also of a PatchyReader that is wrapped
+    if isinstance(gaps, Gaps):
+        return gaps
     return Gaps(reader.width, reader.height, (reader.width, reader.height))
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from wbc_cli.cores import available_cores
 from wbc_cli.errors import UsageError
-from wbc_cli.inference.engine import available_cores
 from wbc_cli.inference.scale import estimate_scale
 from wbc_cli.manifest import Sample, read_manifest
 from wbc_cli.model.config import ModelConfig

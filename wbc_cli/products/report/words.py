@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wbc_cli.cells import ATYPICAL
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
+from wbc_cli.products.tables import NOT_IN_INPUT
 from wbc_cli.quality import LIMITS
 
 SLIDE_FLAGS: dict[str, str] = {
@@ -13,6 +14,7 @@ SLIDE_FLAGS: dict[str, str] = {
     "scale_uncertain": "scale estimated, and uncertain: give --mpp",
     "unreadable_tiles": "part of the picture could not be read and was not counted",
     "no_cells": "no white cell was found",
+    NOT_IN_INPUT: "its file is not in the input any more",
     **{limit.flag: limit.reason for limit in LIMITS},
 }
 CELL_FLAGS: dict[str, str] = {
