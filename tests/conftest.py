@@ -80,7 +80,7 @@ def dark_prior():
     with torch.no_grad():
         for parameter in prior.parameters():
             parameter.zero_()
-        prior.stem[0].weight[0] = 1 / 27
+        prior.stem[0].weight[0, :3] = 1 / 27
         prior.widen[0].weight[0, 0] = 1
         for layers in (prior.stem, prior.widen):
             layers[1].weight.fill_(1)

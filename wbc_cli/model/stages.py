@@ -19,7 +19,7 @@ from wbc_cli.errors import UsageError
 from wbc_cli.model.folded import fold
 
 STRIDES = (2, 4, 8, 16, 32)
-PRETRAINED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+PRETRAINED = ("efficientnet_lite0", "efficientnet_lite2")
 """Those that ImageNet's weights are to be had of."""
 
 # Where each of the strides above ends among the seven block groups of an EfficientNet.
