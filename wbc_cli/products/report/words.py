@@ -12,6 +12,7 @@ SLIDE_FLAGS: dict[str, str] = {
     FEWER_THAN_200: "fewer than 200 cells: rare classes may be missed",
     "scale_estimated": "scale estimated from the cells",
     "scale_uncertain": "scale estimated, and uncertain: give --mpp",
+    "scale_doubtful": "the stated scale does not fit the cells: check it, or give --mpp",
     "unreadable_tiles": "part of the picture could not be read and was not counted",
     "no_cells": "no white cell was found",
     NOT_IN_INPUT: "its file is not in the input any more",
