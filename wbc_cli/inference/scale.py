@@ -14,7 +14,7 @@ from wbc_cli.slides.reader import SlideReader
 
 _PATCHES_A_ZOOM = 6
 _PATCHES_TO_CHECK = 2  # a zoom, as they lie: a stated scale is far off or right
-_MIN_DOUBT = 0.42  # difference of logarithms: right ones are within that of nearly all estimates, half and double beyond
+_MIN_DOUBT = 0.42  # difference of logarithms: right scales are within that of nearly all estimates, half is beyond
 _DOUBT_DEVIATIONS = 2.5  # of the estimate
 _LEAST_UM, _MOST_UM = 0.03, 2.0
 
