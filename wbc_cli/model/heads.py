@@ -39,7 +39,7 @@ class SegmentationHead(nn.Module):
 
     Args:
         fused, stride4, stride2: channels of the fused features and of the stages at strides 4 and 2.
-        weighted: it is trained with SEGMENT_WEIGHTS, which its logits are rid of in use (logit adjustment, Menon et al.,
+        weighted: it is trained with SEGMENT_WEIGHTS, of which its logits are rid in use (logit adjustment, Menon et al.,
             ICLR 2021): outlines would be too wide else.
     """
 
