@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wbc_cli.slides.scale import PixelSize
+
 RGBImage = NDArray[np.uint8]
 
 
@@ -18,6 +20,9 @@ class SlideReader(Protocol):
         path: the file.
         width, height: level-0 pixels.
         um_per_px: micrometres a level-0 pixel as the file states it, or None.
+        pixel_um: width and height of the file's own pixels in micrometres, or None.
+        file_pixels: how many of these make a level-0 pixel, across and down: other than 1 where they are not square.
+        flags: what is to be said of the picture, in short words.
         bounds: x and y of the scanned area's corner in level-0 pixels, where viewers that crop to it have their (0, 0).
     """
 
@@ -25,6 +30,9 @@ class SlideReader(Protocol):
     width: int
     height: int
     um_per_px: float | None
+    pixel_um: PixelSize | None
+    file_pixels: tuple[float, float]
+    flags: tuple[str, ...]
     bounds: tuple[int, int]
 
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:
