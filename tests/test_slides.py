@@ -19,7 +19,7 @@ from PIL import Image
 
 from wbc_cli.errors import SlideError
 from wbc_cli.slides import open_slide, slide
-from wbc_cli.slides.fields import count_fields
+from wbc_cli.slides.fields import contents_of
 from wbc_cli.slides.image import ImageReader
 from wbc_cli.slides.pixels import to_rgb, to_uint8
 from wbc_cli.slides.slide import OpenSlideReader
@@ -145,7 +145,7 @@ def test_of_several_pages_each_full_one_is_a_field(tmp_path: Path) -> None:
         tiff.write(RGB[::4, ::4], photometric="rgb", subfiletype=1)  # a thumbnail in front
         tiff.write(RGB, photometric="rgb")
         tiff.write(255 - RGB, photometric="rgb")
-    assert count_fields(tmp_path / "pages.tif") == 2
+    assert contents_of(tmp_path / "pages.tif").fields == 2
     assert_close(whole(tmp_path / "pages.tif", 0), RGB, 0)
     assert_close(whole(tmp_path / "pages.tif", 1), 255 - RGB, 0)
     with pytest.raises(SlideError, match="holds 2 fields"):

@@ -194,6 +194,7 @@ class _Run:
             out=str(self.folder.out),
             scratch=str(self.folder.scratch),
             slides={name: str(path) for name, path in missing.items()},
+            fields={name: field for name in missing if (field := self.plan.slides[name].field) is not None},
             made={name: dict(self.plan.made[name]) for name in missing},
             um_per_px=self.options.um_per_px,
             write=sorted(self.options.write),

@@ -136,6 +136,7 @@ class SlideResult:
         unreadable: share of the slide's area where tiles could not be decoded, of those that were needed, 0 to 1.
         quality: what the flags of focus, exposure, stain and density rest on.
         refusal: why the types of this slide's cells are not to be trusted, in plain words; empty where they are.
+        file_pixels: pixels of the file to a level-0 pixel, across and down, see `SlideReader`.
     """
 
     name: str
@@ -150,3 +151,10 @@ class SlideResult:
     unreadable: float = 0.0
     quality: Quality = field(default_factory=Quality)
     refusal: str = ""
+    file_pixels: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def pixel_um(self) -> tuple[float, float]:
+        """Width and height of the file's pixels in micrometres."""
+        across, down = self.file_pixels
+        return self.scale.um_per_px / across, self.scale.um_per_px / down

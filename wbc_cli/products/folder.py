@@ -13,6 +13,7 @@ from typing import Any
 from wbc_cli.cells import SlideResult
 from wbc_cli.errors import MachineError
 from wbc_cli.products.explain import write_explain
+from wbc_cli.products.file_pixels import in_file_pixels
 from wbc_cli.products.geojson import write_geojson
 from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
 from wbc_cli.products.names import USUAL_PRODUCTS
@@ -86,23 +87,25 @@ class RunFolder:
         """
 
         def write_products(folder: Path) -> None:
-            write_cells(result, folder / CELLS)
+            # Tables and what is laid over the file are in its own pixels, pictures in those that were looked at.
+            own = in_file_pixels(result)
+            write_cells(own, folder / CELLS)
             if "mask" in write:
-                write_mask(result, folder / "mask.ome.tif")
+                write_mask(own, folder / "mask.ome.tif")
             if "classes" in write:
-                write_class_mask(result, folder / "classes.ome.tif")
+                write_class_mask(own, folder / "classes.ome.tif")
             if "png" in write:
-                write_png_mask(result, folder / "mask.png")
+                write_png_mask(own, folder / "mask.png")
             if "overlay" in write:
                 write_overlay(result, reader, folder / "overlay.png")
             if "explain" in write:
                 write_explain(result, reader, folder / "explain.png")
             if "geojson" in write:
-                write_geojson(result, reader, folder / "cells.geojson")
+                write_geojson(own, reader, folder / "cells.geojson")
             if "report" in write:
                 write_thumbnails(result, reader, folder / THUMBNAILS)
             sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-            _write_json({**done_record(result), "products": sizes, **made}, folder / RECORD)
+            _write_json({**done_record(own), "products": sizes, **made}, folder / RECORD)
 
         self._replace_slide(result.name, write_products)
 

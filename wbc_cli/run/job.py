@@ -18,6 +18,7 @@ class Job:
         out: the run folder.
         scratch: where its products are written before they are put in place.
         slides: path, by name.
+        fields: which field of its file a slide is, by name, where that has several.
         made: what each slide's record says of how it was made, by name.
         um_per_px, write, exhaustive, compute: see AnalyzeOptions.
         alone: one slide at a time, to see which of them it is that brings the process down.
@@ -27,6 +28,7 @@ class Job:
     out: str
     scratch: str
     slides: dict[str, str]
+    fields: dict[str, int]
     made: dict[str, dict[str, Any]]
     um_per_px: float | None
     write: list[str]

@@ -166,7 +166,7 @@ class _One:
                 if stream.closed:
                     raise CancelledError
                 self.emit({"event": "begun", "slide": name})
-                with closing(open_slide(path)) as reader:
+                with closing(open_slide(path, self.job.fields.get(name))) as reader:
                     cells = self._commit(reader, name, made)
         except SlideError as error:
             reason = str(error)

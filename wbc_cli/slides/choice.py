@@ -8,7 +8,7 @@ from pathlib import Path
 from openslide import OpenSlide
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.fields import fields_of, open_tiff
+from wbc_cli.slides.fields import PLAIN_TIFF, fields_of, open_tiff
 from wbc_cli.slides.formats import refuse_overview, refuse_unsupported
 from wbc_cli.slides.image import ImageReader
 from wbc_cli.slides.oblong import SquareReader, is_oblong
@@ -19,7 +19,7 @@ from wbc_cli.slides.slide import OpenSlideReader
 from wbc_cli.slides.tiff import DAMAGE
 from wbc_cli.slides.tiled import TiledTiffReader
 
-_TIFF, _APERIO = "generic-tiff", "aperio"
+_APERIO = "aperio"
 
 
 def choose_reader(path: Path, field: int | None = None) -> SlideReader:
@@ -42,7 +42,7 @@ def choose_reader(path: Path, field: int | None = None) -> SlideReader:
 
 
 def _choose(path: Path, vendor: str | None, field: int | None) -> ImageReader | OpenSlideReader | TiledTiffReader:
-    if vendor in {None, _TIFF}:
+    if vendor in PLAIN_TIFF:
         return _choose_picture(path, vendor, field)
     # The other formats inside TIFF have tiles that overlap, are missing or lie beside each other in ways of their own.
     return (vendor == _APERIO and TiledTiffReader.open_plain(path)) or OpenSlideReader(path)

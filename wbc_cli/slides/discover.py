@@ -16,6 +16,7 @@ from wbc_cli.slides.names import unique_names
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".dcm", ".svslide", ".czi"})
+_TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 LIST_SUFFIXES = frozenset({".txt", ".csv"})
 _RUN_RECORDS = ("run.json", "slide.json")  # the second one also in runs that were stopped
 _RECORD_HEAD = 100  # bytes that hold the first key, which tells ours from a microscope's run.json
@@ -28,10 +29,12 @@ class SlideSource:
     Attributes:
         name: unique among the slides of the run, safe as a folder name.
         path: the file that opens it.
+        field: which of the file's fields it is, from 0, where that has several.
     """
 
     name: str
     path: Path
+    field: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ def discover(paths: Sequence[Path]) -> Discovery:
     relative to the list's folder; blank lines and those that begin with # do not count. A slide reached in two ways is
     taken once, a slide of several files (DICOM, MRXS, VMS) too.
 
+    Of a TIFF that has several fields each is a slide, NAME+1, NAME+2 and so on.
+
     A slide is known by its path relative to the folder it was found in, or to that of the list, or by its file name.
 
     Returns:
@@ -79,8 +84,34 @@ def discover(paths: Sequence[Path]) -> Discovery:
     for path, opener in find_companions(known_by).items():
         skipped.append((path, f"part of {opener}"))
         del known_by[path]
-    slides = [SlideSource(name, path) for path, name in unique_names(known_by).items()]
+    contents = _contents(known_by, skipped)
+    slides = [slide for path, name in unique_names(known_by).items() for slide in _slides(name, path, contents)]
     return Discovery(tuple(sorted(slides, key=lambda slide: slide.name)), tuple(sorted(skipped)))
+
+
+def _contents(known_by: dict[Path, PurePath], skipped: list[tuple[Path, str]]) -> dict[Path, int]:
+    """How many fields there are in each TIFF; of OME-TIFFs that are one set, the first stands for all."""
+    tiffs = sorted(path for path in known_by if path.suffix.lower() in _TIFF_SUFFIXES)
+    if not tiffs:
+        return {}
+    from wbc_cli.slides.fields import contents_of  # noqa: PLC0415 (not above: it takes a quarter of a second)
+
+    fields: dict[Path, int] = {}
+    for path in tiffs:
+        if path in known_by:  # and no part of one before
+            contents = contents_of(path)
+            fields[path] = contents.fields
+            for part in sorted((contents.files & known_by.keys()) - {path}):
+                skipped.append((part, f"part of {path}"))
+                del known_by[part]
+    return fields
+
+
+def _slides(name: str, path: Path, fields: dict[Path, int]) -> list[SlideSource]:
+    count = fields.get(path, 1)
+    if count == 1:
+        return [SlideSource(name, path)]
+    return [SlideSource(f"{name}+{number + 1:0{len(str(count))}}", path, number) for number in range(count)]
 
 
 def file_size(path: Path) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from openslide import OpenSlide
 from tifffile import TiffFile, TiffPageSeries
 
 from wbc_cli.errors import SlideError
@@ -24,6 +25,10 @@ _SAME_SCALE = 0.02
 _ALIKE = 0.8  # correlation from which on the smaller of two pictures is a copy
 _MOST_COMPARED = 50_000_000  # pixels; the smaller of two pictures of like proportions is a copy where one is larger
 _SIDE = 32  # pixels, at which pictures are compared
+PLAIN_TIFF = frozenset({None, "generic-tiff"})
+"""What OpenSlide calls a TIFF of no vendor's own kind."""
+
+_FILE = re.compile(r"<(?:\w+:)?UUID\b[^>]*\bFileName=\"([^\"/\\]+)\"")
 _CHANNEL = re.compile(r"<(?:\w+:)?Channel\b([^>]*)")
 _COLOURS = (("red", "-16776961"), ("green", "16711935"), ("blue", "65535"))  # by name, and as OME writes them
 
@@ -89,17 +94,33 @@ def fields_of(tiff: TiffFile) -> list[Field]:
     ]
 
 
-def count_fields(path: Path) -> int:
-    """How many fields a TIFF has; 1 for what cannot be read, as opening it says why."""
+@dataclass(frozen=True)
+class Contents:
+    """What a TIFF is made of.
+
+    Attributes:
+        fields: how many it has.
+        files: all that its OME-XML says it is spread over, its own among them; else none.
+    """
+
+    fields: int = 1
+    files: frozenset[Path] = frozenset()
+
+
+def contents_of(path: Path) -> Contents:
+    """Count the fields of a TIFF; 1 for what cannot be read, as opening it says why."""
     try:
         with TiffFile(path) as tiff:
-            alone = len(tiff.pages) == 1 and not (tiff.is_ome or tiff.is_imagej or tiff.is_shaped)
-        if alone:
-            return 1
+            if len(tiff.pages) == 1 and not (tiff.is_ome or tiff.is_imagej or tiff.is_shaped):
+                return Contents()
         with open_tiff(path) as tiff:
-            return len(fields_of(tiff))
+            named = {path.with_name(name) for name in _FILE.findall(tiff.ome_metadata or "")}
+            fields = len(fields_of(tiff))
     except (*DAMAGE, SlideError):
-        return 1
+        return Contents()
+    if fields > 1 and OpenSlide.detect_format(path) not in PLAIN_TIFF:
+        return Contents()
+    return Contents(fields, frozenset(named | {path}) if len(named) > 1 else frozenset())
 
 
 def _page(tiff: TiffFile, series: TiffPageSeries, planes: tuple[tuple[int, ...], ...]) -> int | None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from wbc_cli.slides.pixels import shrink, shrunk_size
-from wbc_cli.slides.reader import RGBImage, SlideReader
+from wbc_cli.slides.reader import RESAMPLED, RGBImage, SlideReader
 from wbc_cli.slides.scale import PixelSize
 
-RESAMPLED = "oblong_pixels"
-"""Flag of a slide whose pixels are not square."""
-
+_CURVE = 2  # pixels on either side that a cubic curve hangs on
 _SQUARE = 0.01  # by how much the sides of a pixel may differ: cells do not show it
 
 
@@ -52,25 +51,49 @@ class SquareReader:
         self.flags = (*reader.flags, RESAMPLED)
 
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:
-        """Read a region, see `SlideReader.read`; edges are right within half a pixel of the file."""
+        """Read a region, see `SlideReader.read`; between pixels of the file it is a cubic curve through them."""
+        out_width, out_height = shrunk_size(width, height, downsample)
+        factor = max(1.0, downsample * min(self.file_pixels))
         left, columns = _span(x, width, self.file_pixels[0], self._reader.width)
         top, rows = _span(y, height, self.file_pixels[1], self._reader.height)
-        finest = max(1.0, downsample * min(self.file_pixels))
-        pixels = self._reader.read(left, top, columns, rows, finest)
-        out_width, out_height = shrunk_size(width, height, downsample)
-        # One side at a time: averaging is for shrinking, and between pixels it is the line through them.
-        if out_width <= pixels.shape[1]:
+        pixels = self._reader.read(left, top, columns, rows, factor)
+        # Along the shorter side the pixels are the file's own, and there may be more of them than are wanted.
+        if self.file_pixels[0] == 1.0:
             pixels = shrink(pixels, out_width, pixels.shape[0])
-        if out_height <= pixels.shape[0]:
+        if self.file_pixels[1] == 1.0:
             pixels = shrink(pixels, pixels.shape[1], out_height)
-        return np.asarray(cv2.resize(pixels, (out_width, out_height), interpolation=cv2.INTER_LINEAR), np.uint8)
+        step_x, shift_x = _steps(x, width / out_width, self.file_pixels[0], left, columns / pixels.shape[1])
+        step_y, shift_y = _steps(y, height / out_height, self.file_pixels[1], top, rows / pixels.shape[0])
+        warped = cv2.warpAffine(
+            pixels,
+            np.array([[step_x, 0, shift_x], [0, step_y, shift_y]]),
+            (out_width, out_height),
+            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return np.asarray(warped, np.uint8)
 
     def close(self) -> None:
         """Close the other reader."""
         self._reader.close()
 
 
-def _span(start: int, length: int, step: float, limit: int) -> tuple[int, int]:
-    """The first and the number of the file's pixels that cover a stretch of square ones best."""
-    first = min(round(start * step), limit - 1)
-    return first, max(1, min(round((start + length) * step), limit) - first)
+def _span(start: int, length: int, pixels: float, limit: int) -> tuple[int, int]:
+    """The first and the number of the file's pixels that show a stretch of square ones, and those that curves need."""
+    margin = 0 if pixels == 1.0 else _CURVE
+    first = max(0, math.floor(start * pixels) - margin)
+    return first, min(math.ceil((start + length) * pixels) + margin, limit) - first
+
+
+def _steps(start: int, downsample: float, pixels: float, first: int, factor: float) -> tuple[float, float]:
+    """From the place of an answer's pixel to that of what was read: how far one step goes, and where the first is.
+
+    Args:
+        start: of the region, in square pixels.
+        downsample: square pixels to one of the answer.
+        pixels: the file's pixels to a square one.
+        first: where in the file was read from.
+        factor: the file's pixels to one of what was read.
+    """
+    step = downsample * pixels / factor
+    return step, (start * pixels - first) / factor + (step - 1) / 2

@@ -12,6 +12,12 @@ from wbc_cli.slides.scale import PixelSize
 
 RGBImage = NDArray[np.uint8]
 
+SHARPEST = "sharpest_plane"
+"""Flag of a picture that is one of a stack."""
+
+RESAMPLED = "oblong_pixels"
+"""Flag of a slide whose pixels are not square."""
+
 
 class SlideReader(Protocol):
     """An open image or slide.
