@@ -106,6 +106,7 @@ class Quality:
         clipped: share of the cells' values that are white, 0 to 1.
         nucleus: optical density of nuclei against the glass in green light (natural logarithm).
         colour: how far the densities of nuclei in red, green and blue differ, 0 (grey) to 1.
+        hue: by how much nuclei are denser in red than in blue, as a share of their density; blue ones are above 0.
         crowding: share of what lies around cells that is as dark as their nuclei, these themselves among it, 0 to 1.
         atypical: share of the cells that are unlike those that the model has learned from, 0 to 1.
         cells_per_mm2: of the whole picture, empty glass and all.
@@ -116,6 +117,7 @@ class Quality:
     clipped: float | None = None
     nucleus: float | None = None
     colour: float | None = None
+    hue: float | None = None
     crowding: float | None = None
     atypical: float | None = None
     cells_per_mm2: float | None = None

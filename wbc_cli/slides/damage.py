@@ -6,24 +6,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tifffile import COMPRESSION
 
 _SECTOR = 512  # bytes: what disks lose at once, or a multiple
 _STRETCH = 64
+_EMPTY_PACKETS = 512  # zeros in a row that JPEG 2000 may have
+_JPEG2000 = frozenset({COMPRESSION.JPEG2000, COMPRESSION.JPEG_2000_LOSSY, COMPRESSION.APERIO_JP2000_RGB})
+_UNCHECKED = _JPEG2000 | {COMPRESSION.LZW, COMPRESSION.PACKBITS}
 _STRAY = 0.01  # share of pixels that are black by themselves
 
 
-def refuse_zeros(data: bytes, most: int = _STRETCH) -> None:
-    """Refuse compressed pixels with a stretch of zeros, which no compression makes.
+def refuse_lost(compression: int, data: bytes) -> None:
+    """Refuse compressed pixels of which a stretch was overwritten with zeros.
+
+    Neither LZW, PackBits nor JPEG 2000 makes such a stretch. Those that are not compressed may be black, see
+    `refuse_hole`; deflate has sums, which its decoder looks at, and JPEG a module of its own.
 
     Args:
-        data: as the file holds it.
-        most: zeros in a row that may be.
+        compression: as TIFF numbers it.
+        data: a tile or strip as the file holds it.
 
     Raises:
         ValueError: there is one.
     """
-    if bytes(most) in data:
-        raise ValueError("it has a stretch of zeros")
+    if compression in _UNCHECKED and bytes(_EMPTY_PACKETS if compression in _JPEG2000 else _STRETCH) in data:
+        raise ValueError("a stretch of it is zeros")
 
 
 def refuse_hole(pixels: NDArray[Any]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wbc_cli.errors import SlideError
 from wbc_cli.slides import jpeg
+from wbc_cli.slides.colours import colour_flags
 from wbc_cli.slides.damage import refuse_hole
 from wbc_cli.slides.fields import fields_of, open_tiff
 from wbc_cli.slides.header import Header, read_header
@@ -60,6 +61,7 @@ class ImageReader:
         else:
             self._pixels, self.pixel_um = _decode(path, header), header.pixel_um
         self.um_per_px = self.pixel_um and min(self.pixel_um)
+        self.flags += colour_flags(self._pixels)
         self.height, self.width = self._pixels.shape[:2]
 
     def _read_tiff(self, number: int) -> None:

@@ -13,15 +13,12 @@ from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TIFF, TiffFrame, Tif
 
 from wbc_cli.errors import SlideError
 from wbc_cli.slides import jpeg
-from wbc_cli.slides.damage import refuse_hole, refuse_zeros
+from wbc_cli.slides.damage import refuse_hole, refuse_lost
 from wbc_cli.slides.fields import Field, is_in_one_page
 from wbc_cli.slides.pixels import cmyk_to_rgb, to_rgb, to_uint8
 from wbc_cli.slides.reader import RGBImage
 
 _PLAIN = {PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB}
-_CHECKED = {COMPRESSION.DEFLATE, COMPRESSION.ADOBE_DEFLATE}  # by sums that its decoder looks at
-_EMPTY_PACKETS = 512  # zeros in a row that JPEG 2000 may have
-_JPEG2000 = {COMPRESSION.JPEG2000, COMPRESSION.JPEG_2000_LOSSY, COMPRESSION.APERIO_JP2000_RGB}
 _UNSUPPORTED: dict[int, str] = {
     COMPRESSION.OJPEG: "old-style JPEG (6)",
     COMPRESSION.APERIO_JP2000_YCBC: "Aperio's JPEG 2000 (33003), which does not say what its colours are",
@@ -98,7 +95,8 @@ def _decode(series: TiffPageSeries, place: int) -> NDArray[Any]:
             page.parent.filehandle.open()  # of another file of the same set
         _refuse_damage(page, first)
         samples = page.asarray(squeeze=False)  # [planes, depth, H, W, samples]
-        hole = samples if first.compression == COMPRESSION.NONE and not first.is_tiled else samples[:0]
+        in_rows = first.compression == COMPRESSION.NONE and not first.is_tiled
+        hole = samples if in_rows else samples[:0]
     for plane in hole.reshape(-1, *hole.shape[2:]) if hole.size else ():
         refuse_hole(plane)
     return np.moveaxis(samples, 0, -1).reshape(*samples.shape[1:4], -1)
@@ -111,15 +109,13 @@ def _refuse_damage(page: TiffPage | TiffFrame, first: TiffPage) -> None:
         raise ValueError("some of its pixels are not there")
     if max(start + size for start, size in places) > file.size:
         raise ValueError("the file ends before its pixels do")
-    if first.compression in {COMPRESSION.NONE, *_CHECKED}:
-        return
     for start, size in places:
         file.seek(start)
         data = file.read(size)
         if first.compression == COMPRESSION.JPEG:
             jpeg.check((first.jpegtables or jpeg.SOI + jpeg.EOI)[:-2] + data[2:])
         else:
-            refuse_zeros(data, *([_EMPTY_PACKETS] if first.compression in _JPEG2000 else []))
+            refuse_lost(first.compression, data)
 
 
 def _sharpness(samples: NDArray[Any]) -> float:

@@ -12,6 +12,12 @@ from wbc_cli.slides.scale import PixelSize
 
 RGBImage = NDArray[np.uint8]
 
+NO_COLOUR = "no_colour"
+"""Flag of a grey picture."""
+
+INVERTED = "inverted"
+"""Flag of a picture that is the negative of one in transmitted light."""
+
 SHARPEST = "sharpest_plane"
 """Flag of a picture that is one of a stack."""
 

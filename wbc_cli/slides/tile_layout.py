@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, SAMPLEFORMAT, TiffFile, TiffPage
 
 from wbc_cli.slides import scale
+from wbc_cli.slides.damage import refuse_hole, refuse_lost
 from wbc_cli.slides.jpeg_tiles import REDUCTIONS, JpegTiles
 from wbc_cli.slides.reader import RGBImage
 from wbc_cli.slides.tiff import DAMAGE, MOST_PIXELS, pixel_um
@@ -157,13 +158,16 @@ def _jpeg_decoder(page: TiffPage) -> TileDecoder:
 
 def _other_decoder(page: TiffPage) -> TileDecoder:
     decode = page.decode  # made here, while the file is open
-    jpeg2000 = page.compression in _JPEG2000
+    compression = page.compression
 
     def decode_tile(data: bytes, index: int, _: int) -> RGBImage:
-        if jpeg2000 and _END_OF_CODESTREAM not in data:  # the codec would make something up for what is missing
+        if compression in _JPEG2000 and _END_OF_CODESTREAM not in data:  # the codec would make up what is missing
             raise ValueError("its JPEG 2000 is cut short")
+        refuse_lost(compression, data)
         planes, _position, _shape = decode(data, index)
         tile: RGBImage = np.asarray(planes, np.uint8)[0]
+        if compression == COMPRESSION.NONE:
+            refuse_hole(tile)
         return tile
 
     return decode_tile
