@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def sabotage(monkeypatch, tmp_path):
         folder = tmp_path / "sabotage"
         folder.mkdir(exist_ok=True)
         (folder / "sitecustomize.py").write_text(lines)
-        monkeypatch.setenv("PYTHONPATH", str(folder))
+        others = os.environ.get("PYTHONPATH")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *([others] if others else [])]))
 
     return prepare
 

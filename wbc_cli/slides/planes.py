@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,13 +110,15 @@ def _refuse_damage(page: TiffPage | TiffFrame, first: TiffPage) -> None:
         raise ValueError("some of its pixels are not there")
     if max(start + size for start, size in places) > file.size:
         raise ValueError("the file ends before its pixels do")
+    width = first.tilewidth if first.is_tiled else first.imagewidth
+    samples = first.samplesperpixel if first.planarconfig == 1 else 1
     for start, size in places:
         file.seek(start)
         data = file.read(size)
         if first.compression == COMPRESSION.JPEG:
             jpeg.check((first.jpegtables or jpeg.SOI + jpeg.EOI)[:-2] + data[2:])
         else:
-            refuse_lost(first.compression, data)
+            refuse_lost(first.compression, data, math.ceil(width * samples * first.bitspersample / 8))
 
 
 def _sharpness(samples: NDArray[Any]) -> float:

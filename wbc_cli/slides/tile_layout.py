@@ -158,12 +158,12 @@ def _jpeg_decoder(page: TiffPage) -> TileDecoder:
 
 def _other_decoder(page: TiffPage) -> TileDecoder:
     decode = page.decode  # made here, while the file is open
-    compression = page.compression
+    compression, row = page.compression, page.tilewidth * page.samplesperpixel
 
     def decode_tile(data: bytes, index: int, _: int) -> RGBImage:
         if compression in _JPEG2000 and _END_OF_CODESTREAM not in data:  # the codec would make up what is missing
             raise ValueError("its JPEG 2000 is cut short")
-        refuse_lost(compression, data)
+        refuse_lost(compression, data, row)
         planes, _position, _shape = decode(data, index)
         tile: RGBImage = np.asarray(planes, np.uint8)[0]
         if compression == COMPRESSION.NONE:
