@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import imagecodecs
@@ -15,6 +16,7 @@ _NEIGHBOURS = 64  # pixels
 _NOISE = 0.2  # of the range, on average between neighbours: of random ones they are a third of it apart
 _EMPTY_PACKETS = 512  # zeros in a row that JPEG 2000 may have
 _JPEG2000 = frozenset({COMPRESSION.JPEG2000, COMPRESSION.JPEG_2000_LOSSY, COMPRESSION.APERIO_JP2000_RGB})
+_DEFLATE = frozenset({COMPRESSION.DEFLATE, COMPRESSION.ADOBE_DEFLATE})
 _UNCHECKED = _JPEG2000 | {COMPRESSION.LZW, COMPRESSION.PACKBITS}
 _STRAY = 0.01  # share of pixels that are black by themselves
 
@@ -23,7 +25,7 @@ def refuse_lost(compression: int, data: bytes, row: int) -> None:
     """Refuse compressed pixels of which a stretch was overwritten with zeros, or of which some are missing.
 
     Neither LZW, PackBits nor JPEG 2000 makes such a stretch. Those that are not compressed may be black, see
-    `refuse_hole`; deflate has sums, which its decoder looks at, and JPEG a module of its own.
+    `refuse_hole`; deflate has a sum, which imagecodecs does not look at; JPEG has a module of its own.
 
     Args:
         compression: as TIFF numbers it.
@@ -35,6 +37,11 @@ def refuse_lost(compression: int, data: bytes, row: int) -> None:
     """
     if compression in _UNCHECKED and bytes(_EMPTY_PACKETS if compression in _JPEG2000 else _STRETCH) in data:
         raise ValueError("a stretch of it is zeros")
+    if compression in _DEFLATE:
+        try:
+            zlib.decompress(data)
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
     if compression == COMPRESSION.LZW and len(imagecodecs.lzw_decode(data)) % row:
         raise ValueError("its last row is not whole")
 
