@@ -12,7 +12,6 @@ _EXPORT = "Export it as pyramidal TIFF, OME-TIFF or DICOM from the scanner's pro
 _BY_SUFFIX = {
     ".vsi": f"an Olympus VSI; it holds an overview only, and the scan in the folder beside it is not read. {_EXPORT}",
     ".ets": f"a part of an Olympus VSI, which is not read. {_EXPORT}",
-    ".czi": f"a Zeiss CZI, which is not read. {_EXPORT}",
     ".lif": f"a Leica LIF, which is not read. {_EXPORT}",
     ".nd2": f"a Nikon ND2, which is not read. {_EXPORT}",
     ".isyntax": f"a Philips iSyntax, which is not read. {_EXPORT}",
@@ -26,7 +25,6 @@ _BY_SUFFIX = {
 _HEAD = 1 << 16  # bytes
 _PICTURE = "Save it as PNG, TIFF or JPEG of 8 bits"
 _BY_START = {
-    b"ZISRAWFILE": _BY_SUFFIX[".czi"],
     b"\xda\xce\xbe\x0a": _BY_SUFFIX[".nd2"],
     b"SIS\0": _BY_SUFFIX[".ets"],
     b"\x70\0\0\0": _BY_SUFFIX[".lif"],
