@@ -162,7 +162,7 @@ def test_a_czi_that_openslide_does_not_read_is_called_that(tmp_path: Path) -> No
         open_slide(tmp_path / "a.czi")
 
 
-@pytest.mark.parametrize("compression", [6, 33003, 65_000])
+@pytest.mark.parametrize("compression", [6, 33003, 32_908])
 def test_a_compression_that_is_not_read_is_named(compression: int, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "k.tif", FIELD, photometric="rgb")
     with tifffile.TiffFile(tmp_path / "k.tif", mode="r+b") as tiff:

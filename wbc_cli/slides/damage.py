@@ -12,7 +12,7 @@ from tifffile import COMPRESSION
 
 _SECTOR = 512  # bytes: what disks lose at once, or a multiple
 _STRETCH = 64
-_NEIGHBOURS = 64  # pixels
+_NEIGHBOURS = 32  # pixels
 _NOISE = 0.2  # of the range, on average between neighbours: of random ones they are a third of it apart
 _EMPTY_PACKETS = 512  # zeros in a row that JPEG 2000 may have
 _JPEG2000 = frozenset({COMPRESSION.JPEG2000, COMPRESSION.JPEG_2000_LOSSY, COMPRESSION.APERIO_JP2000_RGB})

@@ -58,8 +58,12 @@ def refuse_compression(path: Path, page: TiffPage) -> None:
     Raises:
         SlideError: it is one.
     """
-    kind = None if page.compression in TIFF.DECOMPRESSORS else f"compression {page.compression}"
-    kind = _UNSUPPORTED.get(page.compression, kind)
+    kind = _UNSUPPORTED.get(page.compression)
+    if kind is None:
+        try:
+            TIFF.DECOMPRESSORS[page.compression]
+        except KeyError:
+            kind = f"compression {page.compression}"
     if page.compression == COMPRESSION.JPEG and page.bitspersample != 8:
         kind = f"JPEG of {page.bitspersample} bits"
     if kind:

@@ -133,7 +133,7 @@ class OpenSlideReader:
             return OpenSlide(self.path)
         except (OpenSlideError, OSError) as error:
             raise SlideError(
-                f"{self.path}: OpenSlide cannot open this slide ({OpenSlide.detect_format(self.path)}: {error}). Copy it "
-                "again from its source; if it is whole, it is of a form that OpenSlide does not read: export it as "
-                "pyramidal TIFF or OME-TIFF."
+                f"{self.path}: OpenSlide cannot open this slide ({OpenSlide.detect_format(self.path)}: {error}). "
+                "Copy it again from its source; if it is whole, it is of a form that OpenSlide does not read: export "
+                "it as pyramidal TIFF or OME-TIFF."
             ) from error
