@@ -89,9 +89,10 @@ class Lab:
             raise found
         return SlideResult(reader.path.name, reader.path, SIDE, SIDE, Scale(0.1, "file"), tuple(found), 1)
 
-    def evaluate(self, *, analyse=None, check=None, progress=lambda done, total: None, **conditions):
+    def evaluate(self, *, analyse=None, check=None, point=None, progress=lambda done, total: None, **conditions):
         conditions = Conditions(min_confidence=0.5, **conditions)
-        return evaluate(self.samples, analyse or self.analyse, conditions, progress=progress, check=check)
+        analyse = analyse or self.analyse
+        return evaluate(self.samples, analyse, conditions, progress=progress, point=point, check=check)
 
     def figures(self, **options):
         return self.evaluate(**options).pooled.figures

@@ -69,7 +69,7 @@ def test_version_is_that_of_the_package(call):
     assert call("--version").out == f"wbc-cli {wbc_cli.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["analyze", "demo", "evaluate", "train", "doctor"])
+@pytest.mark.parametrize("command", ["analyze", "demo", "evaluate", "train", "cross-validate", "doctor"])
 def test_every_command_explains_itself(call, command):
     answer = call(command, "--help")
     assert answer.code == 0

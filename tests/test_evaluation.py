@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from lab import make_cell, rectangle
 
@@ -12,6 +13,7 @@ from wbc_cli.cells import SlideResult
 from wbc_cli.errors import SlideError, UsageError
 from wbc_cli.evaluation import FIGURES, runner
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore, OrderScore
+from wbc_cli.inference.pointing import Pointing
 from wbc_cli.manifest import RED_CELL, WHITE_CELL, Box
 from wbc_cli.morphology import ATTRIBUTES
 
@@ -24,8 +26,20 @@ def test_a_perfect_pipeline_scores_one_everywhere(lab):
         lab.add(name, [cell], mask=rectangle(box, nucleus), boxes=[Box(WHITE_CELL, *box)], morphology=looks)
     lab.add("", [])
     faithful = FaithfulnessScore(OrderScore(0, 1), OrderScore(0.5, 0.5), OrderScore(0.5, 0.5), (0.0,), (0.0,), 0.6)
-    figures = lab.figures(faithfulness=5, check=lambda reader, result, cell: faithful)
-    zero = {"calibration_error", "brier", "false_cells_per_field", "risk_coverage_area", "deletion"}
+    figures = lab.figures(
+        faithfulness=5,
+        check=lambda reader, result, cell: faithful,
+        point=lambda reader, um_per_px: Pointing(np.array([[50.0, 50.0]]), 0.0),
+    )
+    zero = {
+        "calibration_error",
+        "calibration_error_differential",
+        "prior_area",
+        "brier",
+        "false_cells_per_field",
+        "risk_coverage_area",
+        "deletion",
+    }
     zero |= {f"{new}_{figure}" for new in ("new_head", "new_network") for figure in ("correlation", "likeness")}
     assert set(figures) == set(FIGURES)
     for name, figure in figures.items():
@@ -138,6 +152,7 @@ def test_macro_f1_is_over_the_classes_of_the_truth(lab):
     # All: N 2 hits, 1 false, 2 missed = 4/7; M 1 hit, 1 false = 2/3; erythroblast 0; basophil is in no truth.
     assert figures["macro_f1"].value == pytest.approx((4 / 7 + 2 / 3) / 3)
     # The five types: without the erythroblast, N is 4/6.
+    assert (figures["accuracy"].value, figures["accuracy_differential"].value) == (pytest.approx(3 / 6), 3 / 5)
     assert figures["macro_f1_differential"].value == pytest.approx((4 / 6 + 2 / 3) / 2)
     assert (figures["macro_f1"].n, figures["macro_f1_differential"].n) == (6, 5)
 

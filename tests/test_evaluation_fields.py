@@ -53,6 +53,49 @@ def test_boxes_that_name_types_are_scored_for_them(lab):
     assert figures["detection_recall"].n == 3
 
 
+def test_types_beyond_the_five_count_in_all_types_and_not_in_the_five(lab):
+    places = [(0, 0, 20, 20), (30, 30, 50, 50), (60, 60, 80, 80)]
+    found = [
+        make_cell("neutrophil", places[0], confidence=1.0),
+        make_cell("lymphocyte", places[1], confidence=1.0),
+        make_cell("unidentified", places[2], likeliest="monocyte", confidence=0.25),
+    ]
+    truth = ("neutrophil", "blast", "monocyte")
+    lab.add("", found, boxes=[Box(name, *place) for name, place in zip(truth, places, strict=True)])
+    figures = lab.figures()
+    assert (figures["accuracy"].value, figures["accuracy"].n) == (pytest.approx(1 / 3), 3)
+    assert (figures["accuracy_differential"].value, figures["accuracy_differential"].n) == (1 / 2, 2)
+    assert (figures["accuracy_identified"].value, figures["accuracy_identified_differential"].value) == (1 / 2, 1)
+    # One wrong at 1 and one right at 0.25 and at 1; of the five types only the latter two.
+    assert figures["calibration_error"].value == pytest.approx((1 + 0.75) / 3)
+    assert figures["calibration_error_differential"].value == pytest.approx(0.75 / 2)
+
+
+def test_what_the_border_cuts_is_no_false_cell_where_it_is_not_boxed(lab):
+    box = (40, 40, 60, 60)
+    cut = [make_cell("neutrophil", place) for place in ((0, 10, 20, 30), (75, 10, 95, 30), (40, 80, 60, 100))]
+    lab.add("", [make_cell("monocyte", box), *cut], boxes=[Box("monocyte", *box)], dataset="not boxed")
+    inside = make_cell("neutrophil", (6, 10, 26, 30))  # an outline is exact to 0.5 um, 5 pixels
+    lab.add("", [make_cell("monocyte", box), inside], boxes=[Box("monocyte", *box)], dataset="not cut")
+    lab.add("", cut[:1], boxes=[Box("neutrophil", 0, 10, 20, 30)], dataset="boxed")
+    boxed, not_boxed, not_cut = (summary.figures for summary in lab.evaluate().datasets)
+    assert (not_boxed["detection_precision"].value, not_boxed["detection_precision"].n) == (1, 1)
+    assert not_boxed["false_cells_per_field"].value == 0
+    assert (not_cut["detection_precision"].value, not_cut["false_cells_per_field"].value) == (0.5, 1)
+    assert (boxed["detection_recall"].value, boxed["detection_precision"].n) == (1, 1)
+
+
+def test_a_cell_seen_twice_is_a_false_one_and_a_poorly_outlined_one_is_not(lab):
+    box = (10, 10, 40, 40)
+    lab.add(
+        "", [make_cell("neutrophil", box), make_cell("neutrophil", (11, 11, 41, 41))], boxes=[Box(WHITE_CELL, *box)]
+    )
+    lab.add("", [make_cell("neutrophil", (18, 18, 32, 32))], boxes=[Box(WHITE_CELL, *box)])
+    figures = lab.figures()
+    assert (figures["false_cells_per_field"].value, figures["false_cells_per_field"].n) == (0.5, 2)
+    assert (figures["found"].value, figures["found"].n) == (0.5, 2)  # without types, too
+
+
 def test_one_label_goes_for_every_box_of_a_field(lab):
     first, second = (0, 0, 20, 20), (30, 30, 50, 50)
     found = [make_cell("eosinophil", first), make_cell("neutrophil", second), make_cell("eosinophil", (70, 70, 90, 90))]
@@ -122,17 +165,17 @@ def test_a_mask_that_does_not_fit_is_a_usage_error(lab, mask, complaint):
 
 def test_a_flat_map_scores_the_share_of_the_area(lab):
     flat = np.ones((SIDE, SIDE), np.float32)
-    lab.add("neutrophil", [make_cell("neutrophil", (40, 40, 60, 60), cam=flat)], mask=rectangle((0, 0, 50, 50)))
+    lab.add("neutrophil", [make_cell("neutrophil", (15, 15, 35, 35), cam=flat)], mask=rectangle((0, 0, 50, 50)))
     figures = lab.figures()
     own, expert = figures["explanation_energy"], figures["expert_explanation_energy"]
     assert own.value == pytest.approx(0.04)
     assert own.baselines["area"] == pytest.approx(0.04)
     assert expert.value == pytest.approx(0.25)
     assert expert.baselines["area"] == pytest.approx(0.25)
-    # A quarter of a Gaussian lies in a quadrant; within 0.6 sigma of the centre lies 0.4515, cut at 3 sigma
-    # (0.9973 of it), on each axis.
+    # A quarter of a Gaussian lies in a quadrant; between 0.9 and 2.1 sigma from the centre lies 0.1662,
+    # cut at 3 sigma (0.9973 of it), on each axis.
     assert expert.baselines["centre_gaussian"] == pytest.approx(0.25, abs=1e-3)
-    assert own.baselines["centre_gaussian"] == pytest.approx((0.4515 / 0.9973) ** 2, abs=1e-3)
+    assert own.baselines["centre_gaussian"] == pytest.approx((0.1662 / 0.9973) ** 2, abs=1e-3)
     assert figures["explanation_pointing"].value == 0  # the first of equal maxima is the corner
     assert figures["expert_explanation_pointing"].value == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import spots
-from fakes import rows
+from fakes import NO_PRODUCTS, blank, rows, small_result
 from PIL import Image
 from tiles import FIELD, TILE, picture
 
 from wbc_cli.errors import SlideError
+from wbc_cli.products.folder import RunFolder
+from wbc_cli.run.plan import known_names
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.discover import discover
 from wbc_cli.slides.fields import contents_of
@@ -56,6 +59,18 @@ def test_several_fields_are_several_slides(tile: tuple[int, int] | None, tmp_pat
         assert np.array_equal(read_whole(slide.path, slide.field), image)
     with pytest.raises(SlideError, match=r"f\.tif: holds 2 fields"):
         open_slide(tmp_path / "f.tif")
+
+
+def test_fields_with_results_keep_their_names_whatever_comes_beside_them(tmp_path: Path) -> None:
+    first, second, run = tmp_path / "1" / "f.tif", tmp_path / "2" / "f.tif", RunFolder(tmp_path / "out")
+    for path in (first, second):
+        path.parent.mkdir()
+        tifffile.imwrite(path, np.stack([SCAN, OTHER]), photometric="rgb")
+    run.commit(small_result("f.tif+2"), blank(), NO_PRODUCTS, {"source": str(first)})
+    found = discover([first, second], known_names(run.out))
+    by_file = {path: [slide.name for slide in found.slides if slide.path == path] for path in (first, second)}
+    assert by_file[first] == ["f.tif+1", "f.tif+2"]
+    assert [re.sub("_[0-9a-f]{8}", "_HASH", name) for name in by_file[second]] == ["f_HASH.tif+1", "f_HASH.tif+2"]
 
 
 def test_scenes_of_different_sizes_and_one_scale_are_fields(tmp_path: Path) -> None:
@@ -113,6 +128,9 @@ def test_a_set_of_files_is_taken_once(tmp_path: Path) -> None:
         ("t0.ome.tif+2", "t0.ome.tif"),
     ]
     assert [reason for _, reason in found.skipped] == [f"part of {tmp_path / 't0.ome.tif'}"]
+    assert found.slides[0].files == (tmp_path / "t0.ome.tif", tmp_path / "t1.ome.tif")
+    later = discover([tmp_path], {str(tmp_path / "t1.ome.tif"): "t1.ome.tif"})
+    assert [slide.name for slide in later.slides] == ["t1.ome.tif+1", "t1.ome.tif+2"]
     assert np.array_equal(read_whole(found.slides[1].path, 1), OTHER)
     (tmp_path / "t1.ome.tif").unlink()
     with pytest.raises(SlideError, match=r"t0\.ome\.tif: .*"):
@@ -174,11 +192,16 @@ def test_a_compression_that_is_not_read_is_named(compression: int, tmp_path: Pat
 def test_fields_of_a_file_have_rows_of_their_own(toy_weights, tmp_path, call):
     fields = [spots((100, 100)), spots((100, 100), (250, 100)), spots()]
     tifffile.imwrite(tmp_path / "f.tif", np.stack(fields), photometric="rgb")
-    done = call(
-        *("analyze", tmp_path / "f.tif", "-o", tmp_path / "out", "--weights", toy_weights, "--mpp", 0.2),
-        *("--device", "cpu", "--write", "none"),
-    )
-    assert done.code == 0
+
+    def analyze():
+        common = ("--weights", toy_weights, "--mpp", 0.2, "--device", "cpu", "--write", "none")
+        return call("analyze", tmp_path / "f.tif", "-o", tmp_path / "out", *common)
+
+    assert analyze().code == 0
     table = rows(tmp_path / "out" / "differential.csv")
     assert [(row["slide"], row["cells"]) for row in table][:2] == [("f.tif+1", "1"), ("f.tif+2", "2")]
     assert len(table) == 3
+    # Of a file that is written anew with fewer fields, none is left over.
+    tifffile.imwrite(tmp_path / "f.tif", np.stack(fields[:2]), photometric="rgb")
+    assert analyze().code == 0
+    assert [row["slide"] for row in rows(tmp_path / "out" / "differential.csv")] == ["f.tif+1", "f.tif+2"]

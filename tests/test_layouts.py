@@ -183,7 +183,90 @@ def test_raabin_masks_are_compared_as_whole_cells(tmp_path):
     assert score_overlap(truth, truth).nucleus is None
 
 
-@pytest.mark.parametrize("name", ["bccd", "lisc", "allidb2", "pbc", "raabin"])
+def test_krd_takes_types_from_its_table_and_masks_by_number(tmp_path):
+    root = tmp_path / "KRD-WBC dataset"
+    for number in (1, 12, 3, 4):
+        write_picture(root / "Dataset" / "image" / f"image{number}.jpg", spots((60, 60), width=256, height=256))
+    grey = np.full((256, 256), 3, np.uint8)
+    grey[40:80, 40:80] = 250
+    for number in (1, 12, 3):
+        write_picture(root / "Dataset" / "mask" / f"mask{number}.jpg", np.dstack([grey] * 3))
+    text(root / "class labels.csv", "Image ID,Categoriy\nImage1,Neutrophil\nImage12,lymphocytes\n")
+    found = {s.image.name: s for s in read_layout("krd", tmp_path)}
+    assert {name: (s.labels, s.split) for name, s in found.items()} == {
+        "image1.jpg": (("neutrophil",), "test"),
+        "image12.jpg": (("lymphocyte",), "test"),
+        "image3.jpg": ((), "test"),  # of no type, and a mask alone is to be found
+        "image4.jpg": ((), "drop"),
+    }
+    assert found["image1.jpg"].um_per_px == pytest.approx(0.184)  # shrunk to half
+    assert found["image12.jpg"].mask == root / "Dataset" / "mask" / "mask12.jpg"
+    truth = read_mask(found["image1.jpg"].mask, (256, 256), found["image1.jpg"].mask_levels)
+    assert np.array_equal(truth, grey > 128)
+    assert score_overlap(truth, truth).nucleus is None
+
+
+@pytest.mark.parametrize("row", ["Image1,Smudge", "first,Neutrophil"])
+def test_a_damaged_table_of_krd_is_named(tmp_path, row):
+    touch(tmp_path, "image/image1.jpg")
+    text(tmp_path / "class labels.csv", f"Image ID,Categoriy\n{row}\n")
+    with pytest.raises(UsageError, match=r"class labels\.csv: line 2: "):
+        read_layout("krd", tmp_path)
+
+
+def cvat(*images):
+    """What CVAT writes of images: a name, and the labels and corners of its polygons."""
+    fields = "".join(
+        f'<image id="0" name="{name}" width="400" height="300">'
+        + "".join(
+            f'<polygon label="{label}" points="{x0}.5,{y0}.00;{x1}.0,{y0}.0;{x1}.0,{y1}.0"></polygon>'
+            for label, x0, y0, x1, y1 in polygons
+        )
+        + "</image>"
+        for name, *polygons in images
+    )
+    return f"<annotations><meta><labels><label><name>bg</name></label></labels></meta>{fields}</annotations>"
+
+
+def test_rvpbs_joins_the_outlines_of_all_classes_that_a_field_shows(tmp_path):
+    root = tmp_path / "RV-PBS-main"
+    band = ("band cell", 40, 40, 140, 140)
+    for name in (
+        "BAND CELLS/IMG_1.jpg",
+        "MYELOCYTE/IMG_1.jpg",
+        "NEUTROPHILS/neutrophils/IMG_2.jpg",
+        "MYELOCYTE/IMG_3.jpg",
+    ):
+        write_picture(root / name, spots(width=200, height=150))
+    touch(root, "assets/10_json_outputs.png")
+    text(root / "BAND CELLS" / "annotations.xml", cvat(("IMG_1.jpg", band), ("gone.png", band)))
+    again = ("myelocyte", 42, 41, 141, 141)
+    text(root / "MYELOCYTE" / "annotations.xml", cvat(("IMG_1.jpg", again, ("myelocyte", 200, 100, 300, 200))))
+    text(
+        root / "NEUTROPHILS" / "annotations.xml", cvat(("IMG_2.jpg", ("neutrophil", 0, 0, 50, 60), ("bg", 0, 0, 9, 9)))
+    )
+    found = {s.image.relative_to(root).as_posix(): s for s in read_layout("rvpbs", tmp_path)}
+    assert {name: (s.labels, s.split) for name, s in found.items()} == {
+        "BAND CELLS/IMG_1.jpg": (("neutrophil", "immature_granulocyte"), "test"),
+        "NEUTROPHILS/neutrophils/IMG_2.jpg": (("neutrophil",), "test"),
+        "MYELOCYTE/IMG_3.jpg": ((), "drop"),
+    }
+    first = found["BAND CELLS/IMG_1.jpg"]
+    # The copy is half as wide as what was outlined.
+    assert first.boxes == (Box("neutrophil", 20.25, 20, 70, 70), Box("immature_granulocyte", 100.25, 50, 150, 100))
+    assert first.um_per_px == pytest.approx(0.017 * 4032 / 200)
+
+
+@pytest.mark.parametrize("damage", [("</image>", ""), ("band cell", "smudge"), ("40.5", "left"), ('width="400"', "")])
+def test_damaged_outlines_of_rvpbs_are_named(tmp_path, damage):
+    touch(tmp_path, "BAND CELLS/IMG_1.jpg")
+    table = tmp_path / "BAND CELLS" / "annotations.xml"
+    text(table, cvat(("IMG_1.jpg", ("band cell", 40, 40, 140, 140))).replace(*damage))
+    with pytest.raises(UsageError, match=r"annotations\.xml: not outlines from CVAT"):
+        read_layout("rvpbs", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["bccd", "lisc", "allidb2", "pbc", "raabin", "krd", "rvpbs"])
 def test_a_folder_of_another_shape_says_what_was_looked_for(tmp_path, name):
     touch(tmp_path, "a.png", "cells/b.jpg")
     with pytest.raises(UsageError, match=f"holds no {name} as published; looked for "):
@@ -193,7 +276,7 @@ def test_a_folder_of_another_shape_says_what_was_looked_for(tmp_path, name):
 
 
 def test_an_unknown_layout_says_which_there_are(tmp_path):
-    with pytest.raises(UsageError, match="--layout coco: use one of bccd, lisc, allidb2, pbc, raabin"):
+    with pytest.raises(UsageError, match="--layout coco: use one of bccd, lisc, allidb2, pbc, raabin, krd, rvpbs"):
         read_layout("coco", tmp_path)
 
 

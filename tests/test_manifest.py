@@ -162,7 +162,16 @@ def test_a_missing_manifest_is_a_usage_error(tmp_path):
 def test_the_shared_data_is_read_whole():
     samples = read_manifest(DATA / "manifest.csv")
     bccd = [s for s in samples if s.dataset == "bccd"]
-    assert len(samples) == 13_389
+    assert len(samples) == 20_051
     assert sum(box.label == WHITE_CELL for s in bccd for box in s.boxes) == 372
     assert sum(s.split == "test" for s in bccd) == 71
     assert all(s.labels == () and s.um_per_px is None for s in samples if s.dataset == "negatives")
+    typed = [box.label for s in samples if s.dataset == "rvpbs" for box in s.boxes]
+    assert (len(typed), typed.count("blast"), typed.count(WHITE_CELL)) == (719, 149, 0)
+
+
+@pytest.mark.parametrize("scale", ["700", "0.001", "-1", "nan", "a few"])
+def test_a_scale_that_no_microscope_has_is_refused_with_its_line(tmp_path, scale):
+    (tmp_path / "m.csv").write_text(f"image,label,um_per_px\na.png,neutrophil,0.1\nb.png,neutrophil,{scale}\n")
+    with pytest.raises(UsageError, match=f"line 3: um_per_px is '?{scale}"):
+        read_manifest(tmp_path / "m.csv")

@@ -268,7 +268,7 @@ def test_a_baseline_answers_the_same_in_training_and_alone_and_after_saving(name
 
 
 def test_an_unknown_backbone_names_the_choices():
-    with pytest.raises(UsageError, match=r"abacus.*efficientnet_lite0, resnet18, swin_nano"):
+    with pytest.raises(UsageError, match=r"abacus.*efficientnet_lite0, efficientnet_lite2, resnet18, swin_nano"):
         SGCLDFF(replace(ModelConfig(), backbone="abacus"))
 
 
@@ -320,3 +320,10 @@ def test_the_batch_size_does_not_change_the_answers(toy_network):
                 np.testing.assert_allclose(cell.logits, same.logits, atol=1e-4)
                 np.testing.assert_allclose(cell.cam, same.cam, atol=1e-4)
                 assert cell.cam_in_cell == pytest.approx(same.cam_in_cell, abs=1e-4)
+
+
+def test_weights_whose_classes_are_in_another_order_are_refused(toy_network, tmp_path):
+    swapped = replace(toy_network.config, classes=toy_network.config.classes[::-1])
+    save(toy_network, swapped, tmp_path)
+    with pytest.raises(MachineError, match="in this order"):
+        load(tmp_path)

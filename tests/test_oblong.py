@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
-from fakes import disc, make_cell, make_result
+from fakes import disc, make_cell, make_result, rows
 from PIL import Image
 from tiles import picture
 
+from wbc_cli.evaluation.background import CutOutReader
+from wbc_cli.heartbeat import Heartbeat
+from wbc_cli.inference.field_of_view import FieldReader, within_field
 from wbc_cli.products.file_pixels import in_file_pixels
+from wbc_cli.products.folder import CELLS, RunFolder
 from wbc_cli.products.masks import write_mask
+from wbc_cli.products.names import USUAL_PRODUCTS
+from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
-from wbc_cli.slides.patchy import PatchyReader
+from wbc_cli.slides.patchy import PatchyReader, gaps_of
 
 SQUARE = cv2.GaussianBlur(picture(480, 640), (0, 0), 3)
 
@@ -57,6 +64,46 @@ def test_both_sides_of_a_pixel_are_taken_from_every_format(name: str, tmp_path: 
     reader = open_slide(tmp_path / name)
     assert reader.pixel_um == pytest.approx((25_400 / 60_000, 25_400 / 30_000), rel=1e-3)
     assert (reader.width, reader.height) == (640, 960)
+
+
+@pytest.mark.parametrize("tile", [None, (64, 64)], ids=["plain", "tiled"])
+def test_whatever_wraps_a_slide_says_the_same_of_it(tile: tuple[int, int] | None, tmp_path: Path) -> None:
+    reader = open_slide(write(tmp_path / "o.tif", 1, 2, tile))
+    mask = tmp_path / "mask.png"
+    Image.fromarray(np.zeros((480, 640), np.uint8)).save(mask)
+    watched = WatchedReader(reader, Heartbeat())
+    for wrapped in (watched, FieldReader(watched, np.ones((192, 256), np.bool_)), CutOutReader(reader, mask)):
+        for what in ("path", "width", "height", "um_per_px", "pixel_um", "file_pixels", "flags", "bounds"):
+            assert getattr(wrapped, what) == getattr(reader, what)
+    if tile:
+        assert gaps_of(watched) is gaps_of(reader)
+
+
+@pytest.mark.parametrize("tile", [None, (64, 64)], ids=["plain", "tiled"])
+def test_a_photograph_is_looked_at_for_its_round_field_and_a_scan_is_not(
+    tile: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    field = cv2.circle(np.zeros((480, 640, 3), np.uint8), (320, 240), 230, (225, 220, 215), -1)
+    tifffile.imwrite(tmp_path / "f.tif", field, photometric="rgb", tile=tile)
+    reader = WatchedReader(open_slide(tmp_path / "f.tif"), Heartbeat())
+    assert (within_field(reader) is reader) == bool(tile)
+
+
+def test_tables_and_masks_of_a_run_have_the_pixels_of_the_file(tmp_path: Path) -> None:
+    reader = open_slide(write(tmp_path / "o.tif", 1, 2, None))
+    result = make_result([make_cell(1, disc(40), 101, 60, um_per_px=0.2)], 640, 480, um_per_px=0.2)
+    beats: list[None] = []
+    folder = RunFolder(tmp_path / "out")
+    folder.commit(
+        type(result)(**{**vars(result), "file_pixels": reader.file_pixels}), reader, beat=lambda: beats.append(None)
+    )
+    done = folder.slides / "slide"
+    (row,) = rows(done / CELLS)
+    assert (row["y0"], row["y1"]) == ("30", "50")
+    assert tifffile.imread(done / "mask.ome.tif").shape == (240, 640)
+    (feature,) = json.loads((done / "cells.geojson").read_text())["features"]
+    assert max(y for _, y in feature["geometry"]["coordinates"][0]) == 50
+    assert len(beats) == len(USUAL_PRODUCTS)
 
 
 def test_masks_have_the_pixels_of_the_file_and_both_their_sizes(tmp_path: Path) -> None:

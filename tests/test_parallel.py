@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Place
@@ -25,31 +26,54 @@ def test_results_come_in_order_and_no_more_is_begun_than_asked_for():
 
 
 def test_what_has_not_begun_when_a_slide_is_left_never_does():
-    ran = []
+    ran, gate, began = [], threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
+        threading.Timer(0.2, gate.set).start()
         with Tasks(pool) as tasks:
-            gate = threading.Event()
-            tasks.submit(gate.wait, 5)
-            waiting = [tasks.submit(ran.append, n) for n in range(5)]
-            gate.set()
-            running = tasks.submit(time.sleep, 0)
-            del running
-        assert all(task.done() or task.cancelled() for task in waiting)
-    assert len(ran) <= 5
+            tasks.submit(lambda: began.set() or gate.wait(5))
+            began.wait(5)
+            for number in range(5):
+                tasks.submit(ran.append, number)
+    assert ran == []
 
 
 def test_leaving_waits_for_what_runs():
-    done = []
+    done, began = [], threading.Event()
 
     def slow():
+        began.set()
         time.sleep(0.2)
         done.append(True)
 
     with ThreadPoolExecutor(2) as pool, Tasks(pool) as tasks:
-        task = tasks.submit(slow)
-        while not task.running():
-            time.sleep(0.01)
+        tasks.submit(slow)
+        began.wait(5)
     assert done
+
+
+def test_a_slide_is_silent_while_one_of_its_reads_hangs_and_not_while_it_waits_for_others():
+    gate, began = threading.Event(), threading.Event()
+    stuck, behind = Heartbeat(), Heartbeat()
+
+    def hang():
+        began.set()
+        gate.wait(5)
+
+    def wait_behind():
+        with behind.working(), Tasks(pool, behind) as tasks:
+            tasks.submit(int).result()
+
+    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as slides:
+        with stuck.working(), Tasks(pool, stuck) as tasks:
+            tasks.submit(hang)
+            began.wait(5)
+            slides.submit(wait_behind)
+            time.sleep(0.2)
+            stuck.beat()  # the slide's own thread gets on
+            assert stuck.silence() >= 0.2
+            assert behind.silence() is None
+            gate.set()
+        assert stuck.silence() is None
 
 
 def test_a_room_is_never_overfull_and_a_large_one_gets_its_turn():
@@ -119,6 +143,22 @@ def test_batches_are_full_and_the_last_windows_are_shared_among_the_lanes(toy_ne
         assert len(list(stream.look(tasks, read_slowly, [Place(n, 0, 160) for n in range(count)]))) == count
     assert sorted(sizes)[-2:] == largest
     assert len(sizes) <= 4
+
+
+def test_windows_do_not_wait_for_a_read_that_hangs(stream):
+    gate = threading.Event()
+
+    def hang(place):
+        gate.wait(30)
+        return window(place)
+
+    with ThreadPoolExecutor(1) as pool, Tasks(stream.readers) as tasks, Tasks(stream.readers) as others:
+        stuck = pool.submit(lambda: list(stream.look(others, hang, PLACES[:1])))
+        began = time.monotonic()
+        assert len(list(stream.look(tasks, window, PLACES[:2]))) == 2  # half a batch
+        assert time.monotonic() - began < 10
+        gate.set()
+        assert len(stuck.result(timeout=20)) == 1
 
 
 def test_a_window_that_cannot_be_read_is_told_to_its_slide_alone(stream):

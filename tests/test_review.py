@@ -86,6 +86,35 @@ def test_what_does_not_fit_is_refused_with_its_line(run, call, tmp_path, lines, 
     assert why in " ".join(answer.err.split())
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"slide;cell;class\r\na;2;eosinophil\r\n",
+        b"\xef\xbb\xbfslide;cell;class\r\na;2;eosinophil\r\n;;\r\n",
+        b"sep=;\r\nslide;cell;class\r\na;2;eosinophil\r\n",
+        b"slide,cell,class\r\na,2,eosinophil\r\n,,\r\n\r\n",
+        "slide\tcell\tclass\r\na\t2\teosinophil\r\n".encode("utf-16"),
+    ],
+)
+def test_corrections_that_excel_has_saved_are_taken(run, tmp_path, content):
+    file = tmp_path / "corrections.csv"
+    file.write_bytes(content)
+    assert read_review([file], run.out / "cells.csv").after == {"a": ["neutrophil", "eosinophil"]}
+
+
+def test_a_slide_named_in_windows_1252_is_found_and_one_that_is_not_there_named_with_its_line(tmp_path):
+    folder = RunFolder(tmp_path / "out")
+    for name in ("größe", "b"):
+        folder.commit(small_result(name), blank(), frozenset())
+    folder.write_tables([folder.record(name) for name in ("größe", "b")])
+    file = tmp_path / "corrections.csv"
+    file.write_bytes("slide,cell,class\r\n,,\r\ngröße,1,basophil\r\n".encode("cp1252"))
+    assert read_review([file], folder.out / "cells.csv").after == {"größe": ["basophil", "unidentified"]}
+    file.write_bytes("slide,cell,class\r\n,,\r\nmüll,1,basophil\r\n".encode("cp1252"))
+    with pytest.raises(UsageError, match="line 3: no cell '1' of slide 'müll'"):
+        read_review([file], folder.out / "cells.csv")
+
+
 def test_a_file_that_is_no_such_table_is_refused(run, tmp_path):
     for file in (corrections(tmp_path, header="a,b"), tmp_path / "gone.csv"):
         with pytest.raises(UsageError, match=str(file)):

@@ -11,18 +11,22 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TOY_UM_PER_PX, spots, write_picture
+from fakes import blank, small_result
 
 from wbc_cli.loading import ComputeOptions
 from wbc_cli.model.storage import save
+from wbc_cli.products.folder import RunFolder
 from wbc_cli.run.fingerprint import model_fingerprint
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
-from wbc_cli.run.shards import Shard
+from wbc_cli.run.shards import SHARDS, Shard, Shares
 
 TABLES = ("differential.csv", "cells.csv")
 COUNT = 8
@@ -93,8 +97,9 @@ def rows(out):
 
 
 def committed(out):
-    """When each slide's products were written."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("slides/*/slide.json")}
+    """When each slide's products were written; of one that was only touched, its record has been written again."""
+    records = out.glob("slides/*/slide.json")
+    return {r.parent.name: min(f.stat().st_mtime_ns for f in r.parent.iterdir()) for r in records}
 
 
 def redone(before, after):
@@ -115,7 +120,7 @@ def test_running_again_does_nothing_anew_and_loads_no_network(analyze, sabotage,
     assert tables(tmp_path) == undisturbed
 
 
-def test_what_has_changed_or_is_missing_is_done_again_and_nothing_else(analyze, slides, tmp_path):
+def test_what_has_changed_or_is_missing_is_done_again_and_nothing_else(analyze, sabotage, slides, tmp_path):
     source, out = tmp_path / "in", tmp_path / "out"
     shutil.copytree(slides, source)
     assert analyze(out, source=source).returncode == 0
@@ -128,6 +133,13 @@ def test_what_has_changed_or_is_missing_is_done_again_and_nothing_else(analyze, 
     assert analyze(out, source=source).returncode == 0
     assert redone(before, committed(out)) == {"s1.png", "new.png", "s3.png", "s4.png"}
     assert rows(out)["s1.png"]["cells"] == "1"
+    # A copy elsewhere is the same slide; that is found out once, and no network is loaded for it the next time.
+    staged, before = tmp_path / "stage", committed(out)
+    shutil.copytree(source, staged, copy_function=shutil.copyfile)
+    assert analyze(out, source=staged).returncode == 0
+    assert committed(out) == before
+    sabotage("import sys\nif 'wbc_cli.run.worker' in ' '.join(sys.orig_argv): sys.exit('no work was to be done')")
+    assert analyze(out, source=staged).returncode == 0
 
 
 def test_restart_does_all_anew(analyze, tmp_path, undisturbed):
@@ -189,6 +201,48 @@ def test_a_slide_that_hangs_fails_after_the_time_limit_and_the_others_are_done(a
     assert "--time-limit" in found["s5.png"]["reason"]
 
 
+READ_HANGS = """
+import sys
+if "wbc_cli.run.worker" in " ".join(sys.orig_argv):
+    import threading, time
+    from wbc_cli.slides.image import ImageReader
+    whole = ImageReader.read
+    def read(self, *region):
+        if "s5" in self.path.name and threading.current_thread().name.startswith("reader"):
+            time.sleep(1000)
+        return whole(self, *region)
+    ImageReader.read = read
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_read_that_never_returns_is_blamed_and_none_that_waits_behind_it(analyze, sabotage, tmp_path, workers):
+    sabotage(READ_HANGS)
+    answer = analyze(tmp_path, "--time-limit", "6", "--workers", workers)
+    assert answer.returncode == 3
+    assert {name for name, row in rows(tmp_path).items() if row["status"] == "failed"} == {"s5.png"}
+    assert answer.stderr.count("no progress for 6 s") == 1
+
+
+def test_where_nothing_moves_at_all_what_was_in_hand_is_tried_alone(analyze, sabotage, slides, tmp_path):
+    source = tmp_path / "in"
+    for name in ("s0.png", "s1.png"):
+        write_picture(source / name, spots((100, 100)))
+    white = np.full((200, 480, 3), 255, np.uint8)
+    white[75:125, 75:125] = 0
+    write_picture(source / "s2.png", white)
+    sabotage(
+        "import sys, time\nimport wbc_cli.run.supervisor as supervisor\nsupervisor._LEAST_SILENCE = 3\n"
+        "if 'wbc_cli.run.worker' in ' '.join(sys.orig_argv):\n"
+        "    from wbc_cli.inference.engine import Engine\n"
+        "    look = Engine.look\n"
+        "    Engine.look = lambda self, windows: time.sleep(1000 * (windows == 0).any()) or look(self, windows)\n"
+    )
+    answer = analyze(tmp_path / "out", "--time-limit", "4", source=source)
+    assert answer.returncode == 3
+    assert {n for n, row in rows(tmp_path / "out").items() if row["status"] == "failed"} == {"s2.png"}
+
+
 def test_an_error_that_nobody_thought_of_fails_its_slide_only(analyze, sabotage, tmp_path):
     sabotage(ON_OPEN.format(name="s5", what="raise ZeroDivisionError('nobody thought of this')"))
     assert analyze(tmp_path).returncode == 3
@@ -208,7 +262,7 @@ def test_a_worker_that_does_not_start_is_the_environments_fault(analyze, sabotag
 # --- stopping and going on
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
 def test_a_signal_stops_a_run_within_ten_seconds_and_the_same_command_goes_on(
     command, analyze, sabotage, tmp_path, undisturbed, number, code
 ):
@@ -230,6 +284,25 @@ def test_a_signal_stops_a_run_within_ten_seconds_and_the_same_command_goes_on(
     assert analyze(tmp_path).returncode == 0
     assert redone(before, committed(tmp_path)) == {f"s{i}.png" for i in range(3, COUNT)}
     assert tables(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_signal_is_heard_while_folders_are_walked(command, sabotage, tmp_path, number, code):
+    mark = tmp_path / "walking"
+    sabotage(
+        "import os, time\n"
+        f"def walk(*_, **__):\n    open({str(mark)!r}, 'w').close(); time.sleep(1000)\n"
+        "import sys\nif 'analyze' in sys.orig_argv: os.walk = walk\n"
+    )
+    with subprocess.Popen(command(tmp_path / "out"), stderr=subprocess.PIPE, text=True) as run:
+        wait_for(mark.exists)
+        began = time.monotonic()
+        run.send_signal(number)
+        said = run.stderr.read()
+    assert time.monotonic() - began < 10
+    assert run.returncode == code
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_signal_when_all_is_done_makes_no_failure_of_it(analyze, sabotage, tmp_path, undisturbed):
@@ -320,7 +393,70 @@ def test_runs_of_different_folders_merge_and_contradictions_are_refused(analyze,
     assert "other results for s0.png" in answer.err
 
 
+def test_merge_reads_what_shards_wrote_once_it_holds_their_locks(call, tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    Shares(1, {"a": 0}).write(tmp_path / SHARDS)
+
+    @contextmanager
+    def until_the_shard_has_ended(*_, **__):
+        folder.commit(small_result("a"), blank(), frozenset())
+        folder.write_run({}, [folder.record("a")], "run-0-of-1.json")
+        yield 0
+
+    monkeypatch.setattr("wbc_cli.run.merge.locked", until_the_shard_has_ended)
+    assert call("merge", tmp_path, "-o", tmp_path).code == 0
+    assert list(rows(tmp_path)) == ["a"]
+
+
+# --- what comes and goes
+
+
+def test_rows_stay_when_files_leave_the_inbox_and_go_when_that_is_wished(analyze, slides, tmp_path):
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    inbox.mkdir()
+    shutil.copy(slides / "s0.png", inbox / "monday.png")
+    shutil.copy(slides / "s1.png", inbox / "both.png")
+    assert analyze(out, source=inbox).returncode == 0
+    (inbox / "monday.png").unlink()
+    (inbox / "both.png").rename(inbox / "by another name.png")
+    (inbox / "phone.HEIC").write_bytes(b"x")
+    (inbox / "gone.png").symlink_to("nowhere")
+    answer = analyze(out, source=inbox)
+    assert answer.returncode == 3
+    assert "1 .heic" in answer.stderr
+    found = rows(out)
+    assert {name: row["status"] for name, row in found.items()} == {
+        "by_another_name.png": "done",
+        "gone.png": "failed",
+        "monday.png": "done",
+    }
+    assert "not_in_input" in found["monday.png"]["flags"]
+    assert "not_in_input" not in found["by_another_name.png"]["flags"]
+    run = json.loads((out / "run.json").read_text())
+    assert (run["not_in_input"], run["unread"]) == (["monday.png"], {".heic": 1})
+    assert analyze(out, "--prune", source=inbox).returncode == 3
+    assert "monday.png" in rows(out)  # a part of the input could not be looked at
+    (inbox / "gone.png").unlink()
+    (inbox / "phone.HEIC").unlink()
+    assert analyze(out, "--prune", source=inbox).returncode == 0
+    assert [path.name for path in (out / "slides").iterdir()] == ["by_another_name.png"]
+    assert list(rows(out)) == ["by_another_name.png"]
+
+
 # --- the disk
+
+
+def test_a_disk_without_hard_links_and_locks_will_do(analyze, call, sabotage, tmp_path, undisturbed):
+    sabotage(
+        "import errno, fcntl, os\n"
+        "def no(*_, **__):\n    raise OSError(errno.ENOLCK, 'No locks available')\n"
+        "fcntl.flock = os.link = no\n"
+    )
+    answer = analyze(tmp_path, "--shard", "0/1")
+    assert answer.returncode == 0
+    assert "no locks" in answer.stderr
+    assert call("merge", tmp_path, "-o", tmp_path).code == 0
+    assert tables(tmp_path) == undisturbed
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

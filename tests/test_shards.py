@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wbc_cli.errors import UsageError
-from wbc_cli.run.shards import Shard, late, spread
+from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.run.shards import SHARDS, Shard, Shares, late, read_shares, spread
 
 SIZES = st.dictionaries(st.text(min_size=1, max_size=8), st.integers(1, 10**9), min_size=1, max_size=60)
 
@@ -48,3 +48,22 @@ def test_shards_are_written_as_slurm_counts_them_and_sort_as_files():
     assert str(Shard(3, 16)) == "3/16"
     labels = [Shard(i, 16).label for i in range(16)]
     assert labels == sorted(labels)
+
+
+def test_what_is_written_down_is_read_again_and_late_slides_have_a_shard(tmp_path):
+    assert read_shares(tmp_path) is None
+    shares = Shares(3, {"a": 0, "b": 2}, {"a": "/in/a"})
+    shares.write(tmp_path / SHARDS)
+    assert read_shares(tmp_path) == shares
+    assert shares.shard_of("b") == 2
+    assert shares.shard_of("new") == late("new", 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"count": 2}', '{"count": "2", "slides": {}}', '{"count": 2, "slides": {"a": "0"}}'],
+)
+def test_a_damaged_list_of_shards_is_named_with_what_to_do(text, tmp_path):
+    (tmp_path / SHARDS).write_text(text)
+    with pytest.raises(MachineError, match=r"shards\.json: damaged .* Remove it"):
+        read_shares(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +19,13 @@ from wbc_cli.console import Terminal
 from wbc_cli.differential import Differential
 from wbc_cli.errors import ExitCode, MachineError, NothingToAnalyseError
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, by_name, together
+from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT, REFUSED, SlideRecord, by_name, together
 from wbc_cli.progress import RunProgress, run_progress
 from wbc_cli.run.fingerprint import model_fingerprint
 from wbc_cli.run.job import Job
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
-from wbc_cli.run.plan import Plan, make_plan, sharded
+from wbc_cli.run.plan import Plan, absent, known_names, make_plan, share_out
 from wbc_cli.run.stopping import Stop
 from wbc_cli.run.supervisor import Event, Supervisor
 from wbc_cli.slides.discover import Discovery, discover, file_size
@@ -41,6 +41,7 @@ class RunSummary:
         refused: name and reason of each of these whose picture is too bad for a differential.
         failed: name and reason of each that could not be analysed.
         left: slides that a stopped run did not come to.
+        unread: how many pictures there were of kinds that are not read, by extension.
         differential: of the cells of all slides that are done and not refused.
         seconds: wall time.
         exit_code: some failures, and being stopped, are told to the scheduler.
@@ -51,14 +52,15 @@ class RunSummary:
     refused: tuple[tuple[str, str], ...]
     failed: tuple[tuple[str, str], ...]
     left: int
+    unread: Mapping[str, int]
     differential: Differential
     seconds: float
     exit_code: ExitCode
 
     @classmethod
-    def of(cls, records: Iterable[SlideRecord], plan: Plan, stop: Stop, seconds: float) -> RunSummary:
+    def of(cls, run: Run, stop: Stop, seconds: float) -> RunSummary:
         """Sum up the records of a run's slides."""
-        ordered = by_name(records)
+        ordered = by_name(run.records.values())
 
         def reasons(status: str) -> tuple[tuple[str, str], ...]:
             return tuple((str(r["name"]), str(r["reason"])) for r in ordered if r["status"] == status)
@@ -66,13 +68,14 @@ class RunSummary:
         failed = reasons(FAILED)
         return cls(
             done=tuple(str(record["name"]) for record in ordered if record["status"] != FAILED),
-            kept=len(plan.kept),
+            kept=len(run.kept),
             refused=reasons(REFUSED),
             failed=failed,
-            left=len(plan.slides) - len(ordered),
+            left=len(run.plan.slides.keys() - run.records.keys()),
+            unread=run.unread,
             differential=together(record for record in ordered if record["status"] == DONE),
             seconds=seconds,
-            exit_code=stop.exit_code if stop else ExitCode.SOME_FAILED if failed else ExitCode.OK,
+            exit_code=stop.exit_code if stop else ExitCode.SOME_FAILED if failed or run.unread else ExitCode.OK,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,19 +100,26 @@ class RunSummary:
         return table
 
 
-def find_slides(paths: Sequence[Path], terminal: Terminal) -> Discovery:
+def find_slides(options: AnalyzeOptions, terminal: Terminal) -> Discovery:
     """Find the slides and say what is left out.
 
     Raises:
         NothingToAnalyseError: there are none.
         UsageError: a path does not exist.
+        MachineError: the run folder's list of shards is damaged.
     """
-    discovery = discover(paths)
+    discovery = discover(options.paths, known_names(options.out))
     for path, reason in discovery.skipped:
         terminal.note(f"skipped {path}: {reason}")
+    unread = ", ".join(f"{count} {kind}" for kind, count in discovery.unread.items())
+    if unread:
+        terminal.note(f"not analysed, as their kinds are not read: {unread}; export them as TIFF, PNG or JPEG")
     if not discovery.slides:
-        named = ", ".join(str(path) for path in paths)
-        raise NothingToAnalyseError(f"{named}: no images or slides there; see `wbc-cli analyze --help` for the formats")
+        named = ", ".join(str(path) for path in options.paths)
+        but = f" but {unread}, which are not read" if unread else ""
+        raise NothingToAnalyseError(
+            f"{named}: no images or slides there{but}; see `wbc-cli analyze --help` for the formats"
+        )
     return discovery
 
 
@@ -128,16 +138,19 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
         MachineError: weights, device or disk, or another run is in the folder.
     """
     began = time.monotonic()
-    slides = find_slides(options.paths, terminal).slides
+    discovery = find_slides(options, terminal)
     model = model_fingerprint(options)  # before anything is written: without weights there is nothing to do
     folder = RunFolder(options.out, options.out / f".scratch{'-' + options.shard.label if options.shard else ''}")
     with _sole_use(options) as locks, _clean(folder.scratch):
-        part = sharded(slides, options.shard, options.out) if options.shard else slides
-        run = _Run(options, folder, make_plan(part, options, model, folder, stop), terminal)
+        mine = share_out(discovery.slides, options.shard, options.out) if options.shard else lambda name: True
+        part = [slide for slide in discovery.slides if mine(slide.name)]
+        run = Run(options, folder, make_plan(part, options, model, folder, stop), terminal, discovery)
+        stop.begun = True
         run.do(stop, locks, log_level)
+        run.keep_absent(mine, stop)
         seconds = time.monotonic() - began
         run.write(stop, seconds)
-    return RunSummary.of(run.records.values(), run.plan, stop, seconds)
+    return RunSummary.of(run, stop, seconds)
 
 
 @contextmanager
@@ -168,17 +181,25 @@ def _sole_use(options: AnalyzeOptions) -> Iterator[tuple[int, ...]]:
             yield first, second
 
 
-class _Run:
+class Run:
     """Hears what becomes of a plan's slides.
 
     Attributes:
         records: of the slides that are done or have failed, by name.
+        kept: names of those whose earlier results stand.
+        absent: names of those of them whose files are not in the input any more.
+        unread: see Discovery.
         used: what the worker ran on; None where there was nothing to do.
     """
 
-    def __init__(self, options: AnalyzeOptions, folder: RunFolder, plan: Plan, terminal: Terminal) -> None:
+    def __init__(
+        self, options: AnalyzeOptions, folder: RunFolder, plan: Plan, terminal: Terminal, discovery: Discovery
+    ) -> None:
         self.options, self.folder, self.plan, self.terminal = options, folder, plan, terminal
         self.records: dict[str, SlideRecord] = dict(plan.kept)
+        self.kept = set(plan.kept)
+        self.absent: list[str] = []
+        self.discovery, self.unread = discovery, discovery.unread
         self.used: dict[str, Any] | None = None
 
     def do(self, stop: Stop, locks: tuple[int, ...], log_level: int) -> None:
@@ -187,23 +208,27 @@ class _Run:
         Raises:
             MachineError, UsageError: as the worker says.
         """
-        missing = {name: slide.path for name, slide in self.plan.slides.items() if name not in self.plan.kept}
+        missing = {name: slide for name, slide in self.plan.slides.items() if name not in self.plan.kept}
         if not missing:
             return
+        able = {name: slide for name, slide in missing.items() if not slide.problem}
         job = Job(
             out=str(self.folder.out),
             scratch=str(self.folder.scratch),
-            slides={name: str(path) for name, path in missing.items()},
-            fields={name: field for name in missing if (field := self.plan.slides[name].field) is not None},
-            made={name: dict(self.plan.made[name]) for name in missing},
+            slides={name: [str(file) for file in slide.files] for name, slide in able.items()},
+            fields={name: slide.field for name, slide in able.items() if slide.field is not None},
+            known=dict(self.plan.known),
+            model=self.plan.model,
             um_per_px=self.options.um_per_px,
             write=sorted(self.options.write),
             exhaustive=self.options.exhaustive,
             compute=self.options.compute.to_dict(),
             alone=False,
+            time_limit=self.options.time_limit,
             log_level=log_level,
         )
-        with run_progress(self.terminal, {name: file_size(path) for name, path in missing.items()}) as progress:
+        sizes = {name: file_size(slide.path) for name, slide in missing.items()}
+        with run_progress(self.terminal, sizes) as progress:
 
             def hear(event: Event) -> None:
                 match event["event"]:
@@ -211,13 +236,20 @@ class _Run:
                         self.used = event["used"]
                     case "watch":
                         progress.watch(event["slide"], event["done"], event["planned"], event["cells"])
+                    case "kept":
+                        self.kept.add(event["slide"])
+                        self._finished(event["slide"], progress)
                     case "done" | "failed":
                         self._finished(event["slide"], progress)
 
             def blame(name: str, reason: str) -> None:
-                self.folder.record_failure(name, missing[name], reason, self.plan.made[name])
+                path = missing[name].path
+                made = {"source": str(path.absolute()), "model": self.plan.model}
+                self.folder.record_failure(name, path, reason, made)
                 self._finished(name, progress)
 
+            for name in missing.keys() - able.keys():
+                blame(name, missing[name].problem)
             Supervisor(stop, self.options.time_limit, locks, hear, blame).see_through(job)
 
     def _finished(self, name: str, progress: RunProgress) -> None:
@@ -228,6 +260,33 @@ class _Run:
         if record["status"] != DONE:
             self.terminal.note(f"{record['status']} {record['path']}: {record['reason']}")
         progress.finish(name, 0 if record["status"] == FAILED else record["differential"]["cells"])
+
+    def keep_absent(self, mine: Callable[[str], bool], stop: Stop) -> None:
+        """Keep the rows of slides whose files have left the input, or take them out if that is wished.
+
+        Args:
+            mine: whether a slide, by its name, is one of this shard's.
+            stop: whether a signal has come: then nothing is taken out.
+
+        Raises:
+            MachineError: the run folder cannot be read or written.
+        """
+        present = self.discovery.slides
+        whole = not any(slide.problem for slide in present)
+        if self.options.prune and not whole:
+            self.terminal.note("nothing is pruned, as a part of the input cannot be read")
+        elif self.options.prune and not stop:
+            for name in set(self.folder.names()) - {slide.name for slide in present}:
+                self.folder.remove_slide(name)
+        left = absent(self.folder, present, self.records.values())
+        self.absent = sorted(name for name in left if mine(name))
+        self.records |= {name: left[name] for name in self.absent}
+        self.kept.update(self.absent)
+        if self.absent:
+            self.terminal.note(
+                f"slides that are not in the input any more: {len(self.absent)}; their rows stay, with the flag "
+                f"{NOT_IN_INPUT}, until --prune takes them out"
+            )
 
     def write(self, stop: Stop, seconds: float) -> None:
         """Write the tables, the report and run.json; a shard leaves all but the last to `merge`.
@@ -241,6 +300,9 @@ class _Run:
             "weights_sha256": self.plan.model["weights"],
             "status": "stopped" if stop else "finished",
             "left": sorted(self.plan.slides.keys() - self.records.keys()),
+            "not_in_input": self.absent,
+            "unread": dict(self.unread),
+            "skipped": [{"path": str(path), "reason": reason} for path, reason in self.discovery.skipped],
             "options": self.options.to_dict(),
             "used": self.used or next((r["used"] for r in self.records.values() if "used" in r), None),
             "seconds": round(seconds, 2),

@@ -24,7 +24,8 @@ from rich.table import Table
 from tifffile import TiffFile
 
 from wbc_cli.inference.bands import BLOCK
-from wbc_cli.inference.coarse import slide_glass
+from wbc_cli.inference.coarse import slide_colours
+from wbc_cli.inference.device import upload
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.scale import slide_scale
@@ -117,7 +118,8 @@ class Bench:
 
     def table(self) -> Table:
         """The parts, each with its rate, and the ratios."""
-        table = Table(title=f"{self.slide}, {self.megapixels:.0f} megapixels", title_justify="left")
+        made = f"{self.settings['device']}, {self.settings['precision']}"
+        table = Table(title=f"{self.slide}, {self.megapixels:.0f} megapixels, {made}", title_justify="left")
         for column in ("part", "seconds", "rate"):
             table.add_column(column, justify="left" if column == "part" else "right")
         for part in self.seconds:
@@ -168,7 +170,7 @@ def measure(path: Path, analyser: Analyser, exhaustive: bool, rounds: int = ROUN
     with closing(open_slide(path)) as reader:
         megapixels = reader.width * reader.height / 1e6
     settings = {
-        "device": str(engine.device),
+        "device": _named(engine.device),
         "precision": str(engine.dtype).removeprefix("torch."),
         "batch_size": engine.batch_size,
         "lanes": engine.lanes,
@@ -198,6 +200,11 @@ def measure(path: Path, analyser: Analyser, exhaustive: bool, rounds: int = ROUN
     return bench
 
 
+def _named(device: torch.device) -> str:
+    """A device, a GPU with the name of the card."""
+    return str(device) if device.type == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"
+
+
 def _measure_parts(bench: Bench, path: Path, analyser: Analyser, pool: ThreadPoolExecutor) -> None:
     engine = analyser.stream.engine
     with closing(open_slide(path)) as reader, Tasks(pool) as tasks:
@@ -206,13 +213,13 @@ def _measure_parts(bench: Bench, path: Path, analyser: Analyser, pool: ThreadPoo
         scale = slide_scale(engine.network.scale, reader, None).um_per_px
         with bench.timed("coarse decode"):
             _decode(reader, max(1.0, COARSE_UM_PER_PX / scale), tasks)
-        glass = slide_glass(reader, scale)
-        search = Search(analyser.stream, tasks, reader, scale, glass, lambda done, planned, cells: None)
+        colours = slide_colours(reader, scale)
+        search = Search(analyser.stream, tasks, reader, scale, colours, lambda done, planned, cells: None)
         with bench.timed("coarse pass"):
             places = search.salient()
         bench.pointed = len(places)
     with closing(open_slide(path)) as reader, Tasks(pool) as tasks, bench.timed("window decode"):
-        for window in [tasks.submit(cut, reader, place, engine.config.window_px, glass) for place in places]:
+        for window in [tasks.submit(cut, reader, place, engine.config.window_px, colours.glass) for place in places]:
             window.result()
     with bench.timed("network"):
         bare_network(engine, bench.windows)
@@ -240,13 +247,13 @@ def _decode_by_library(path: Path, workers: int) -> None:
 def bare_network(engine: Engine, windows: int) -> None:
     """The bare network on as many windows, in the engine's batches and lanes."""
     size = engine.config.window_px
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (engine.batch_size, 3, size, size), np.uint8))
+    pixels = np.random.default_rng(0).integers(0, 256, (engine.batch_size, 3, size, size), np.uint8)
     batches = max(-(-windows // engine.batch_size), min(windows, engine.lanes))
     counts = [len(part) for part in np.array_split(np.arange(windows), batches)] if windows else []
 
     def forward(count: int) -> None:
-        with torch.inference_mode():
-            engine.answer(pixels[:count].to(engine.device))
+        with engine.lane(), torch.inference_mode():
+            engine.answer(upload(pixels[:count], engine.device))
 
     with ThreadPoolExecutor(engine.lanes) as lanes:
         list(lanes.map(forward, counts))

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 import wbc_cli
+from wbc_cli.commands.cross_validation import cross_validate
 from wbc_cli.commands.machine import bench, demo, doctor
 from wbc_cli.commands.model import evaluate, train
 from wbc_cli.commands.runs import analyze, merge, slurm
-from wbc_cli.console import Terminal
+from wbc_cli.console import Terminal, secure_streams
 from wbc_cli.errors import ExitCode, WbcError
 from wbc_cli.run.stopping import ignore_stopping
 
@@ -24,12 +25,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, demo, evaluate, train, merge, slurm, bench, doctor):
+for command in (analyze, demo, evaluate, train, cross_validate, merge, slurm, bench, doctor):
     app.command()(command)
 
 
 def main() -> None:
     """Run the command line and turn errors into exit codes."""
+    secure_streams()
     try:
         _run()
     finally:

@@ -2,19 +2,96 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
+import io
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_SECONDS = 15.0
 """Between plain lines of progress."""
+
+
+# A pipe that nobody reads, a terminal that has been closed; and for words about the work also a full disk, since the
+# work itself may go elsewhere.
+_GONE = frozenset({errno.EPIPE, errno.EIO})
+_GONE_OR_FULL = _GONE | {errno.ENOSPC, errno.EDQUOT}
+_AS_IT_IS = "wbc-cli.as-it-is"
+
+
+class LastingStream(io.TextIOWrapper):
+    """A standard stream that outlives its reader: what is written once that is gone is dropped, and no error."""
+
+    gone: frozenset[int] = _GONE
+
+    def write(self, text: str, /) -> int:
+        """Write text, or drop it."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._let_go(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is held back, or drop it."""
+        try:
+            super().flush()
+        except OSError as error:
+            self._let_go(error)
+            super().flush()
+
+    def _let_go(self, error: OSError) -> None:
+        if error.errno not in self.gone:
+            raise error
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, self.fileno())
+        os.close(nothing)
+
+
+def secure_streams() -> None:
+    """Have standard streams that take whatever is written, for the program's whole life.
+
+    A stream that is closed, as some daemons start programs, is opened to nowhere, before a file gets its number. File
+    names that are no text in the stream's encoding come out as the bytes that they are.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+    codecs.register_error(_AS_IT_IS, _as_it_is)
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _lasting(sys.stdout, 1, _AS_IT_IS)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _lasting(sys.stderr, 2, "backslashreplace")
+        sys.stderr.gone = _GONE_OR_FULL
+
+
+def _lasting(stream: TextIO | None, number: int, errors: str) -> LastingStream:
+    if stream is None:
+        return LastingStream(io.FileIO(number, "w", closefd=False), "utf-8", errors, line_buffering=True)
+    assert isinstance(stream, io.TextIOWrapper)
+    encoding, line_buffering, write_through = stream.encoding, stream.line_buffering, stream.write_through
+    return LastingStream(stream.detach(), encoding, errors, None, line_buffering, write_through)
+
+
+def _as_it_is(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes that the system handed out as surrogates, since they are no text, as they were; other letters escaped."""
+    if isinstance(error, UnicodeEncodeError):
+        error.end = error.start + 1  # one letter at a time: what follows may be of the other kind
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 class Advance(Protocol):

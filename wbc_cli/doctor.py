@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import wbc_cli
+from wbc_cli.cores import available_cores
 from wbc_cli.errors import MachineError
 
 _PACKAGES = ("torch", "torchvision", "timm", "opencv-python-headless", "openslide-python", "tifffile", "imagecodecs")
@@ -64,7 +65,7 @@ def _devices() -> list[Check]:
     try:
         import torch  # noqa: PLC0415
 
-        from wbc_cli.inference.engine import available_cores, choose_precision  # noqa: PLC0415
+        from wbc_cli.inference.engine import choose_precision  # noqa: PLC0415
     except (ImportError, OSError) as error:
         return [Check("torch", False, f"does not load ({error}): reinstall wbc-cli")]
 

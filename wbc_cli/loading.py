@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wbc_cli.cores import available_cores
 from wbc_cli.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
         UsageError: an unknown device.
     """
     # Here and not above: torch takes seconds, and `--help` needs none of it.
-    from wbc_cli.inference.engine import Engine, available_cores, choose_device, choose_precision  # noqa: PLC0415
+    from wbc_cli.inference.engine import Engine, choose_device, choose_precision  # noqa: PLC0415
     from wbc_cli.inference.pipeline import Analyser  # noqa: PLC0415
     from wbc_cli.inference.stream import Stream  # noqa: PLC0415
     from wbc_cli.model.files import default_folder  # noqa: PLC0415

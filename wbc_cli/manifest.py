@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import UsageError
 from wbc_cli.morphology import ATTRIBUTES, Morphology
+from wbc_cli.rows import read_rows
+from wbc_cli.slides.scale import plausible
 
 NOT_BLAST = "not_blast"  # any normal cell: a label of truth, never an answer
 LABELS = (*CLASS_NAMES, NOT_BLAST)
@@ -145,26 +146,6 @@ def select(samples: Sequence[Sample], split: str, datasets: Collection[str]) -> 
     return chosen
 
 
-def read_rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Read a CSV file: each row by its line number, stripped, missing cells empty.
-
-    Raises:
-        UsageError: the file cannot be read, or lacks a required column.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
-            missing = [name for name in required if name not in (reader.fieldnames or ())]
-            if missing:
-                raise UsageError(f"{path}: no column {', '.join(missing)}; the first line must name the columns")
-            for row in reader:
-                yield reader.line_num, {name: value.strip() for name, value in row.items() if name}
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a CSV file") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: not a CSV file in UTF-8 ({error}); save it as such") from error
-
-
 def _sample(
     row: dict[str, str], root: Path, boxes: dict[Path, list[Box]], morphologies: dict[str, Morphology]
 ) -> Sample:
@@ -239,8 +220,8 @@ def _scale(text: str) -> float | None:
     if not text:
         return None
     scale = _number("um_per_px", text)
-    if scale <= 0:
-        raise ValueError(f"um_per_px is {text}; give micrometres a pixel, or leave it empty")
+    if plausible(scale) is None:
+        raise ValueError(f"um_per_px is {text}; give micrometres a pixel, from 0.03 to 2, or leave it empty")
     return scale
 
 

@@ -7,7 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from wbc_cli.heartbeat import Heartbeat
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,28 +31,54 @@ def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahe
             task.cancel()
 
 
+class Task(Generic[R]):
+    """One of a slide's tasks; the slide does not count as working while its thread waits for one."""
+
+    def __init__(self, future: Future[R], heartbeat: Heartbeat) -> None:
+        self._future, self._heartbeat = future, heartbeat
+
+    def result(self) -> R:
+        """Wait for what the function returns, or raise what it raises."""
+        with self._heartbeat.waiting():
+            return self._future.result()
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Have something called when the task is done, has failed or was dropped."""
+        self._future.add_done_callback(lambda _: call())
+
+
 class Tasks:
     """What one slide has given to a pool that it shares with others.
 
     On leaving, what has not begun is dropped and what runs is waited for, so that nothing reads a file that is closed.
+
+    Attributes:
+        heartbeat: of the slide; each task that runs works for it.
     """
 
-    def __init__(self, pool: Executor) -> None:
+    def __init__(self, pool: Executor, heartbeat: Heartbeat | None = None) -> None:
         self._pool = pool
+        self.heartbeat = heartbeat or Heartbeat()
         self._begun: set[Future[Any]] = set()
 
     def __enter__(self) -> Tasks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        wait([task for task in list(self._begun) if not task.cancel()])
+        with self.heartbeat.waiting():
+            wait([task for task in list(self._begun) if not task.cancel()])
 
-    def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+    def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Task[R]:
         """Have the pool call the function."""
-        task = self._pool.submit(function, *args, **kwargs)
-        self._begun.add(task)
-        task.add_done_callback(self._begun.discard)
-        return task
+
+        def work() -> R:
+            with self.heartbeat.working():
+                return function(*args, **kwargs)
+
+        future = self._pool.submit(work)
+        self._begun.add(future)
+        future.add_done_callback(self._begun.discard)
+        return Task(future, self.heartbeat)
 
 
 class Room:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wbc_cli.classes import BY_NAME, DIFFERENTIAL_NAMES
 from wbc_cli.differential import Share, of_counts
 from wbc_cli.errors import UsageError
+from wbc_cli.rows import read_rows
 
 ALL_SLIDES = "all reviewed slides"
 _OTHER_NAMES = tuple(name for name in BY_NAME if name not in DIFFERENTIAL_NAMES)
@@ -63,18 +64,19 @@ def read_review(files: Sequence[Path], cells: Path) -> Review:
     A slide that a file names counts as reviewed in full: cells that are not mentioned are right as they were.
 
     Args:
-        files: CSVs with the columns slide, cell and class, as the report saves them; slide may be left out where the
-            run has only one.
+        files: CSVs with the columns slide, cell and class, as the report or Excel saves them; slide may be left out
+            where the run has only one.
         cells: the run's cells.csv.
 
     Raises:
         UsageError: a file cannot be read, names what is not there, or contradicts another.
     """
-    before: dict[CellKey, str] = {(row["slide"], row["cell"]): row["class"] for row in _rows(cells, {"slide", "cell"})}
+    found = (row for _, row in read_rows(cells, ("slide", "cell", "class")))
+    before: dict[CellKey, str] = {(row["slide"], row["cell"]): row["class"] for row in found}
     slides = list(dict.fromkeys(slide for slide, _ in before))
     said: dict[CellKey, str] = {}
     for file in files:
-        for number, row in enumerate(_rows(file, {"cell", "class"}), start=2):
+        for number, row in read_rows(file, ("cell", "class")):
             slide = row.get("slide") or (slides[0] if len(slides) == 1 else "")
             key, name = (slide, row["cell"]), row["class"]
             if key not in before:
@@ -138,14 +140,3 @@ def _side_by_side(name: str, old: Share, new: Share) -> dict[str, str]:
 
 def _joined(classes: Mapping[str, Sequence[str]]) -> list[str]:
     return [name for names in classes.values() for name in names]
-
-
-def _rows(file: Path, needed: set[str]) -> Iterator[dict[str, str]]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            rows = csv.DictReader(opened)
-            if not needed <= set(rows.fieldnames or ()):
-                raise UsageError(f"{file}: no CSV with the columns {', '.join(sorted(needed))} in its first line")
-            yield from rows
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{file}: cannot be read ({error}); give the CSV that the report saved") from error

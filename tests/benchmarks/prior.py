@@ -9,23 +9,18 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from wbc_cli.inference.coarse import candidates, density_table, slide_glass
+from wbc_cli.evaluation.scoring import NEAR_UM
+from wbc_cli.inference.pointing import point
 from wbc_cli.inference.scale import slide_scale
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.manifest import read_manifest
-from wbc_cli.model.saliency import COARSE_UM_PER_PX
-from wbc_cli.parallel import Tasks
 from wbc_cli.slides import open_slide
 from wbc_cli.training.data import load_image
-
-NEAR_UM = 12.0
 
 
 def main(manifest: Path, splits: list[str]) -> None:
@@ -33,22 +28,21 @@ def main(manifest: Path, splits: list[str]) -> None:
     engine = analyser.stream.engine
     threshold = engine.config.saliency_threshold
     sets = defaultdict(lambda: defaultdict(float))
-    with ThreadPoolExecutor(2) as pool, Tasks(pool) as tasks:
+    with analyser.stream as stream:
         for sample in read_manifest(manifest, check_files=True):
             if sample.split not in splits:
                 continue
             with closing(open_slide(sample.image)) as reader:
                 scale = slide_scale(engine.network.scale, reader, sample.um_per_px).um_per_px
-                glass = slide_glass(reader, scale)
-                found = candidates(reader, engine.saliency, scale, glass, threshold, tasks)
+                seen = point(stream, reader, scale)
                 area = reader.width * reader.height * scale**2 / 1e6
-                shown = salient_share(engine, reader, scale, glass, threshold)
+            found = seen.places
             platelet = sample.labels == ("platelet",)
             count = sets[sample.dataset + (" platelets" if platelet else "")]
             count["images"] += 1
             count["windows"] += len(found)
             count["area"] += area
-            count["shown"] += shown * area
+            count["shown"] += seen.share * area
             image = load_image(sample, scale)
             for target in () if platelet else image.targets:
                 middle = np.array([target.x, target.y]) * image.um_per_px / scale
@@ -66,13 +60,6 @@ def main(manifest: Path, splits: list[str]) -> None:
         )
     cells = sum(count["cells"] for count in sets.values())
     print(f"all: recall {sum(count['found'] for count in sets.values()) / cells:.4f} of {cells:.0f} cells")
-
-
-def salient_share(engine, reader, scale, glass, threshold):
-    """Share of the picture that the prior keeps."""
-    picture = reader.read(0, 0, reader.width, reader.height, max(1.0, COARSE_UM_PER_PX / scale))
-    saliency = engine.saliency(np.asarray(cv2.LUT(picture, density_table(glass)), np.float32)[None])
-    return float((saliency >= threshold).mean())
 
 
 if __name__ == "__main__":

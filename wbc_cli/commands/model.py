@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from wbc_cli.commands.options import (
     terminal_of,
     write_text,
 )
+from wbc_cli.cores import available_cores
 
 
 def evaluate(
@@ -34,7 +36,7 @@ def evaluate(
     ],
     layout: Annotated[
         str | None,
-        typer.Option(help="The folder is a data set as published: bccd, lisc, allidb2, pbc or raabin."),
+        typer.Option(help="The folder is a data set as published: bccd, lisc, allidb2, pbc, raabin, krd or rvpbs."),
     ] = None,
     split: Annotated[
         str, typer.Option(help="Which rows: train, val, test, or all. Sets without published splits are all test.")
@@ -74,6 +76,7 @@ def evaluate(
     from wbc_cli.evaluation.folder import write_folder  # noqa: PLC0415
     from wbc_cli.evaluation.report import Conditions, tables  # noqa: PLC0415
     from wbc_cli.evaluation.runner import evaluate as run  # noqa: PLC0415
+    from wbc_cli.inference.pointing import point  # noqa: PLC0415
     from wbc_cli.layouts import read_layout  # noqa: PLC0415
     from wbc_cli.loading import load_analyser  # noqa: PLC0415
     from wbc_cli.manifest import read_manifest, select  # noqa: PLC0415
@@ -90,6 +93,7 @@ def evaluate(
             lambda reader, scale: analyser.analyse(reader, reader.path.name, scale),
             conditions,
             progress=advance,
+            point=partial(point, analyser.stream),
             check=Probe(analyser.stream.engine).score,
         )
     left_out = len(samples) - evaluation.pooled.images
@@ -131,7 +135,7 @@ def train(
     terminal = terminal_of(False, True)
     import torch  # noqa: PLC0415
 
-    from wbc_cli.inference.engine import available_cores, choose_device  # noqa: PLC0415
+    from wbc_cli.inference.engine import choose_device  # noqa: PLC0415
     from wbc_cli.training.run import train as run  # noqa: PLC0415
     from wbc_cli.training.settings import apply_settings  # noqa: PLC0415
     from wbc_cli.training.start import Start  # noqa: PLC0415

@@ -32,7 +32,7 @@ from wbc_cli.run.shards import Shard
 from wbc_cli.run.stopping import stopping
 from wbc_cli.slurm import PROGRAM, Resources, batch_script
 
-_SCRIPTS_OWN = frozenset({"--shard", "--restart", "--out", "-o", "--dry-run"})
+_SCRIPTS_OWN = frozenset({"--shard", "--restart", "--prune", "--out", "-o", "--dry-run"})
 
 
 def analyze(
@@ -58,6 +58,9 @@ def analyze(
     restart: Annotated[
         bool, typer.Option("--restart", help="Do all slides anew, and not only what is missing or has changed.")
     ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Take out the results of slides whose files are not among PATHS any more.")
+    ] = False,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only part I (from 0) of N; `merge` joins the parts.")
     ] = None,
@@ -82,13 +85,20 @@ def analyze(
     terminal = terminal_of(quiet, verbose)
     compute = compute_options(device, precision, weights, batch_size, workers, min_confidence)
     part = Shard.parse(shard) if shard else None
-    choice = AnalyzeOptions(tuple(paths), out, mpp, products(write), exhaustive, compute, restart, part, time_limit)
+    if part and prune:
+        raise UsageError("--prune: a shard does not know the others' slides; prune in a run without --shard")
+    choice = AnalyzeOptions(
+        tuple(paths), out, mpp, products(write), exhaustive, compute, restart, prune, part, time_limit
+    )
     with stopping() as stop:  # from the first moment on: schedulers do not wait for imports
         from wbc_cli import analyze as analysis  # noqa: PLC0415 - it takes a second, which `--help` must not
 
         if dry_run:
-            for slide in analysis.find_slides(choice.paths, terminal).slides:
-                terminal.out.print(slide.path, markup=False, highlight=False, soft_wrap=True)
+            for slide in analysis.find_slides(choice, terminal).slides:
+                if slide.problem:
+                    terminal.note(slide.problem)
+                else:
+                    terminal.out.print(slide.path, markup=False, highlight=False, soft_wrap=True)
             return
         summary = analysis.analyze(choice, terminal, stop, log_level(quiet, verbose))
         if as_json:

@@ -18,10 +18,11 @@ from torch import Tensor
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.evaluation.answers import PLATELET
 from wbc_cli.evaluation.regions import bell, on_window
+from wbc_cli.evaluation.truth import white_boxes
 from wbc_cli.inference.coarse import slide_glass
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.windows import Place, cut
-from wbc_cli.manifest import RED_CELL, Sample
+from wbc_cli.manifest import Sample
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.slides.reader import SlideReader
@@ -81,9 +82,7 @@ def choose(samples: Sequence[Sample], count: int) -> frozenset[int]:
     by_set: dict[str, list[int]] = {}
     for index in np.random.default_rng(_SEED).permutation(len(samples)).tolist():
         sample = samples[index]
-        if any(label != PLATELET for label in sample.labels) or any(
-            b.label not in (RED_CELL, PLATELET) for b in sample.boxes
-        ):
+        if any(label != PLATELET for label in sample.labels) or white_boxes(sample):
             by_set.setdefault(sample.dataset, []).append(index)
     turns = sorted((turn, name, index) for name, indices in by_set.items() for turn, index in enumerate(indices))
     return frozenset(index for _, _, index in turns[:count])

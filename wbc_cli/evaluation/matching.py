@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from wbc_cli.cells import Cell
+from wbc_cli.cells import Cell, SlideResult
+from wbc_cli.evaluation.truth import MaskedCells
 from wbc_cli.manifest import Box
 
 Floats = NDArray[np.float64]
 
 MATCH_IOU = 0.5
+_EXACT_UM = 0.5  # the network's maps have pixels of 0.4 um
 
 
 def by_distance(cells: Sequence[Cell], x: float, y: float) -> list[Cell]:
@@ -27,16 +29,44 @@ def match_by_iou(boxes: Sequence[Box], cells: Sequence[Cell]) -> dict[int, int]:
     Returns:
         Index of the cell by index of the box.
     """
-    overlap = box_iou(_corners(boxes), np.array([cell.box for cell in cells], dtype=np.float64).reshape(-1, 4))
+    overlap = _overlap(boxes, cells)
     return _assign(np.where(overlap >= MATCH_IOU, overlap, 0))
 
 
 def match_by_centre(boxes: Sequence[Box], cells: Sequence[Cell]) -> dict[int, int]:
     """As many one-to-one pairs as there can be of a box and a cell whose centroid lies in it."""
-    corners = _corners(boxes)[:, None]
-    points = np.array([(cell.x, cell.y) for cell in cells], dtype=np.float64).reshape(-1, 2)
-    inside = (points >= corners[..., :2]) & (points < corners[..., 2:])
-    return _assign(np.asarray(inside.all(axis=-1), dtype=np.float64))
+    return _assign(_inside(boxes, cells).astype(np.float64))
+
+
+def match_by_either(boxes: Sequence[Box], cells: Sequence[Cell]) -> dict[int, int]:
+    """One-to-one pairs of a box and a cell that overlaps it at IoU 0.5 or has its centroid in it."""
+    overlap = _overlap(boxes, cells)
+    return _assign(np.where((overlap >= MATCH_IOU) | _inside(boxes, cells), overlap, 0))
+
+
+def match_by_mask(truth: MaskedCells, cells: Sequence[Cell]) -> dict[int, int]:
+    """One-to-one pairs of a masked cell and a reported one that overlaps it at IoU 0.5 or holds its middle.
+
+    Returns:
+        Index of the reported cell by index of the masked one.
+    """
+    worth = np.zeros((len(truth.areas), len(cells)))
+    for column, cell in enumerate(cells):
+        x0, y0, x1, y1 = cell.box
+        mask = cell.mask > 0
+        common = np.bincount(truth.labels[y0:y1, x0:x1][mask], minlength=len(truth.areas) + 1)[1:]
+        iou = common / (truth.areas + np.count_nonzero(mask) - common)
+        held = [
+            x0 <= x < x1 and y0 <= y < y1 and bool(mask[int(y) - y0, int(x) - x0]) for x, y in truth.middles.tolist()
+        ]
+        worth[:, column] = np.where((iou >= MATCH_IOU) | held, iou, 0)
+    return _assign(worth)
+
+
+def cut_by_border(cell: Cell, result: SlideResult) -> bool:
+    """Say whether a cell touches the border of its image, as far as an outline is exact."""
+    x0, y0, x1, y1 = cell.box
+    return min(x0, y0, result.width - x1, result.height - y1) * result.scale.um_per_px <= _EXACT_UM
 
 
 def box_iou(first: Floats, second: Floats) -> Floats:
@@ -54,6 +84,18 @@ def box_iou(first: Floats, second: Floats) -> Floats:
     common = sides.clip(min=0).prod(axis=-1)
     union = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - common
     return np.asarray(common / union)
+
+
+def _overlap(boxes: Sequence[Box], cells: Sequence[Cell]) -> Floats:
+    """IoU of every box with every cell's, [boxes, cells]."""
+    return box_iou(_corners(boxes), np.array([cell.box for cell in cells], dtype=np.float64).reshape(-1, 4))
+
+
+def _inside(boxes: Sequence[Box], cells: Sequence[Cell]) -> NDArray[np.bool_]:
+    """Whether a box holds a cell's centroid, [boxes, cells]."""
+    corners = _corners(boxes)[:, None]
+    points = np.array([(cell.x, cell.y) for cell in cells], dtype=np.float64).reshape(-1, 2)
+    return np.asarray(((points >= corners[..., :2]) & (points < corners[..., 2:])).all(axis=-1))
 
 
 def _corners(boxes: Sequence[Box]) -> Floats:

@@ -19,6 +19,7 @@ from wbc_cli.evaluation.selective import ranking, risk_coverage
 from wbc_cli.evaluation.summary import RISKS_PERCENT, SetSummary
 from wbc_cli.intervals import clopper_pearson
 from wbc_cli.manifest import NOT_BLAST
+from wbc_cli.slides.marks import MARK
 
 COLUMNS = 2
 LEAST_CELLS = 50  # of a data set with a diagram of its own: fewer leave a cell or two a bin
@@ -38,7 +39,7 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
         _draw_counts(axes, summary)
     for axes in panels[len(summaries) :]:
         axes.set_axis_off()
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=DPI, metadata={"Software": MARK})
 
 
 def draw_reliability(evaluation: Evaluation, path: Path) -> None:
@@ -59,7 +60,7 @@ def draw_reliability(evaluation: Evaluation, path: Path) -> None:
         axes.set_title(f"{summary.name}: {error.n} cells, calibration error {error.value:.3f}", fontsize=10)
     panels[0, 0].set_ylabel("share right (95 % interval)")
     panels[1, 0].set_ylabel("cells")
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=DPI, metadata={"Software": MARK})
 
 
 def draw_coverage_risk(evaluation: Evaluation, path: Path) -> None:
@@ -97,7 +98,7 @@ def draw_coverage_risk(evaluation: Evaluation, path: Path) -> None:
     axes.set_ylim(bottom=-0.3)
     axes.grid(alpha=0.2)
     axes.legend(loc="upper left", fontsize=9)
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=DPI, metadata={"Software": MARK})
 
 
 def _draw_counts(axes: Axes, summary: SetSummary) -> None:

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from rich.table import Table
 
 from wbc_cli.classes import BY_NAME
+from wbc_cli.evaluation.figure import Figure
 from wbc_cli.evaluation.scoring import ImageScore
-from wbc_cli.evaluation.summary import Figure, SetSummary
+from wbc_cli.evaluation.summary import SetSummary
 from wbc_cli.morphology import ATTRIBUTES
 
 FIGURES: Mapping[str, str] = {
@@ -21,7 +22,10 @@ FIGURES: Mapping[str, str] = {
     "coverage_at_risk_1": "Coverage at a risk of 1 %",
     "coverage_at_risk_2": "Coverage at a risk of 2 %",
     "macro_f1": "Macro-F1",
+    "accuracy_differential": "Type accuracy, five differential types",
+    "accuracy_identified_differential": "Accuracy where a type was given, five differential types",
     "macro_f1_differential": "Macro-F1 of the five differential types",
+    "calibration_error_differential": "Calibration error, five differential types",
     "calibration_error": "Calibration error (15 bins)",
     "brier": "Brier score",
     "cell_iou": "Cell IoU",
@@ -35,7 +39,9 @@ FIGURES: Mapping[str, str] = {
     "detection_recall_by_centre": "Detection recall (centre in box)",
     "detection_f1_by_centre": "Detection F1 (centre in box)",
     "negatives_right": "Fields without white cells where none is reported",
-    "false_cells_per_field": "False white cells a field without white cells",
+    "false_cells_per_field": "False white cells a field whose white cells are all known",
+    "prior_recall": "Prior: cells in the window around a candidate",
+    "prior_area": "Prior: share of the area that it keeps",
     "explanation_energy": "Grad-CAM energy in the cell",
     "explanation_pointing": "Grad-CAM maximum in the cell",
     "expert_explanation_energy": "Grad-CAM energy in the expert's mask",

@@ -16,12 +16,14 @@ from wbc_cli.evaluation.faithfulness import FaithfulnessScore, choose
 from wbc_cli.evaluation.report import Conditions, Evaluation, Failure
 from wbc_cli.evaluation.scoring import ImageScore, score_image
 from wbc_cli.evaluation.summary import summarise
+from wbc_cli.inference.pointing import Pointing
 from wbc_cli.manifest import NOT_BLAST, Sample
 from wbc_cli.parallel import in_order
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader
 
 Analyse = Callable[[SlideReader, float | None], SlideResult]
+Point = Callable[[SlideReader, float], Pointing]
 Check = Callable[[SlideReader, SlideResult, Cell], FaithfulnessScore]
 
 _AT_ONCE = 32  # images, so that their windows fill batches
@@ -33,6 +35,7 @@ def evaluate(
     conditions: Conditions,
     *,
     progress: Callable[[int, int], None],
+    point: Point | None = None,
     check: Check | None = None,
 ) -> Evaluation:
     """Measure the pipeline on labelled images.
@@ -45,6 +48,7 @@ def evaluate(
         analyse: from an open image and its micrometres a pixel (None: unknown) to what `analyze` finds in it.
         conditions: how to measure.
         progress: called with the number of images done, and of all, after each.
+        point: from an open image and the scale that the analysis took to where the prior points; None leaves it out.
         check: checks how faithful the explanation of a cell is.
 
     Raises:
@@ -59,7 +63,9 @@ def evaluate(
     scores: list[ImageScore] = []
     failures: list[Failure] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        looked_at = in_order(pool, partial(_look_at, analyse=analyse, conditions=conditions), samples, _AT_ONCE)
+        looked_at = in_order(
+            pool, partial(_look_at, analyse=analyse, point=point, conditions=conditions), samples, _AT_ONCE
+        )
         for index, (sample, seen) in enumerate(zip(samples, looked_at, strict=True)):
             blast_or_not = sample.dataset in with_normal_cells
             if isinstance(seen, SlideError):
@@ -84,9 +90,10 @@ class _Seen:
 
     reader: SlideReader
     result: SlideResult
+    pointing: Pointing | None
 
 
-def _look_at(sample: Sample, analyse: Analyse, conditions: Conditions) -> _Seen | SlideError:
+def _look_at(sample: Sample, analyse: Analyse, point: Point | None, conditions: Conditions) -> _Seen | SlideError:
     """Open and analyse one image; the error where it cannot be read.
 
     Raises:
@@ -102,10 +109,11 @@ def _look_at(sample: Sample, analyse: Analyse, conditions: Conditions) -> _Seen 
             if conditions.constant_background and sample.mask:
                 reader = CutOutReader(reader, sample.mask, sample.mask_levels)
             result = analyse(reader, None if conditions.ignore_scale else sample.um_per_px)
+            pointing = point(reader, result.scale.um_per_px) if point else None
         except SlideError as error:
             return error
         stack.pop_all()  # it is read once more when it is scored
-        return _Seen(reader, result)
+        return _Seen(reader, result, pointing)
 
 
 def _score(sample: Sample, seen: _Seen, blast_or_not: bool, check: Check | None, failures: list[Failure]) -> ImageScore:
@@ -120,6 +128,7 @@ def _score(sample: Sample, seen: _Seen, blast_or_not: bool, check: Check | None,
                 sample,
                 seen.result,
                 blast_or_not=blast_or_not,
+                pointing=seen.pointing,
                 border=border_colour(seen.reader),
                 check=partial(check, seen.reader, seen.result) if check else None,
             )

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from wbc_cli.cells import Cell, SlideResult
-from wbc_cli.evaluation.answers import ERYTHROBLAST, PLATELET, Answer, answer, answer_platelet, pair_labels, white_cells
+from wbc_cli.evaluation.answers import Answer
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore
-from wbc_cli.evaluation.matching import by_distance, match_by_centre, match_by_iou
+from wbc_cli.evaluation.reading import DetectionScore, Reading, read_image
 from wbc_cli.evaluation.regions import (
     ExplanationScore,
     LabelMask,
@@ -20,24 +22,28 @@ from wbc_cli.evaluation.regions import (
     score_explanation_by_expert,
     score_overlap,
 )
-from wbc_cli.manifest import RED_CELL, WHITE_CELL, Box, Sample
+from wbc_cli.evaluation.truth import cell_middles
+from wbc_cli.inference.pointing import Pointing
+from wbc_cli.manifest import Sample
+
+NEAR_UM = 12.0
+"""How far from a candidate a cell's middle may lie, to each side, to be whole in the window around it: that is 32 um
+wide, and a cell that its border cuts gets a window of its own."""
 
 
 @dataclass(frozen=True)
-class DetectionScore:
-    """Counts of one field: true boxes, reported cells, and their pairs by box overlap and by centre."""
+class PriorScore:
+    """What the saliency prior did with one image.
 
-    boxes: int
-    cells: int
-    matched: int
-    matched_by_centre: int
+    Attributes:
+        near: one a labelled white cell that has a place: whether its middle lies in the window around a candidate.
+        share: of the image's area that the prior keeps, 0 to 1.
+        area: of the image, in square micrometres.
+    """
 
-
-@dataclass(frozen=True)
-class NegativeScore:
-    """White cells reported where there is none; None where the image failed."""
-
-    false_cells: int | None
+    near: tuple[bool, ...]
+    share: float
+    area: float
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,13 @@ class ImageScore:
         image, dataset, group: of the sample.
         failed: the pipeline could not analyse it.
         answers: one a labelled cell.
+        found: one a white cell of the truth, typed or not: whether a reported one answers for it.
+        false_cells: white cells reported where there is none; None where not all white cells of the image are known, or
+            it failed.
         detection: of a field with boxes of white cells.
-        negative: of an image without labels, boxes of white cells and masked cells.
+        negative: the image has neither labels nor boxes of white cells nor masked cells.
         overlap: of an image with a mask.
+        prior: of an image that was looked at for it.
         explanations: of scored cells, against their own outlines.
         expert_explanations: the same against the mask.
         faithfulness: of the first of those cells, where the image was chosen for it.
@@ -64,9 +74,12 @@ class ImageScore:
     group: str
     failed: bool
     answers: tuple[Answer, ...]
+    found: tuple[bool, ...]
+    false_cells: int | None
     detection: DetectionScore | None
-    negative: NegativeScore | None
+    negative: bool
     overlap: OverlapScore | None
+    prior: PriorScore | None
     explanations: tuple[ExplanationScore, ...]
     expert_explanations: tuple[ExplanationScore, ...]
     faithfulness: FaithfulnessScore | None
@@ -74,22 +87,12 @@ class ImageScore:
     border: tuple[float, float, float] | None
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """How one image is read: its answers, the cells to compare with the mask, and those whose explanation counts."""
-
-    answers: tuple[Answer, ...] = ()
-    outlined: tuple[Cell, ...] = ()
-    explained: tuple[tuple[Cell, Box | None], ...] = ()
-    detection: DetectionScore | None = None
-    negative: NegativeScore | None = None
-
-
 def score_image(
     sample: Sample,
     result: SlideResult | None,
     *,
     blast_or_not: bool,
+    pointing: Pointing | None = None,
     border: tuple[float, float, float] | None = None,
     check: Callable[[Cell], FaithfulnessScore] | None = None,
 ) -> ImageScore:
@@ -99,6 +102,7 @@ def score_image(
         sample: the truth.
         result: what the pipeline found, None where it failed.
         blast_or_not: the data set tells only blasts from cells that are not.
+        pointing: what the prior made of it; None where it was not asked.
         border: mean colour of the image's rim.
         check: checks the explanation of a cell of this image; None where it was not chosen for that.
 
@@ -107,24 +111,19 @@ def score_image(
         UsageError: the mask cannot be read or does not fit the image.
     """
     mask = _fitting_mask(sample, result)
-    boxes = [box for box in sample.boxes if box.label not in (RED_CELL, PLATELET)]
-    if boxes:
-        reading = _read_field(sample, boxes, result, blast_or_not)
-    elif len(sample.labels) == 1 or set(sample.labels) == {PLATELET}:
-        reading = _read_one_cell(sample.labels[0], result, blast_or_not)
-    elif sample.labels or (mask is not None and mask.any()):
-        reading = _read_unplaced(sample.labels, result, blast_or_not)
-    else:
-        reading = _Reading(negative=NegativeScore(len(white_cells(result.cells)) if result else None))
+    reading = read_image(sample, mask, result, blast_or_not=blast_or_not)
     return ImageScore(
         image=sample.image,
         dataset=sample.dataset,
         group=sample.group,
         failed=result is None,
         answers=reading.answers,
+        found=reading.found,
+        false_cells=reading.false_cells,
         detection=reading.detection,
         negative=reading.negative,
         overlap=score_overlap(mask, paint(reading.outlined, *mask.shape)) if mask is not None else None,
+        prior=_score_prior(sample, mask, result, pointing) if result and pointing else None,
         explanations=tuple(score_explanation(cell) for cell, _ in reading.explained),
         expert_explanations=_by_expert(reading, mask),
         faithfulness=check(reading.explained[0][0]) if check and reading.explained else None,
@@ -133,62 +132,17 @@ def score_image(
     )
 
 
-def _describe(sample: Sample, reading: _Reading) -> dict[str, tuple[str, str]]:
+def _score_prior(sample: Sample, mask: LabelMask | None, result: SlideResult, pointing: Pointing) -> PriorScore:
+    scale = result.scale.um_per_px
+    middles = cell_middles(sample, mask, result.width, result.height)
+    distances = np.abs(middles[:, None] - pointing.places[None]).max(axis=2, initial=0) * scale
+    near = (distances <= NEAR_UM).any(axis=1)
+    return PriorScore(tuple(near.tolist()), pointing.share, result.width * result.height * scale**2)
+
+
+def _describe(sample: Sample, reading: Reading) -> dict[str, tuple[str, str]]:
     found = reading.outlined[0].morphology if reading.outlined else {}
     return {name: (value, found.get(name, "")) for name, value in sample.morphology.items()}
-
-
-def _read_one_cell(label: str, result: SlideResult | None, blast_or_not: bool) -> _Reading:
-    """Let the reported cell nearest the image's centre answer."""
-    cells = by_distance(result.cells, result.width / 2, result.height / 2) if result else []
-    if label == PLATELET:
-        return _Reading(answers=(answer_platelet(cells if result else None),), outlined=tuple(cells[:1]))
-    return _Reading(
-        answers=(answer(label, cells[0] if cells else None, blast_or_not=blast_or_not),),
-        outlined=tuple(cells[:1]),
-        explained=tuple((cell, None) for cell in cells[:1]),
-    )
-
-
-def _read_field(sample: Sample, boxes: list[Box], result: SlideResult | None, blast_or_not: bool) -> _Reading:
-    """Cells answer for the boxes that they overlap.
-
-    Boxes that name a type are scored for it. Where none does, the image's labels are: one label goes for every box,
-    several are compared as counts with the matched cells.
-    """
-    labels = [label for label in sample.labels if label != PLATELET]
-    cells = _cells_beside(result, [*labels, *(box.label for box in boxes)])
-    pairs = match_by_iou(boxes, cells)
-    matched = [cells[pairs[index]] if index in pairs else None for index in range(len(boxes))]
-    found = [(cell, box) for cell, box in zip(matched, boxes, strict=True) if cell]
-    truth: list[tuple[str, Cell | None]]
-    if any(box.label != WHITE_CELL for box in boxes):
-        truth = [(box.label, cell) for box, cell in zip(boxes, matched, strict=True) if box.label != WHITE_CELL]
-    elif len(set(labels)) == 1:
-        truth = [(labels[0], cell) for cell in matched]
-    else:
-        truth = pair_labels(labels, [cell for cell, _ in found])
-    return _Reading(
-        answers=tuple(answer(label, cell, blast_or_not=blast_or_not) for label, cell in truth),
-        outlined=tuple(cells),
-        explained=tuple(found),
-        detection=DetectionScore(len(boxes), len(cells), len(pairs), len(match_by_centre(boxes, cells))),
-    )
-
-
-def _read_unplaced(labels: tuple[str, ...], result: SlideResult | None, blast_or_not: bool) -> _Reading:
-    """Several labels without boxes, or a mask alone: classes compared as counts, outlines as one region."""
-    cells = _cells_beside(result, labels)
-    pairs = pair_labels([label for label in labels if label != PLATELET], cells)
-    return _Reading(
-        answers=tuple(answer(label, cell, blast_or_not=blast_or_not) for label, cell in pairs),
-        outlined=tuple(cells),
-    )
-
-
-def _cells_beside(result: SlideResult | None, labels: list[str] | tuple[str, ...]) -> list[Cell]:
-    """Choose the reported cells that truth of these labels speaks of."""
-    return white_cells(result.cells, and_erythroblasts=ERYTHROBLAST in labels) if result else []
 
 
 def _fitting_mask(sample: Sample, result: SlideResult | None) -> LabelMask | None:
@@ -197,7 +151,7 @@ def _fitting_mask(sample: Sample, result: SlideResult | None) -> LabelMask | Non
     return read_mask(sample.mask, (result.width, result.height) if result else None, sample.mask_levels)
 
 
-def _by_expert(reading: _Reading, mask: LabelMask | None) -> tuple[ExplanationScore, ...]:
+def _by_expert(reading: Reading, mask: LabelMask | None) -> tuple[ExplanationScore, ...]:
     if mask is None:
         return ()
     scores = (score_explanation_by_expert(cell, mask, box) for cell, box in reading.explained)

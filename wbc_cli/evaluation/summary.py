@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,38 +12,18 @@ from numpy.typing import NDArray
 
 from wbc_cli.classes import DIFFERENTIAL_NAMES
 from wbc_cli.evaluation import metrics, selective
-from wbc_cli.evaluation.answers import ANSWERS, MISSED, Answer
+from wbc_cli.evaluation.answers import ANSWERS, Answer
 from wbc_cli.evaluation.baselines import colour_accuracy, majority
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore
+from wbc_cli.evaluation.figure import Figure, bootstrapped, mean, proportion, share
 from wbc_cli.evaluation.regions import ExplanationScore, RegionScore
 from wbc_cli.evaluation.scoring import ImageScore
-from wbc_cli.intervals import clopper_pearson
 from wbc_cli.manifest import LABELS
 from wbc_cli.morphology import ATTRIBUTES
 
 Floats = NDArray[np.float64]
 
 RISKS_PERCENT = (1, 2)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure of merit.
-
-    Attributes:
-        value: the figure.
-        low, high: its 95 % interval, None where too few images tell.
-        n: number of things it rests on.
-        unit: what these are: cells, images, fields, boxes.
-        baselines: what trivial answers score, by their names.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    unit: str
-    baselines: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,11 +65,14 @@ def summarise(name: str, scores: Sequence[ImageScore]) -> SetSummary:
         failed=sum(score.failed for score in scores),
         figures={
             **_typing(typed, classes),
+            **_five_types(typed, classes),
+            **_found(scores),
             **_selective(typed),
             **_calibration(typed),
             **_overlap(scores),
             **_detection(scores),
             **_negatives(scores),
+            **_prior(scores),
             **_explanations("explanation", [(_group(s), e) for s in scores for e in s.explanations]),
             **_explanations("expert_explanation", [(_group(s), e) for s in scores for e in s.expert_explanations]),
             **_faithfulness([(_group(s), s.faithfulness) for s in scores if s.faithfulness]),
@@ -106,18 +89,32 @@ def _typing(typed: list[_Typed], classes: list[str]) -> dict[str, Figure]:
     answers = [t.answer for t in typed]
     identified = [a for a in answers if a.identified]
     figures = {
-        "accuracy": _proportion([a.right for a in answers], "cells", _typing_baselines(typed)),
-        "found": _proportion([a.answer != MISSED for a in answers], "cells"),
-        "coverage": _proportion([a.identified for a in answers], "cells"),
+        "accuracy": proportion([a.right for a in answers], "cells", _typing_baselines(typed)),
+        "coverage": proportion([a.identified for a in answers], "cells"),
         "macro_f1": _macro_f1(typed, classes),
     }
     if identified:
-        figures["accuracy_identified"] = _proportion([a.right for a in identified], "cells")
-    differential = [t for t in typed if t.answer.truth in DIFFERENTIAL_NAMES]
-    if differential:
-        occurring = [label for label in classes if label in DIFFERENTIAL_NAMES]
-        figures["macro_f1_differential"] = _macro_f1(differential, occurring)
+        figures["accuracy_identified"] = proportion([a.right for a in identified], "cells")
     return figures
+
+
+def _five_types(typed: list[_Typed], classes: list[str]) -> dict[str, Figure]:
+    """The figures that are compared between sets, some of which hold other types as well."""
+    differential = [t for t in typed if t.answer.truth in DIFFERENTIAL_NAMES]
+    if not differential:
+        return {}
+    figures = {
+        f"{name}_differential": figure
+        for name, figure in {**_typing(differential, classes), **_calibration(differential)}.items()
+        if name in ("accuracy", "accuracy_identified", "calibration_error")
+    }
+    occurring = [label for label in classes if label in DIFFERENTIAL_NAMES]
+    return {**figures, "macro_f1_differential": _macro_f1(differential, occurring)}
+
+
+def _found(scores: Sequence[ImageScore]) -> dict[str, Figure]:
+    found = [cell for score in scores for cell in score.found]
+    return {"found": proportion(found, "cells")} if found else {}
 
 
 def _typing_baselines(typed: list[_Typed]) -> dict[str, float]:
@@ -134,7 +131,7 @@ def _macro_f1(typed: list[_Typed], classes: list[str]) -> Figure:
     commonest = Counter(truths).most_common(1)[0][0]
     always = metrics.class_terms(truths, [commonest] * len(truths), classes)
     baselines = {"majority": float(metrics.macro_f1(always.sum(axis=0)))}
-    return _bootstrapped([t.group for t in typed], terms, metrics.macro_f1, "cells", baselines)
+    return bootstrapped([t.group for t in typed], terms, metrics.macro_f1, "cells", baselines)
 
 
 def _of_class(label: str, typed: list[_Typed]) -> dict[str, Figure]:
@@ -142,11 +139,11 @@ def _of_class(label: str, typed: list[_Typed]) -> dict[str, Figure]:
     negative = [t.answer.answer != label for t in typed if t.answer.truth != label]
     terms = metrics.class_terms([t.answer.truth for t in typed], [t.answer.answer for t in typed], [label])
     figures = {
-        "sensitivity": _proportion(positive, "cells"),
-        "f1": _bootstrapped([t.group for t in typed], terms, metrics.f1, "cells"),
+        "sensitivity": proportion(positive, "cells"),
+        "f1": bootstrapped([t.group for t in typed], terms, metrics.f1, "cells"),
     }
     if negative:
-        figures["specificity"] = _proportion(negative, "cells")
+        figures["specificity"] = proportion(negative, "cells")
     return figures
 
 
@@ -187,11 +184,11 @@ def _calibration(typed: list[_Typed]) -> dict[str, Figure]:
         return {}
     groups, confidence, right = [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
     squares = (np.array(confidence) - np.array(right)) ** 2
-    share = float(np.mean(right))
+    rate = float(np.mean(right))
     terms = metrics.calibration_terms(confidence, right)
     return {
-        "calibration_error": _bootstrapped(groups, terms, metrics.calibration_error, "cells"),
-        "brier": _mean(groups, squares, "cells", {"constant": share * (1 - share)}),
+        "calibration_error": bootstrapped(groups, terms, metrics.calibration_error, "cells"),
+        "brier": mean(groups, squares, "cells", {"constant": rate * (1 - rate)}),
     }
 
 
@@ -210,8 +207,8 @@ def _regions(what: str, rows: list[tuple[str, RegionScore]]) -> dict[str, Figure
         "dice": float(np.mean([region.disc_dice for _, region in rows])),
     }
     return {
-        f"{what}_iou": _mean(groups, [r.iou for _, r in rows], "images", {"centred_disc": discs["iou"]}),
-        f"{what}_dice": _mean(groups, [r.dice for _, r in rows], "images", {"centred_disc": discs["dice"]}),
+        f"{what}_iou": mean(groups, [r.iou for _, r in rows], "images", {"centred_disc": discs["iou"]}),
+        f"{what}_dice": mean(groups, [r.dice for _, r in rows], "images", {"centred_disc": discs["dice"]}),
     }
 
 
@@ -228,23 +225,33 @@ def _detection(scores: Sequence[ImageScore]) -> dict[str, Figure]:
         ("_by_centre", np.array([d.matched_by_centre for _, d in fields])),
     ):
         if cells.any():
-            figures[f"detection_precision{suffix}"] = _share(int(matched.sum()), int(cells.sum()), "reported cells")
-        figures[f"detection_recall{suffix}"] = _share(int(matched.sum()), int(boxes.sum()), "boxes")
+            figures[f"detection_precision{suffix}"] = share(int(matched.sum()), int(cells.sum()), "reported cells")
+        figures[f"detection_recall{suffix}"] = share(int(matched.sum()), int(boxes.sum()), "boxes")
         terms = np.stack([matched, cells - matched, boxes - matched], axis=-1).astype(np.float64)
-        figures[f"detection_f1{suffix}"] = _bootstrapped(groups, terms, metrics.f1, "fields")
+        figures[f"detection_f1{suffix}"] = bootstrapped(groups, terms, metrics.f1, "fields")
     return figures
 
 
 def _negatives(scores: Sequence[ImageScore]) -> dict[str, Figure]:
-    fields = [(_group(s), s.negative.false_cells) for s in scores if s.negative]
-    read = [(group, count) for group, count in fields if count is not None]
-    if not fields:
-        return {}
-    figures = {"negatives_right": _proportion([count == 0 for _, count in fields], "fields", {"report_nothing": 1.0})}
-    if read:
-        groups, counts = [group for group, _ in read], [count for _, count in read]
-        figures["false_cells_per_field"] = _mean(groups, counts, "fields", {"report_nothing": 0.0})
+    figures: dict[str, Figure] = {}
+    empty = [score.false_cells == 0 for score in scores if score.negative]
+    if empty:
+        figures["negatives_right"] = proportion(empty, "fields", {"report_nothing": 1.0})
+    known = [(_group(s), s.false_cells) for s in scores if s.false_cells is not None]
+    if known:
+        groups, counts = [group for group, _ in known], [count for _, count in known]
+        figures["false_cells_per_field"] = mean(groups, counts, "fields", {"report_nothing": 0.0})
     return figures
+
+
+def _prior(scores: Sequence[ImageScore]) -> dict[str, Figure]:
+    seen = [(_group(s), s.prior) for s in scores if s.prior]
+    if not seen:
+        return {}
+    terms = np.array([(prior.share * prior.area, prior.area) for _, prior in seen])
+    figures = {"prior_area": bootstrapped([group for group, _ in seen], terms, metrics.ratio, "images")}
+    near = [cell for _, prior in seen for cell in prior.near]
+    return {"prior_recall": proportion(near, "cells"), **figures} if near else figures
 
 
 def _explanations(what: str, rows: list[tuple[str, ExplanationScore]]) -> dict[str, Figure]:
@@ -255,8 +262,8 @@ def _explanations(what: str, rows: list[tuple[str, ExplanationScore]]) -> dict[s
     energy_baselines = {"area": area, "centre_gaussian": float(np.mean([s.gaussian for s in scores]))}
     pointing_baselines = {"area": area, "centre": float(np.mean([s.centre for s in scores]))}
     return {
-        f"{what}_energy": _mean([group for group, _ in rows], [s.energy for s in scores], "cells", energy_baselines),
-        f"{what}_pointing": _proportion([s.pointed for s in scores], "cells", pointing_baselines),
+        f"{what}_energy": mean([group for group, _ in rows], [s.energy for s in scores], "cells", energy_baselines),
+        f"{what}_pointing": proportion([s.pointed for s in scores], "cells", pointing_baselines),
     }
 
 
@@ -270,7 +277,7 @@ def _faithfulness(rows: list[tuple[str, FaithfulnessScore]]) -> dict[str, Figure
             f"{order}_order": float(np.mean([getattr(getattr(s, order), name) for s in scores]))
             for order in ("random", "centre")
         }
-        figures[name] = _mean(groups, [getattr(s.cam, name) for s in scores], "cells", baselines)
+        figures[name] = mean(groups, [getattr(s.cam, name) for s in scores], "cells", baselines)
     gaussian = np.array([s.gaussian for s in scores])
     for name in ("new_head", "new_network"):
         found = np.array([getattr(s, name) for s in scores])
@@ -279,7 +286,7 @@ def _faithfulness(rows: list[tuple[str, FaithfulnessScore]]) -> dict[str, Figure
             ("likeness", np.abs(found), np.abs(gaussian)),
         ):
             baselines = {"centre_gaussian": float(other.mean())}
-            figures[f"{name}_{suffix}"] = _mean(groups, rho.mean(axis=1), "cells", baselines)
+            figures[f"{name}_{suffix}"] = mean(groups, rho.mean(axis=1), "cells", baselines)
     return figures
 
 
@@ -295,45 +302,19 @@ def _morphology(scores: Sequence[ImageScore]) -> dict[str, Figure]:
         commonest = Counter(truths).most_common(1)[0][0]
         constant = metrics.class_terms(truths, [commonest] * len(truths), values)
         baselines = {"majority": float(metrics.macro_f1(constant.sum(axis=0)))}
-        figures[f"morphology_{name}"] = _bootstrapped(groups, of, metrics.macro_f1, "cells", baselines)
+        figures[f"morphology_{name}"] = bootstrapped(groups, of, metrics.macro_f1, "cells", baselines)
         terms.append(of)
         always.append(baselines["majority"])
         widths.append(of.shape[1])
 
-    def mean(sums: Floats) -> Floats:
+    def mean_f1(sums: Floats) -> Floats:
         parts = np.split(sums, np.cumsum(widths)[:-1], axis=-1)
         return np.asarray(np.mean([metrics.macro_f1(part) for part in parts], axis=0))
 
     together = np.concatenate(terms, axis=1)
-    every = _bootstrapped(groups, together, mean, "cells", {"majority": float(np.mean(always))})
+    every = bootstrapped(groups, together, mean_f1, "cells", {"majority": float(np.mean(always))})
     return {"morphology_macro_f1": every, **figures}
 
 
 def _group(score: ImageScore) -> str:
     return f"{score.dataset}/{score.group}"
-
-
-def _proportion(right: Sequence[bool], unit: str, baselines: dict[str, float] | None = None) -> Figure:
-    return _share(sum(right), len(right), unit, baselines)
-
-
-def _share(count: int, total: int, unit: str, baselines: dict[str, float] | None = None) -> Figure:
-    return Figure(count / total, *clopper_pearson(count, total), total, unit, baselines or {})
-
-
-def _mean(
-    groups: Sequence[str], values: Sequence[float] | Floats, unit: str, baselines: dict[str, float] | None = None
-) -> Figure:
-    terms = np.stack([np.asarray(values, dtype=np.float64), np.ones(len(values))], axis=-1)
-    return _bootstrapped(groups, terms, metrics.ratio, unit, baselines)
-
-
-def _bootstrapped(
-    groups: Sequence[str],
-    terms: Floats,
-    statistic: Callable[[Floats], Floats],
-    unit: str,
-    baselines: dict[str, float] | None = None,
-) -> Figure:
-    value = float(statistic(terms.sum(axis=0)))
-    return Figure(value, *metrics.bootstrap(groups, terms, statistic), len(terms), unit, baselines or {})

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import logging
-import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from wbc_cli.cores import available_cores
 from wbc_cli.errors import MachineError
+from wbc_cli.inference.bands import MARGIN
+from wbc_cli.inference.device import download, is_out_of_memory, upload
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.second_look import SecondLook, look_again
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF, Answer
-from wbc_cli.model.saliency import folded
+from wbc_cli.model.saliency import STRIDE, folded
 
 log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_NATIVE_BF16, _FAST_FP16 = (8, 0), (7, 0)  # least compute capability; below the second fp16 may be slower than fp32
+_LEAST_ROWS = 4 * MARGIN  # of a coarse picture that is halved: of less, the margins would be the most
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,18 +79,18 @@ class WindowAnswer:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of `--device auto|cpu|cuda[:N]`.
+    """The device of `--device auto|cpu|cuda[:N]`, a GPU with its number.
 
     Raises:
         MachineError: CUDA was asked for and is not to be had.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = name.partition(":")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind == "cuda" and int(number or 0) >= count:
+    if name == "cpu" or (name == "auto" and not count):
+        return torch.device("cpu")
+    number = int(name.partition(":")[2] or 0)
+    if number >= count:
         raise MachineError(f"--device {name}: no such CUDA device here ({count} found); use --device cpu")
-    return torch.device(name)
+    return torch.device("cuda", number)
 
 
 def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
@@ -94,15 +101,14 @@ def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
     if name != "auto":
         return _DTYPES[name]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # Not torch.cuda.is_bf16_supported, which asks the current device, and is content with emulation.
+        capability = torch.cuda.get_device_capability(device)
+        if capability >= _NATIVE_BF16:
+            return torch.bfloat16
+        return torch.float16 if capability >= _FAST_FP16 else torch.float32
     # Measured: with AMX tiles 1.4 times as fast as fp32, with AVX-512's bf16 1.8 times; emulated it is slower.
     native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else torch.float32
-
-
-def available_cores() -> int:
-    """Cores this process may use, which on a shared node is fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Engine:
@@ -128,15 +134,31 @@ class Engine:
         self._prior = folded(self.network.prior)
         put_in_precision(self._prior, dtype)
         self._fast = self.network.for_inference(dtype)
-        if dtype == torch.float32:
-            torch.backends.cudnn.allow_tf32 = False  # fp32 as asked, not its ten-bit stand-in
         self.config = network.config
         self.device, self.dtype = device, dtype
+        self._own = threading.local()
         # On the CPU twice as many are no faster, and large slides take a quarter more memory.
         self.batch_size = batch_size or (64 if device.type == "cuda" else 8)
         self.lanes = 2 if device.type == "cuda" else available_cores()
         if device.type == "cpu":
             torch.set_num_threads(1)
+        else:
+            torch.backends.cudnn.allow_tf32 = False  # what is left in fp32 is that, not its ten-bit stand-in
+            torch.cuda.synchronize(device)  # the lanes' streams do not wait for the weights
+
+    @contextmanager
+    def lane(self) -> Iterator[None]:
+        """Compute on the engine's device; on a GPU in a stream of the thread's own.
+
+        So a lane waits for its own results only, and its copies pass by what another computes.
+        """
+        if self.device.type == "cpu":
+            yield
+            return
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._own.stream):
+            yield
 
     def look(self, windows: NDArray[np.uint8]) -> list[WindowAnswer]:
         """Look at uint8 windows [N, S, S, 3], a batch at a time.
@@ -148,43 +170,67 @@ class Engine:
         while len(answers) < len(windows):
             size = self.batch_size
             try:
-                answers += self._look(windows[len(answers) : len(answers) + size])
-            except torch.OutOfMemoryError as error:
+                with self.lane():
+                    answers += self._look(windows[len(answers) : len(answers) + size])
+                continue
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if size == 1:
                     raise MachineError(
                         f"{self.device}: its memory does not hold a single window; free some, or use --device cpu"
                     ) from error
-                self.batch_size = min(self.batch_size, size // 2)
-                torch.cuda.empty_cache()
-                log.warning("%s: out of memory, going on with %d windows a pass", self.device, self.batch_size)
+            # Not above: until the exception is gone its traceback holds what the batch took.
+            self.batch_size = min(self.batch_size, size // 2)
+            torch.cuda.empty_cache()
+            log.warning("%s: out of memory, going on with %d windows a pass", self.device, self.batch_size)
         return answers
 
     def _look(self, windows: NDArray[np.uint8]) -> list[WindowAnswer]:
-        pixels = torch.from_numpy(windows)
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        pixels = pixels.permute(0, 3, 1, 2)
         with torch.inference_mode():
+            pixels = upload(windows, self.device).permute(0, 3, 1, 2)
             answer = self.answer(pixels)
             probabilities, labels = find_cells(answer.maps, self.config.um_per_px)
             cells = self._cells(pixels, answer, labels)
-            saliency = F.avg_pool2d(answer.saliency, 4 * MAP_STRIDE)[:, 0].float().cpu().numpy()
+            (saliency,) = download(F.avg_pool2d(answer.saliency, 4 * MAP_STRIDE)[:, 0].float())
         return [WindowAnswer(*parts) for parts in zip(probabilities, labels, cells, saliency, strict=True)]
 
-    @torch.inference_mode()
     def saliency(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The prior on coarse pictures.
+        """The prior on coarse pictures, halved where the device's memory does not hold them.
 
         Args:
             density: float32 [N, H, W, 3], see `saliency.stain_density`.
 
         Returns:
             float32 [N, ceil(H / 2), ceil(W / 2)], 0 to 1.
+
+        Raises:
+            MachineError: the device's memory does not hold a small picture.
         """
-        pixels = torch.from_numpy(density).to(self.device).permute(0, 3, 1, 2)
+        count, rows = density.shape[:2]
+        try:
+            with self.lane():
+                return self._saliency(density)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if count == 1 and rows < _LEAST_ROWS:
+                raise MachineError(
+                    f"{self.device}: its memory does not hold a coarse picture; free some, or use --device cpu"
+                ) from error
+        torch.cuda.empty_cache()  # when the exception is gone, as above
+        log.info("%s: out of memory, going on with half a coarse picture", self.device)
+        if count > 1:
+            return np.concatenate([self.saliency(density[: count // 2]), self.saliency(density[count // 2 :])])
+        middle = rows // 2 // STRIDE * STRIDE
+        upper, lower = self.saliency(density[:, : middle + MARGIN]), self.saliency(density[:, middle - MARGIN :])
+        return np.concatenate([upper[:, : middle // STRIDE], lower[:, MARGIN // STRIDE :]], axis=1)
+
+    @torch.inference_mode()
+    def _saliency(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._precision():
-            logits = self._prior(pixels)
-        answer: NDArray[np.float32] = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
+            logits = self._prior(upload(density, self.device).permute(0, 3, 1, 2))
+        answer: NDArray[np.float32] = download(torch.sigmoid(logits.float())[:, 0])[0]
         return answer
 
     def answer(self, pixels: torch.Tensor) -> Answer:
@@ -199,7 +245,8 @@ class Engine:
             return torch.cat([self._fast.type_features(part).float() for part in torch.split(pixels, self.batch_size)])
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        # Without its cache, which all threads share: one lane's stream would not wait for what another's is making.
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False)
 
     def _cells(
         self, pixels: torch.Tensor, answer: Answer, labels: list[NDArray[np.uint8]]
@@ -208,54 +255,70 @@ class Engine:
         owners = [(n, k) for n, window in enumerate(labels) for k in range(int(window.max()))]
         found: list[list[WindowCell]] = [[] for _ in labels]
         if owners:
-            types, side = self.network.types, answer.features.shape[-1]
-            n, k = torch.tensor(owners, device=self.device).T
-            numbers = np.arange(1, int(k.max()) + 2)[:, None, None]
-            # Windows with fewer cells have empty masks, too: that costs less than a copy of the features for each cell.
-            windows = torch.from_numpy(np.stack(labels)[:, None] == numbers).to(self.device).float()
-            masks, places = windows[n, k], F.adaptive_avg_pool2d(windows, side)
-            first = types.logits(types.pool(answer.features, places)[n, k])
-            # What the window's border cuts gets a window of its own, and a second look there.
-            whole = ~(masks[:, [0, -1]].any(dim=2).any(dim=1) | masks[:, :, [0, -1]].any(dim=2).any(dim=1))
-            second = look_again(self._type_features, pixels, answer.features, first[whole], n[whole])
-            pooled = types.pool(second.features, places)[n, k]
-            logits, distance = types.logits(pooled), self.network.typicality(pooled)
-            likeliest = torch.zeros(windows.shape[:2], dtype=torch.int64, device=self.device)
-            likeliest[n, k] = logits.argmax(dim=1)
-            cam = types.cam(second.features, likeliest)[n, k]
-            fine = F.interpolate(cam[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-            energy = (fine * masks).sum(dim=(1, 2)) / fine.sum(dim=(1, 2)).clamp_min(1e-12)
-            prior = F.avg_pool2d(answer.saliency[:, 0].float(), MAP_STRIDE)[n]
-            salient = (prior * masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))
-            agreement = correlation(cam, F.adaptive_avg_pool2d(prior, side))
-            stability = self._stability(answer.features, likeliest, n, k, second)
-            cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-            head = self.network.morphology
-            looks = head.values(head.pool(second.features, answer.texture, answer.maps.segments, windows)[n, k])
-            columns = (
-                *(logits.cpu().numpy(), distance.tolist(), cam.cpu().numpy(), energy.tolist(), salient.tolist()),
-                *(agreement.tolist(), stability, looks.cpu().numpy()),
-            )
+            places = np.array(owners)
+            columns = self._columns(pixels, answer, np.stack(labels), places)
             for (window, cell), parts in zip(owners, zip(*columns, strict=True), strict=True):
                 found[window].append(WindowCell(cell + 1, *parts))
         return [tuple(cells) for cells in found]
 
+    def _columns(
+        self, pixels: torch.Tensor, answer: Answer, labels: NDArray[np.uint8], owners: NDArray[np.int64]
+    ) -> tuple[Iterable[Any], ...]:
+        """What `WindowCell` says of the cells [window, number from 0] beside their label, a column each.
+
+        The device is waited for twice: to know which cells are unclear, and at the end.
+        """
+        types, side = self.network.types, answer.features.shape[-1]
+        n, k = upload(owners.T.copy(), self.device)
+        numbers = torch.arange(1, int(owners[:, 1].max()) + 2, dtype=torch.uint8, device=self.device)[:, None, None]
+        # Windows with fewer cells have empty masks, too: that costs less than a copy of the features for each cell.
+        windows = (upload(labels, self.device)[:, None] == numbers).float()
+        masks, places = windows[n, k], F.adaptive_avg_pool2d(windows, side)
+        first = types.logits(types.pool(answer.features, places)[n, k])
+        # What the window's border cuts gets a window of its own, and a second look there.
+        whole = np.flatnonzero(~at_border(labels, owners))
+        first, owned = first[upload(whole, self.device)], torch.from_numpy(owners[whole, 0])
+        second = look_again(self._type_features, pixels, answer.features, first, owned)
+        pooled = types.pool(second.features, places)[n, k]
+        logits, distance = types.logits(pooled), self.network.typicality(pooled)
+        likeliest = torch.zeros(windows.shape[:2], dtype=torch.int64, device=self.device)
+        likeliest[n, k] = logits.argmax(dim=1)
+        cam = types.cam(second.features, likeliest)[n, k]
+        fine = F.interpolate(cam[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        energy = (fine * masks).sum(dim=(1, 2)) / fine.sum(dim=(1, 2)).clamp_min(1e-12)
+        prior = F.avg_pool2d(answer.saliency[:, 0].float(), MAP_STRIDE)[n]
+        salient = (prior * masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))
+        agreement = correlation(cam, F.adaptive_avg_pool2d(prior, side))
+        unclear, stability = self._stability(answer.features, likeliest, owners, second)
+        cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+        head = self.network.morphology
+        looks = head.values(head.pool(second.features, answer.texture, answer.maps.segments, windows)[n, k])
+        *columns, values, found = download(logits, distance, cam, energy, salient, agreement, looks, stability)
+        stable = dict(zip(unclear.tolist(), found.tolist(), strict=True))
+        numeric = (column.tolist() if column.ndim == 1 else column for column in columns)
+        return *numeric, [stable.get(cell) for cell in range(len(owners))], values
+
     def _stability(
-        self, features: torch.Tensor, likeliest: torch.Tensor, n: torch.Tensor, k: torch.Tensor, second: SecondLook
-    ) -> list[float | None]:
-        """How far the maps of cells k of windows n stay on them when their window is shifted."""
-        seen = torch.isin(n, second.again)
-        found: list[float | None] = [None] * len(n)
-        if bool(seen.any()):
-            place = torch.searchsorted(second.again, n[seen]), k[seen]
-            # The last row and column of the shifted are made up.
-            still, moved = (
-                self.network.types.cam(view, likeliest[second.again])[place][:, :-1, :-1]
-                for view in (features[second.again], second.shifted)
-            )
-            for m, value in zip(seen.nonzero()[:, 0].tolist(), correlation(still, moved).tolist(), strict=True):
-                found[m] = value
-        return found
+        self, features: torch.Tensor, likeliest: torch.Tensor, owners: NDArray[np.int64], second: SecondLook
+    ) -> tuple[NDArray[np.int64], torch.Tensor]:
+        """Which cells were looked at again, and how far the map of each stays on it when its window is shifted."""
+        seen = np.flatnonzero(np.isin(owners[:, 0], second.again))
+        if not len(seen):
+            return seen, features.new_empty(0)
+        places = np.stack([np.searchsorted(second.again, owners[seen, 0]), owners[seen, 1]])
+        place, again = tuple(upload(places, self.device)), upload(second.again, self.device)
+        # The last row and column of the shifted are made up.
+        still, moved = (
+            self.network.types.cam(view, likeliest[again])[place][:, :-1, :-1]
+            for view in (features[again], second.shifted)
+        )
+        return seen, correlation(still, moved)
+
+
+def at_border(labels: NDArray[np.uint8], owners: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of the cells [window, number from 0] the border of their window cuts; labels are uint8 [N, h, w]."""
+    border = np.concatenate([labels[:, [0, -1]], labels[..., [0, -1]].transpose(0, 2, 1)], axis=2)
+    return np.asarray((border[owners[:, 0]] == owners[:, 1, None, None] + 1).any(axis=(1, 2)))
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

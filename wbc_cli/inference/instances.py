@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wbc_cli.inference.device import download
 from wbc_cli.model.heads import MAP_STRIDE, Maps
 
 MIN_CELL_UM2 = 12.0  # smaller than any nucleated cell; platelets and stain grains fall below
@@ -25,8 +26,7 @@ def find_cells(maps: Maps, um_per_px: float) -> tuple[NDArray[np.float32], list[
     Returns:
         float32 [N, 3, h, w], probabilities of background, cytoplasm, nucleus; each window's cells as `separate` says.
     """
-    probabilities = maps.segments.softmax(dim=1).cpu().numpy()
-    offsets = maps.offsets.cpu().numpy()
+    probabilities, offsets = download(maps.segments.softmax(dim=1), maps.offsets)
     least = MIN_CELL_UM2 / (MAP_STRIDE * um_per_px) ** 2
     return probabilities, [separate(1 - p[0], o, least) for p, o in zip(probabilities, offsets, strict=True)]
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from wbc_cli.cells import ATYPICAL, NUCLEUS, Cell, Explanation, Scale, SlideResult
-from wbc_cli.classes import DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
+from wbc_cli.classes import DIFFERENTIAL_NAMES, UNIDENTIFIED
 from wbc_cli.errors import SlideError
+from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.assembly import Sighting
-from wbc_cli.inference.coarse import slide_glass
+from wbc_cli.inference.calibration import calibrated
+from wbc_cli.inference.coarse import slide_colours
 from wbc_cli.inference.engine import WindowCell
+from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.figures import measure
 from wbc_cli.inference.instances import MIN_CELL_UM2
 from wbc_cli.inference.scale import slide_scale
@@ -54,6 +57,7 @@ class Analyser:
         name: str,
         um_per_px: float | None = None,
         watch: Watch = lambda done, planned, cells: None,
+        heartbeat: Heartbeat | None = None,
     ) -> SlideResult:
         """Find, outline, type and explain the cells of a slide.
 
@@ -62,22 +66,24 @@ class Analyser:
             name: what the tables call it.
             um_per_px: overrides or supplies the file's scale.
             watch: is told how far the slide is.
+            heartbeat: beats while its reads and computations get on.
 
         Raises:
             SlideError: a region of an image cannot be read, or too much of a slide.
         """
         began = time.perf_counter()
+        reader = within_field(reader)
         scale = slide_scale(self.stream.engine.network.scale, reader, um_per_px)
-        glass = slide_glass(reader, scale.um_per_px)
-        with Tasks(self.stream.readers) as tasks:
-            search = Search(self.stream, tasks, reader, scale.um_per_px, glass, watch)
+        colours = slide_colours(reader, scale.um_per_px)
+        with Tasks(self.stream.readers, heartbeat) as tasks:
+            search = Search(self.stream, tasks, reader, scale.um_per_px, colours, watch)
             places = search.everywhere() if self.exhaustive else search.salient()
             pointed = time.perf_counter()
             found, windows = search.find(places)
         _refuse_lost_windows(places, reader)
         cells = self._cells(found, reader, scale)
         seconds = {"candidates": pointed - began, "network": time.perf_counter() - pointed}
-        quality = measure(reader, cells, places, scale.um_per_px, glass)
+        quality = measure(reader, cells, places, scale.um_per_px, colours.glass)
         flags, refusal = judge(quality)
         unreadable = gaps_of(reader).share
         return SlideResult(
@@ -103,21 +109,9 @@ class Analyser:
         kept.sort(key=lambda s: (round(s.y, 1), round(s.x, 1)))
         return tuple(self._cell(i, sighting, reader, scale) for i, sighting in enumerate(kept, start=1))
 
-    def _class_name(self, likeliest: str, confidence: float, cell: WindowCell) -> str:
-        """What a cell is called.
-
-        Unsure ones, and those unlike all that the model has learned from, are unidentified, which counts as a white
-        cell; what the prior does not take for a white cell when it looks at its very place is called other instead.
-        """
-        if cell.saliency < self.stream.engine.config.cell_saliency:
-            return OTHER
-        return likeliest if confidence >= self.min_confidence and cell.distance <= 1 else UNIDENTIFIED.name
-
     def _cell(self, number: int, sighting: Sighting, reader: SlideReader, scale: Scale) -> Cell:
         config = self.stream.engine.config
-        logits = sighting.cell.logits / config.temperature
-        probabilities = np.exp(logits - logits.max())
-        probabilities = (probabilities / probabilities.sum()).astype(np.float32)
+        probabilities = calibrated(config, sighting.cell.logits, sighting.cell.distance)
         best = int(probabilities.argmax())
         confidence = float(probabilities[best])
         x0, y0, x1, y1 = sighting.box
@@ -139,7 +133,8 @@ class Analyser:
             y=sighting.y,
             box=sighting.box,
             mask=sighting.mask,
-            class_name=self._class_name(config.classes[best], confidence, sighting.cell),
+            # Unsure ones are unidentified, which counts as a white cell.
+            class_name=config.classes[best] if confidence >= self.min_confidence else UNIDENTIFIED.name,
             probabilities=probabilities,
             confidence=confidence,
             area_um2=float(np.count_nonzero(sighting.mask)) * pixel,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
-from queue import Empty, SimpleQueue
 from threading import Lock
 
 import numpy as np
@@ -16,16 +15,18 @@ import numpy as np
 from wbc_cli.inference.engine import Engine, WindowAnswer
 from wbc_cli.inference.windows import Place
 from wbc_cli.memory import release_holes
-from wbc_cli.parallel import Tasks
+from wbc_cli.parallel import Task, Tasks
 from wbc_cli.slides.reader import RGBImage
 
 _TIDY_AFTER = 256  # windows; then what lies free among what is kept goes back to the system
+_MOMENT = 0.5  # seconds that a window waits for others to fill its batch: a read that hangs must not hold it up
 
 
 @dataclass(frozen=True, eq=False)
 class _Request:
     window: RGBImage
     answer: Future[WindowAnswer] = field(default_factory=Future)
+    since: float = field(default_factory=time.monotonic)
 
 
 class Stream:
@@ -51,8 +52,9 @@ class Stream:
         self.engine, self.workers, self.closed = engine, workers, False
         self.readers = ThreadPoolExecutor(workers, "reader")
         self._lanes = ThreadPoolExecutor(engine.lanes, "network")
-        self._waiting: SimpleQueue[_Request] = SimpleQueue()
+        self._waiting: deque[_Request] = deque()
         self._being_read, self._in_lanes, self._since_tidied = 0, 0, 0
+        self._nudged = False
         self._lock = Lock()
         self._ahead = 4 * engine.batch_size * engine.lanes
 
@@ -89,27 +91,35 @@ class Stream:
             CancelledError, RuntimeError: the stream is closed.
             Whatever `read` raises.
         """
-        under_way: deque[Future[Future[WindowAnswer]]] = deque()
+        under_way: deque[Task[Future[WindowAnswer]]] = deque()
         coming = iter(places)
         self._expect(1)
         for place in islice(coming, self._ahead):
             under_way.append(self._ask(readers, read, place))
         self._expect(-1)
         for place in coming:
-            yield under_way.popleft().result().result()
+            yield self._wait(readers, under_way.popleft())
             under_way.append(self._ask(readers, read, place))
         while under_way:
-            yield under_way.popleft().result().result()
+            yield self._wait(readers, under_way.popleft())
 
-    def _ask(self, readers: Tasks, read: Callable[[Place], RGBImage], place: Place) -> Future[Future[WindowAnswer]]:
+    def _wait(self, readers: Tasks, task: Task[Future[WindowAnswer]]) -> WindowAnswer:
+        answer = task.result()
+        with readers.heartbeat.waiting():
+            while not wait([answer], _MOMENT).done:
+                self._nudge()
+            return answer.result()
+
+    def _ask(self, readers: Tasks, read: Callable[[Place], RGBImage], place: Place) -> Task[Future[WindowAnswer]]:
         def send() -> Future[WindowAnswer]:
             request = _Request(read(place))
-            self._waiting.put(request)
+            with self._lock:
+                self._waiting.append(request)
             return request.answer
 
         self._expect(1)
         task = readers.submit(send)
-        task.add_done_callback(lambda _: self._expect(-1))  # also where it could not be read, or was dropped
+        task.when_done(lambda: self._expect(-1))  # also where it could not be read, or was dropped
         return task
 
     def _expect(self, windows: int) -> None:
@@ -126,25 +136,37 @@ class Stream:
         except RuntimeError:  # the stream has been closed
             self._drop()
 
+    def _nudge(self) -> None:
+        """Have a lane take what has waited for a moment, in a batch that is not full."""
+        with self._lock:
+            if self._nudged or not self._waited():
+                return
+            self._nudged = True
+        self._turn()
+
+    def _waited(self) -> bool:
+        return bool(self._waiting) and time.monotonic() - self._waiting[0].since >= _MOMENT
+
     def _drop(self) -> None:
-        with suppress(Empty):
-            while True:
-                self._waiting.get_nowait().answer.cancel()
+        with self._lock:
+            dropped = list(self._waiting)
+            self._waiting.clear()
+        for request in dropped:
+            request.answer.cancel()
+            request.answer.set_running_or_notify_cancel()  # else nobody who waits for it is woken
 
     def _take(self) -> list[_Request]:
         """What a lane is to answer next; nothing where there is too little yet."""
         with self._lock:
-            waiting, share = self._waiting.qsize(), self.engine.batch_size
+            self._nudged = False
+            waiting, share = len(self._waiting), self.engine.batch_size
             if self._being_read:
-                if waiting < share:
+                if waiting < share and not self._waited():
                     return []  # there is a turn after every read: a later one takes this, too, in a fuller batch
             else:
                 # Of a slide's last windows none lies waiting while another lane is idle.
                 share = min(share, -(-(waiting + self._in_lanes) // self.engine.lanes))
-            requests: list[_Request] = []
-            with suppress(Empty):
-                while len(requests) < share:
-                    requests.append(self._waiting.get_nowait())
+            requests = [self._waiting.popleft() for _ in range(min(share, waiting))]
             self._in_lanes += len(requests)
             return requests
 
@@ -153,7 +175,7 @@ class Stream:
         requests = self._take()
         if not requests:
             return
-        if self._waiting.qsize():
+        if self._waiting:
             self._turn()
         try:
             answers = self.engine.look(np.stack([request.window for request in requests]))

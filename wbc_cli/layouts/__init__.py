@@ -13,6 +13,8 @@ from pathlib import Path
 from wbc_cli.errors import UsageError
 from wbc_cli.layouts.bccd import read_bccd
 from wbc_cli.layouts.cells import read_allidb2, read_lisc, read_pbc, read_raabin
+from wbc_cli.layouts.krd import read_krd
+from wbc_cli.layouts.rvpbs import read_rvpbs
 from wbc_cli.manifest import Sample
 
 __all__ = ["read_layout"]
@@ -32,6 +34,8 @@ _LAYOUTS = {
     "allidb2": _Layout(read_allidb2, "img/Im001_1.tif and so on, _1 for a blast and _0 for another cell"),
     "pbc": _Layout(read_pbc, "basophil, eosinophil, ..., platelet with images"),
     "raabin": _Layout(read_raabin, "Train, TestA, TestB or GrTh/Original, with Basophil, ..., Neutrophil below"),
+    "krd": _Layout(read_krd, 'image/image1.jpg and so on, with mask beside that folder and "class labels.csv"'),
+    "rvpbs": _Layout(read_rvpbs, "BAND CELLS, BASOPHILS, ... with images and annotations.xml"),
 }
 
 
@@ -39,10 +43,10 @@ def read_layout(name: str, folder: Path) -> tuple[Sample, ...]:
     """Read a data set from the unpacked folder that its authors publish.
 
     The splits are the published ones (BCCD, Raabin); where there are none every image is of the split "test". An
-    image of BCCD that no list names, or of which nothing is known, is of the split "drop".
+    image of BCCD that no list names, or an image of which nothing is known, is of the split "drop".
 
     Args:
-        name: one of `bccd`, `lisc`, `allidb2`, `pbc`, `raabin`.
+        name: one of `bccd`, `lisc`, `allidb2`, `pbc`, `raabin`, `krd`, `rvpbs`.
         folder: the set's folder, or one around it.
 
     Raises:

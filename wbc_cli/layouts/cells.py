@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from wbc_cli.errors import SlideError
-from wbc_cli.layouts.search import bare_sample, find_images, folders_above
+from wbc_cli.layouts.search import bare_sample, find_images, folders_above, shrunk_scale
 from wbc_cli.manifest import NOT_BLAST, MaskLevels, Sample
-from wbc_cli.slides.header import read_header
 
 # The first letters tell class folders in every spelling: Baso, basophil, Basophils.
 _CLASSES = {
@@ -74,7 +72,11 @@ def read_pbc(folder: Path) -> Iterator[Sample]:
     for image in find_images(folder):
         label = _CLASSES.get(_kind(image.parent.name))
         if label:
-            yield replace(bare_sample(folder, image, "pbc"), labels=(label,), um_per_px=_pbc_scale(image))
+            yield replace(
+                bare_sample(folder, image, "pbc"),
+                labels=(label,),
+                um_per_px=shrunk_scale(image, _PBC_UM_PER_PX, _PBC_WIDTH),
+            )
 
 
 def read_raabin(folder: Path) -> Iterator[Sample]:
@@ -90,16 +92,12 @@ def read_raabin(folder: Path) -> Iterator[Sample]:
             yield replace(sample, labels=(_CLASSES[kind],), mask=mask, mask_levels=_RAABIN_LEVELS)
 
 
+def class_of(name: str) -> str | None:
+    """The class that a name means, in every spelling: Baso, basophil, Basophils; None where it means none."""
+    return _CLASSES.get(_kind(name))
+
+
 def _kind(folder: str) -> str:
     """The key of `_CLASSES`, or `_SEVERAL`, that a folder's name begins with; empty where it is no class folder."""
     letters = folder.lower()[:4]
     return letters if letters in _CLASSES or letters == _SEVERAL else ""
-
-
-def _pbc_scale(image: Path) -> float:
-    """The scale of an original, or of a copy that was shrunk whole. Originals differ by some pixels in width."""
-    try:
-        width = read_header(image).width
-    except SlideError:  # analysing it will say what is wrong
-        return _PBC_UM_PER_PX
-    return _PBC_UM_PER_PX * _PBC_WIDTH / width if 0 < width < 0.9 * _PBC_WIDTH else _PBC_UM_PER_PX

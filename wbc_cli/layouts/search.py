@@ -1,12 +1,14 @@
-"""Finding a data set's images below a folder."""
+"""Finding a data set's images below a folder, and what is known of them by their place and size."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from wbc_cli.errors import SlideError
 from wbc_cli.manifest import Sample
-from wbc_cli.slides.discover import IMAGE_SUFFIXES
+from wbc_cli.slides.header import read_header
+from wbc_cli.slides.kinds import IMAGE_SUFFIXES
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -27,3 +29,19 @@ def folders_above(folder: Path, image: Path) -> list[str]:
 def bare_sample(folder: Path, image: Path, dataset: str, split: str = "test") -> Sample:
     """Make a sample of which nothing is known but its place."""
     return Sample(image, dataset, split, (), str(image.relative_to(folder)), None, None, ())
+
+
+def shrunk_scale(image: Path, um_per_px: float, width: int) -> float:
+    """The scale of an original, or of a copy that was shrunk whole; originals may differ by some pixels in width.
+
+    Args:
+        image: the file.
+        um_per_px: scale of the originals.
+        width: their pixels along the longer side.
+    """
+    try:
+        header = read_header(image)
+    except SlideError:  # analysing it will say what is wrong
+        return um_per_px
+    found = max(header.width, header.height)
+    return um_per_px * width / found if 0 < found < 0.9 * width else um_per_px

@@ -41,7 +41,8 @@ def normal_stain(rgb: Tensor, saliency: Tensor, glass: Tensor) -> Tensor:
     green = small[:, 1:2] * salient  # where nuclei stand out most
     darkest = green.flatten(1).topk(min(_DARK, green[0].numel())).values[:, -1, None, None, None]
     weight = salient * (green >= _NUCLEAR * darkest)
-    reference = rgb.new_tensor(NUCLEUS)[:, None, None]
+    # Filled in on the device: a tensor made of the numbers would be copied there, and waited for in every batch.
+    reference = torch.cat([rgb.new_full((1, 1, 1), density) for density in NUCLEUS])
     total = (weight * small).sum(dim=(2, 3), keepdim=True) + _DOUBT * reference
     nucleus = total / (weight.sum(dim=(2, 3), keepdim=True) + _DOUBT)
     gain = (reference / nucleus.clamp_min(_LEAST)).clamp(1 / _MOST, _MOST)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,12 +18,11 @@ from wbc_cli.products.explain import write_explain
 from wbc_cli.products.file_pixels import in_file_pixels
 from wbc_cli.products.geojson import write_geojson
 from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
-from wbc_cli.products.names import USUAL_PRODUCTS
+from wbc_cli.products.names import SCHEMA_VERSION, USUAL_PRODUCTS
 from wbc_cli.products.overlay import write_overlay
 from wbc_cli.products.report.page import write_report
 from wbc_cli.products.tables import (
     FAILED,
-    SCHEMA_VERSION,
     SlideRecord,
     by_name,
     done_record,
@@ -72,6 +73,7 @@ class RunFolder:
         reader: SlideReader,
         write: frozenset[str] = frozenset(USUAL_PRODUCTS),
         made: Mapping[str, Any] = MappingProxyType({}),
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         """Write a slide's products and put them in place in one go; older ones stay until then.
 
@@ -80,30 +82,30 @@ class RunFolder:
             reader: the same slide, open, for the pictures.
             write: which of names.PRODUCTS to write.
             made: what its record says of how it was made.
+            beat: is called after every product.
 
         Raises:
             MachineError: OUT cannot be written.
             SlideError: a region for a picture cannot be decoded; nothing has changed in OUT.
         """
+        # Tables and what is laid over the file are in its own pixels, pictures in those that were looked at.
+        own = in_file_pixels(result)
+        products: dict[str, tuple[str, Callable[[Path], None]]] = {
+            "mask": ("mask.ome.tif", partial(write_mask, own)),
+            "classes": ("classes.ome.tif", partial(write_class_mask, own)),
+            "png": ("mask.png", partial(write_png_mask, own)),
+            "overlay": ("overlay.png", partial(write_overlay, result, reader)),
+            "explain": ("explain.png", partial(write_explain, result, reader)),
+            "geojson": ("cells.geojson", partial(write_geojson, own, reader)),
+            "report": (THUMBNAILS, partial(write_thumbnails, result, reader)),
+        }
 
         def write_products(folder: Path) -> None:
-            # Tables and what is laid over the file are in its own pixels, pictures in those that were looked at.
-            own = in_file_pixels(result)
             write_cells(own, folder / CELLS)
-            if "mask" in write:
-                write_mask(own, folder / "mask.ome.tif")
-            if "classes" in write:
-                write_class_mask(own, folder / "classes.ome.tif")
-            if "png" in write:
-                write_png_mask(own, folder / "mask.png")
-            if "overlay" in write:
-                write_overlay(result, reader, folder / "overlay.png")
-            if "explain" in write:
-                write_explain(result, reader, folder / "explain.png")
-            if "geojson" in write:
-                write_geojson(own, reader, folder / "cells.geojson")
-            if "report" in write:
-                write_thumbnails(result, reader, folder / THUMBNAILS)
+            for product, (name, write_product) in products.items():
+                if product in write:
+                    write_product(folder / name)
+                    beat()
             sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
             _write_json({**done_record(own), "products": sizes, **made}, folder / RECORD)
 
@@ -119,6 +121,38 @@ class RunFolder:
         """
         record = {**failed_record(name, path, reason), **made}
         self._replace_slide(name, lambda folder: _write_json(record, folder / RECORD))
+
+    def confirm(self, record: SlideRecord, path: Path, made: Mapping[str, Any]) -> None:
+        """Note that a slide's results stand though its file has been touched or copied.
+
+        Args:
+            record: of the slide.
+            path: of the file.
+            made: what has changed of how it was made.
+
+        Raises:
+            MachineError: OUT cannot be written.
+        """
+        changed = {**record, "path": str(path), **made}
+        self._replace_file(f"slides/{record['name']}/{RECORD}", lambda fresh: _write_json(changed, fresh))
+
+    def names(self) -> list[str]:
+        """Of the slides that something is known of.
+
+        Raises:
+            MachineError: OUT cannot be read.
+        """
+        with _disk_errors(self.slides):
+            return sorted(path.name for path in self.slides.iterdir() if not path.name.startswith("."))
+
+    def remove_slide(self, name: str) -> None:
+        """Remove a slide's products for good.
+
+        Raises:
+            MachineError: OUT cannot be written.
+        """
+        with _disk_errors(self.slides / name):
+            shutil.rmtree(self.slides / name)
 
     def record(self, name: str) -> SlideRecord | None:
         """What is known of a slide; None where nothing is, or where what was written is not there any more."""
@@ -218,7 +252,7 @@ class RunFolder:
     def _replace_file(self, name: str, write: Callable[[Path], None]) -> None:
         final = self.out / name
         with _disk_errors(final), tempfile.TemporaryDirectory(prefix=".commit-", dir=self.scratch) as scratch:
-            fresh = Path(scratch, name)
+            fresh = Path(scratch, final.name)
             write(fresh)
             fresh.replace(final)
 

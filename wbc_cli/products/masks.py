@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tifffile import TiffWriter
 
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import BY_NAME
+from wbc_cli.slides.marks import MARK
 
 TILE = 512
 LARGEST_TOP = 2048  # a viewer shows a level of this size at once
@@ -68,7 +70,9 @@ def write_png_mask(result: SlideResult, path: Path) -> None:
     for cell in result.cells:
         x0, y0, x1, y1 = cell.box
         mask[y0:y1, x0:x1][cell.mask > 0] = cell.id
-    Image.fromarray(mask).save(path)
+    made_by = PngInfo()
+    made_by.add_text("Software", MARK)
+    Image.fromarray(mask).save(path, pnginfo=made_by)
 
 
 def _id_type(result: SlideResult) -> DTypeLike:
@@ -99,6 +103,7 @@ def _write(
                 resolutionunit="CENTIMETER",
                 subifds=len(factors) - 1 if first else None,
                 subfiletype=0 if first else 1,
+                software=MARK,
                 metadata={**_ome_metadata(result, path.name), **more} if first else None,
                 **look,
             )

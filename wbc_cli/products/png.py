@@ -9,6 +9,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
+from wbc_cli.slides.marks import MARK
 from wbc_cli.slides.reader import RGBImage
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -17,7 +18,7 @@ _UP = 2  # the row filter: each pixel as its difference from the one above, whic
 
 
 def write_png(picture: RGBImage, path: Path) -> None:
-    """Write uint8 [h, w, 3] as PNG (W3C, Portable Network Graphics, third edition).
+    """Write uint8 [h, w, 3] as PNG (W3C, Portable Network Graphics, third edition), marked as made by this tool.
 
     Measured on pictures of 5 and 17 megapixels: 0.56 of the time of OpenCV's quickest way, a fifth fewer bytes.
 
@@ -32,7 +33,8 @@ def write_png(picture: RGBImage, path: Path) -> None:
     np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
     header = struct.pack(">II5B", width, height, *_RGB_8_BIT)
     data = bytes(imagecodecs.deflate_encode(rows.data, level=1))  # type: ignore[arg-type]  # any buffer will do
-    path.write_bytes(_SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b""))
+    made_by = _chunk(b"tEXt", b"Software\0" + MARK.encode("ascii"))
+    path.write_bytes(_SIGNATURE + _chunk(b"IHDR", header) + made_by + _chunk(b"IDAT", data) + _chunk(b"IEND", b""))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -18,11 +18,14 @@ from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import CLASS_NAMES, DIFFERENTIAL_NAMES, UNIDENTIFIED
 from wbc_cli.differential import NOT_WHITE_NAMES, Differential, count_cells, of_counts
 from wbc_cli.morphology import ATTRIBUTES, describe
+from wbc_cli.products.names import SCHEMA_VERSION
 
-SCHEMA_VERSION = 1
 DONE = "done"
 REFUSED = "refused"
 FAILED = "failed"
+
+NOT_IN_INPUT = "not_in_input"
+"""Flag of a slide whose file a later run of its folder has not found any more; its rows stay."""
 
 CELL_COLUMNS: tuple[str, ...] = (
     *("slide", "cell", "x", "y", "x0", "y0", "x1", "y1", "class"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import wbc_cli
@@ -13,9 +13,7 @@ from wbc_cli.errors import MachineError
 from wbc_cli.model.files import CONFIG_NAME, checksum, default_folder
 from wbc_cli.run.options import AnalyzeOptions
 
-_WHOLE = 16 << 20  # bytes that are read of a file; of a larger one its ends
-_END = 1 << 16
-_BESIDE = frozenset({".vms", ".vmu", ".dcm"})  # slides of several files in one folder
+_AT_ONCE = 4 << 20  # bytes
 
 Fingerprint = dict[str, str]
 
@@ -42,23 +40,27 @@ def model_fingerprint(options: AnalyzeOptions) -> Fingerprint:
     }
 
 
-def input_fingerprint(path: Path, known: Mapping[str, str] | None = None) -> Fingerprint:
-    """Of a slide's files: a stamp, which is quick to take, and what they hold.
+def input_stamp(files: Sequence[Path]) -> str:
+    """Of a slide's files by their names, sizes and times: quick to take, and where it is the same nothing has changed.
 
     Args:
-        path: the file that opens the slide.
-        known: an earlier one; where its stamp is still right, nothing is read.
-
-    Returns:
-        `stamp` of sizes and times; `content` of the opening file's bytes (of a large one from its ends and its stamp)
-        and of the other files' stamps. A file that cannot be read has a fingerprint as well: reading it for the
-        analysis will say what is wrong.
+        files: the one that opens the slide, and its others.
     """
-    own, others = _stamp(path), [_stamp(file) for file in _companions(path)]
-    stamp = _digest(repr([own, *others]).encode())
-    if known and known.get("stamp") == stamp:
-        return dict(known)
-    return {"stamp": stamp, "content": _digest(_content(path, own) + repr(others).encode())}
+    return _digest(repr([_stamp(file) for file in files]).encode("utf-8", "surrogateescape"))
+
+
+def input_content(files: Sequence[Path], beat: Callable[[], None]) -> str:
+    """Of a slide's files by every byte they hold, and by the names of all but the one that opens it.
+
+    A file that cannot be read has a fingerprint as well: reading it for the analysis will say what is wrong.
+
+    Args:
+        files: the one that opens the slide, and its others.
+        beat: is called every few megabytes.
+    """
+    names = ["", *(os.path.relpath(file, files[0].parent) for file in files[1:])]
+    contents = [_content(file, beat) for file in files]
+    return _digest(repr(list(zip(names, contents, strict=True))).encode("utf-8", "surrogateescape"))
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:
@@ -69,24 +71,16 @@ def _stamp(file: Path) -> tuple[str, int, int]:
     return file.name, status.st_size, status.st_mtime_ns
 
 
-def _content(file: Path, stamp: tuple[str, int, int]) -> bytes:
+def _content(file: Path, beat: Callable[[], None]) -> str:
+    digest = hashlib.sha256()
     try:
         with file.open("rb") as opened:
-            if stamp[1] <= _WHOLE:
-                return opened.read(_WHOLE + 1)
-            start = opened.read(_END)
-            opened.seek(-_END, os.SEEK_END)
-            return start + opened.read(_END) + repr(stamp).encode()
+            while part := opened.read(_AT_ONCE):
+                digest.update(part)
+                beat()
     except OSError as error:
-        return repr(error.errno).encode()
-
-
-def _companions(path: Path) -> Iterator[Path]:
-    """The other files of a slide; a few too many do no harm."""
-    suffix = path.suffix.lower()
-    folder = path.with_suffix("") if suffix == ".mrxs" else path.parent if suffix in _BESIDE else None
-    if folder is not None and folder.is_dir():
-        yield from sorted(file for file in folder.iterdir() if file != path and file.is_file())
+        return repr(error.errno)
+    return digest.hexdigest()
 
 
 def _digest(content: bytes) -> str:

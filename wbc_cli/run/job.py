@@ -17,24 +17,28 @@ class Job:
     Attributes:
         out: the run folder.
         scratch: where its products are written before they are put in place.
-        slides: path, by name.
+        slides: files by name, the one that opens the slide first.
         fields: which field of its file a slide is, by name, where that has several.
-        made: what each slide's record says of how it was made, by name.
+        known: by name, what the files of slides held whose results stand if they still hold it.
+        model: what the run is made with, as the records are to say.
         um_per_px, write, exhaustive, compute: see AnalyzeOptions.
         alone: one slide at a time, to see which of them it is that brings the process down.
+        time_limit: seconds without progress after which a slide counts as hung.
         log_level: of what goes to standard error.
     """
 
     out: str
     scratch: str
-    slides: dict[str, str]
+    slides: dict[str, list[str]]
     fields: dict[str, int]
-    made: dict[str, dict[str, Any]]
+    known: dict[str, str]
+    model: dict[str, str]
     um_per_px: float | None
     write: list[str]
     exhaustive: bool
     compute: dict[str, Any]
     alone: bool
+    time_limit: float
     log_level: int
 
     def to_line(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import socket
 import time
@@ -12,9 +14,13 @@ from pathlib import Path
 
 from wbc_cli.errors import MachineError
 
+log = logging.getLogger(__name__)
+
 LOCK = ".lock"
 """The file in a run folder that is locked."""
 
+# Lustre mounted without `flock`, NFS without its lock service, and others
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 _PATIENCE = 10.0  # seconds: a run that was killed needs a moment until its worker is gone, too
 
 
@@ -28,6 +34,8 @@ def locked(file: Path, *, shared: bool = False) -> Iterator[int]:
 
     Yields:
         The file descriptor that holds it; a child that inherits it holds the lock as long as it lives.
+
+    A file system that has no locks is used without: that is said, and nothing keeps others out.
 
     Raises:
         MachineError: somebody else has it, or the file cannot be written.
@@ -61,7 +69,8 @@ def _wait(descriptor: int, file: Path, kind: int) -> None:
                 f"{file.parent}: in use ({holder}). Wait until that run has ended, or give another folder with -o."
             ) from error
         except OSError as error:
-            raise MachineError(
-                f"{file}: this file system has no locks ({error.strerror}); give a folder on another one with -o"
-            ) from error
+            if error.errno not in _NO_LOCKS:
+                raise MachineError(f"{file}: cannot be locked: {error.strerror}; check the disk") from error
+            if kind == fcntl.LOCK_EX:
+                log.warning("%s: this file system has no locks; see that no second run writes there", file.parent)
         return

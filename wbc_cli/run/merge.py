@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,10 +15,9 @@ from typing import Any
 import wbc_cli
 from wbc_cli.errors import ExitCode, MachineError, UsageError
 from wbc_cli.products.folder import RUN, RunFolder
-from wbc_cli.products.tables import FAILED, SlideRecord
+from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.run.lock import LOCK, locked
-from wbc_cli.run.plan import SHARDS
-from wbc_cli.run.shards import Shard
+from wbc_cli.run.shards import SHARDS, Shard, read_shares
 
 
 @dataclass(frozen=True)
@@ -65,27 +65,34 @@ def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) 
             corrections do not fit.
         MachineError: a source is in use, or OUT cannot be written.
     """
+    for source in sources:
+        if not ((source / SHARDS).exists() or (source / RUN).exists()):
+            raise UsageError(f"{source}: holds no run of wbc-cli; give folders that `analyze -o` wrote")
+    folder = RunFolder(out)
     parts: list[_Part] = []
     missing: list[str] = []
-    for source in sources:
-        found, lacking = _parts(source)
-        parts += found
-        missing += lacking
-    folder = RunFolder(out)
     with ExitStack() as held:
         for place in sorted({source.resolve() for source in (*sources, out)}):
             held.enter_context(locked(place / LOCK))
+        for source in sources:  # now that nobody writes there any more
+            found, lacking = _parts(source)
+            parts += found
+            missing += lacking
         records: dict[str, SlideRecord] = {}
         for part in parts:
             for name, record in _records(part, missing):
                 _take(record, part.folder, folder, records.get(name))
                 records[name] = record
+        absent = _absent(parts) & records.keys()
+        records |= {name: _flagged(records[name]) for name in absent}
         run = {
             "tool": "wbc-cli",
             "version": wbc_cli.__version__,
             "merged_from": [run for part in parts for run in part.run.get("merged_from", [part.run])],
             "status": "incomplete" if missing else "finished",
             "missing": missing,
+            "not_in_input": sorted(absent),
+            "unread": _unread(parts),
         }
         folder.write_tables(records.values())
         folder.write_report(run, records.values())
@@ -99,13 +106,10 @@ def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) 
 
 def _parts(source: Path) -> tuple[list[_Part], list[str]]:
     """The runs in a folder, and which of its shards are missing."""
-    if (source / SHARDS).exists():
-        count = int(_read(source / SHARDS)["count"])
-        files = {shard: source / f"run-{shard.label}.json" for shard in (Shard(i, count) for i in range(count))}
-    elif (source / RUN).exists():
-        files = {Shard(0, 1): source / RUN}
-    else:
-        raise UsageError(f"{source}: holds no run of wbc-cli; give folders that `analyze -o` wrote")
+    files = {Shard(0, 1): source / RUN}
+    if shares := read_shares(source):
+        shards = (Shard(i, shares.count) for i in range(shares.count))
+        files = {shard: source / f"run-{shard.label}.json" for shard in shards}
     parts = [_Part(source, _read(file)) for file in files.values() if file.exists()]
     return parts, [f"{source}: shard {shard} has not run" for shard, file in files.items() if not file.exists()]
 
@@ -121,6 +125,30 @@ def _records(part: _Part, missing: list[str]) -> Iterator[tuple[str, SlideRecord
             missing.append(f"{part.folder}: the products of {slide['name']} are gone")
         else:
             yield slide["name"], record
+
+
+def _absent(parts: Sequence[_Part]) -> set[str]:
+    """Slides whose files have left the input of every run that has them."""
+    absent = {name for part in parts for name in part.run.get("not_in_input", ())}
+    present = {
+        slide["name"]
+        for part in parts
+        for slide in part.run["slides"]
+        if slide["name"] not in part.run.get("not_in_input", ())
+    }
+    return absent - present
+
+
+def _flagged(record: SlideRecord) -> SlideRecord:
+    return {**record, "flags": [*record["flags"], NOT_IN_INPUT]}
+
+
+def _unread(parts: Sequence[_Part]) -> dict[str, int]:
+    """Pictures of kinds that are not read, by extension; each shard of a run has counted all."""
+    counts: dict[Path, dict[str, int]] = {}
+    for part in parts:
+        counts.setdefault(part.folder, {}).update(part.run.get("unread", {}))
+    return dict(sorted(sum((Counter(kinds) for kinds in counts.values()), Counter[str]()).items()))
 
 
 def _take(record: SlideRecord, source: Path, folder: RunFolder, other: SlideRecord | None) -> None:
@@ -150,6 +178,8 @@ def _link(old: str, new: str) -> None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not all(isinstance(slide["name"], str) for slide in value["slides"]):
+            raise ValueError("a slide without a name")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file}: not the record of a run ({error}); analyse again to write it anew") from error
     return value

@@ -24,6 +24,7 @@ class AnalyzeOptions:
         exhaustive: look at all of a slide closely, and not only where the prior sees a white cell.
         compute: device, precision and the like.
         restart: do all slides anew, those that are done as well.
+        prune: take out what the run folder has of slides that are not in the input any more.
         shard: do only this part of the slides.
         time_limit: seconds without progress after which a slide counts as hung and fails.
     """
@@ -35,6 +36,7 @@ class AnalyzeOptions:
     exhaustive: bool = False
     compute: ComputeOptions = field(default_factory=ComputeOptions)
     restart: bool = False
+    prune: bool = False
     shard: Shard | None = None
     time_limit: float = TIME_LIMIT
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from wbc_cli.errors import MachineError, UsageError
-from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.tables import FAILED, SCHEMA_VERSION, SlideRecord
-from wbc_cli.run.fingerprint import Fingerprint, input_fingerprint
+from wbc_cli.products.folder import RECORD, RunFolder
+from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
+from wbc_cli.run.fingerprint import Fingerprint, input_stamp
+from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
-from wbc_cli.run.shards import Shard, late, spread
+from wbc_cli.run.shards import SHARDS, Shard, Shares, read_shares, spread
 from wbc_cli.run.stopping import Stop
 from wbc_cli.slides.discover import SlideSource, file_size
-
-SHARDS = "shards.json"
+from wbc_cli.slides.names import file_name
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,14 @@ class Plan:
 
     Attributes:
         slides: by name.
-        made: what each slide's record will say of how it was made, by name.
         kept: the records of slides that need not be done again, by name.
+        known: by name, what the files of slides held that have been touched; where they still do, the results stand.
         model: what the run is made with.
     """
 
     slides: Mapping[str, SlideSource]
-    made: Mapping[str, Mapping[str, Any]]
     kept: Mapping[str, SlideRecord]
+    known: Mapping[str, str]
     model: Fingerprint
 
 
@@ -44,61 +42,86 @@ def make_plan(
 ) -> Plan:
     """Compare what is asked for with what the run folder has.
 
-    Slides that failed are done again: what was wrong may have been mended since.
+    Slides that failed are done again: what was wrong may have been mended since. No file is read here: a disk full of
+    slides takes its time, and a file whose read never returns is for the worker to come upon.
 
     Raises:
         StoppedError, KeyboardInterrupt: a signal came.
     """
-    made: dict[str, dict[str, Any]] = {}
     kept: dict[str, SlideRecord] = {}
+    known: dict[str, str] = {}
     for slide in slides:
-        stop.check()  # reading them all may take a while
+        stop.check()
         record = None if options.restart else folder.record(slide.name)
-        known = record.get("input") if record else None
-        made[slide.name] = {"input": input_fingerprint(slide.path, known), "model": model}
-        if (
-            record
-            and known
-            and record["status"] != FAILED
-            and record.get("model") == model
-            and known["content"] == made[slide.name]["input"]["content"]
-        ):
+        if not record or record["status"] == FAILED or record.get("model") != model or "input" not in record:
+            continue
+        if record["input"]["stamp"] == input_stamp(slide.files):
             kept[slide.name] = record
-    return Plan({slide.name: slide for slide in slides}, made, kept, model)
+        else:
+            known[slide.name] = record["input"]["content"]
+    return Plan({slide.name: slide for slide in slides}, kept, known, model)
 
 
-def sharded(slides: Sequence[SlideSource], shard: Shard, out: Path) -> list[SlideSource]:
-    """A shard's slides.
+def known_names(out: Path) -> dict[str, str]:
+    """Names of files that a run folder has results of, or has given to a shard, by their absolute paths."""
+    shares = read_shares(out)
+    known = {source: file_name(name) for name, source in shares.sources.items()} if shares else {}
+    for file in sorted((out / "slides").glob(f"*/{RECORD}")):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # what is damaged there is done again anyway
+            record = json.loads(file.read_text(encoding="utf-8"))
+            known[record["source"]] = file_name(record["name"])
+    return known
 
-    The first shard to come writes down which slides belong to which; the others, and one that is sent again, keep to
-    it, whatever has become of the files meanwhile.
+
+def absent(
+    folder: RunFolder, present: Collection[SlideSource], records: Iterable[SlideRecord]
+) -> dict[str, SlideRecord]:
+    """The records of slides whose files are not in the input any more, flagged so.
+
+    Not of those that failed, of which there is nothing to keep, nor of those whose very file is there under another
+    name, or with other fields: they would count twice.
+
+    Args:
+        folder: the run folder.
+        present: the slides that are in the input.
+        records: of those of them that are done.
+    """
+    names = {slide.name for slide in present}
+    sources = {str(slide.path.absolute()) for slide in present}
+    contents = {record["input"]["content"] for record in records if "input" in record}
+    found: dict[str, SlideRecord] = {}
+    for name in folder.names():
+        record = folder.record(name) if name not in names else None
+        if not record or record["status"] == FAILED or record.get("source") in sources:
+            continue
+        if record.get("input", {}).get("content") not in contents:
+            found[name] = {**record, "flags": [*record["flags"], NOT_IN_INPUT]}
+    return found
+
+
+def share_out(slides: Sequence[SlideSource], shard: Shard, out: Path) -> Callable[[str], bool]:
+    """Which slides belong to a shard: whether one does, by its name.
+
+    The first shard to come writes it down; the others, and one that is sent again, keep to it, whatever has become of
+    the files meanwhile.
 
     Raises:
         UsageError: the folder was begun with another number of shards.
-        MachineError: it cannot be written.
+        MachineError: what was written down is damaged, or nothing can be.
     """
-    file = out / SHARDS
-    try:
-        if not file.exists():
-            shards = spread({slide.name: file_size(slide.path) for slide in slides}, shard.count)
-            _write_once(file, {"schema_version": SCHEMA_VERSION, "count": shard.count, "slides": shards})
-        plan = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MachineError(f"{file}: {error.strerror}; check permissions and free space") from error
-    if plan["count"] != shard.count:
+    with locked(out / f"{LOCK}-shards"):
+        shares = read_shares(out)
+        if shares is None:
+            sizes = {slide.name: file_size(slide.path) for slide in slides}
+            sources = {slide.name: str(slide.path.absolute()) for slide in slides}
+            shares = Shares(shard.count, spread(sizes, shard.count), sources)
+            try:
+                shares.write(out / SHARDS)
+            except OSError as error:
+                raise MachineError(f"{out / SHARDS}: {error.strerror}; check permissions and free space") from error
+    if shares.count != shard.count:
         raise UsageError(
-            f"--shard {shard}: {out} was begun with {plan['count']} shards; "
-            f"give I/{plan['count']}, or another folder with -o"
+            f"--shard {shard}: {out} was begun with {shares.count} shards; "
+            f"give I/{shares.count}, or another folder with -o"
         )
-    return [s for s in slides if plan["slides"].get(s.name, late(s.name, shard.count)) == shard.index]
-
-
-def _write_once(file: Path, value: Mapping[str, Any]) -> None:
-    """Write a file whole, unless somebody else is faster."""
-    with tempfile.TemporaryDirectory(prefix=".shards-", dir=file.parent) as scratch:
-        fresh = Path(scratch, file.name)
-        fresh.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        try:
-            os.link(fresh, file)
-        except FileExistsError:
-            return
+    return lambda name: shares.shard_of(name) == shard.index

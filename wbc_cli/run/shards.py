@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
-from wbc_cli.errors import UsageError
+from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.products.names import SCHEMA_VERSION
+
+SHARDS = "shards.json"
+"""The file in a run folder that says which slides are whose."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +69,56 @@ def spread(sizes: Mapping[str, int], count: int) -> dict[str, int]:
 def late(name: str, count: int) -> int:
     """The shard of a slide that came after the others had been spread: by its name, the same whoever asks."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % count
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Which shard every slide of a run belongs to.
+
+    Attributes:
+        count: of shards.
+        slides: the shard's index, by name.
+        sources: absolute path of each slide's file, by name.
+    """
+
+    count: int
+    slides: dict[str, int]
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def shard_of(self, name: str) -> int:
+        """The shard of a slide, also of one that came late."""
+        return self.slides.get(name, late(name, self.count))
+
+    def write(self, file: Path) -> None:
+        """Write SHARDS in one go.
+
+        Raises:
+            OSError: the disk is full or read-only.
+        """
+        fresh = file.with_name(f".{file.name}")
+        fresh.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=1) + "\n", "utf-8")
+        fresh.replace(file)
+
+
+def read_shares(out: Path) -> Shares | None:
+    """What SHARDS of a run folder says; None where it was begun without shards.
+
+    Raises:
+        MachineError: it is damaged, or cannot be read.
+    """
+    file = out / SHARDS
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        shares = Shares(value["count"], dict(value["slides"]), dict(value.get("sources", {})))
+        if type(shares.count) is not int or shares.count < 1 or set(map(type, shares.slides.values())) - {int}:
+            raise ValueError("no numbers where shards are counted")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MachineError(f"{file}: cannot be read ({error.strerror}); check the disk and its permissions") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MachineError(
+            f"{file}: damaged ({type(error).__name__}: {error}). Remove it once no shard is running: the next one "
+            "writes it anew, and what is done stays done."
+        ) from error
+    return shares

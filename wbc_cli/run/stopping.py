@@ -10,14 +10,22 @@ from types import FrameType
 
 from wbc_cli.errors import ExitCode, StoppedError
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # USR1: what schedulers are told to send beforehand
+# USR1: what schedulers are told to send beforehand; HUP: the terminal is gone.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Stop:
-    """Remembers that a signal came."""
+    """Remembers that a signal came.
+
+    Attributes:
+        signal: the first that came.
+        begun: there is something to keep: a signal is only remembered from now on. Before that it ends the program
+            there and then, also in the middle of a walk through many folders.
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.begun = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -30,6 +38,8 @@ class Stop:
     def check(self) -> None:
         """End here if a signal came; for the time when nothing has begun.
 
+        A library may have swallowed what the handler raised.
+
         Raises:
             StoppedError, KeyboardInterrupt: it did.
         """
@@ -39,8 +49,14 @@ class Stop:
             raise StoppedError("stopped before the first slide; the same command begins anew")
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
+        """Handle a signal.
+
+        Raises:
+            StoppedError, KeyboardInterrupt: nothing has begun.
+        """
         self.signal = self.signal or signal.Signals(number)
+        if not self.begun:
+            self.check()
 
 
 def ignore_stopping() -> None:
@@ -57,7 +73,9 @@ def stopping() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    former = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    # What `nohup` has set to be ignored stays so.
+    heard = [n for n in STOP_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    former = {number: signal.signal(number, stop) for number in heard}
     try:
         yield stop
     finally:

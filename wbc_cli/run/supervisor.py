@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _TICK = 0.25  # seconds
 _LONGEST_STOP = 7.0  # seconds until a worker that does not stop is killed
+_LEAST_SILENCE = 10.0  # seconds without a word from the worker that a busy machine may take at any time limit
 
 Event = Mapping[str, Any]
 
@@ -32,15 +33,17 @@ class _Worker:
     """One worker process and what it has told.
 
     Attributes:
-        in_hand: when each slide that is begun, and neither done nor failed, last went on.
+        in_hand: slides that are begun, and neither done nor failed.
         finished: slides that are done or failed.
-        hung: the slide that it was killed for.
+        hung: slides that are stuck, for which it was killed.
+        silent: it was killed since it said nothing any more, so that nobody knows which slide it was.
     """
 
     process: subprocess.Popen[bytes]
-    in_hand: dict[str, float] = field(default_factory=dict)
+    in_hand: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
-    hung: str | None = None
+    hung: tuple[str, ...] = ()
+    silent: bool = False
 
     @property
     def crash(self) -> str | None:
@@ -57,7 +60,7 @@ class Supervisor:
 
     Attributes:
         stop: a signal that came, if one did.
-        time_limit: seconds without progress after which a slide counts as hung.
+        time_limit: seconds without progress after which a slide counts as hung, and a worker that says nothing, too.
         inherited: file descriptors that the workers share, such as the lock's.
         hear: is told every event.
         blame: is told that a slide failed which could not say so itself: its name and the reason.
@@ -73,12 +76,12 @@ class Supervisor:
         """Have all slides of a job done, by as many workers as it takes.
 
         After a crash the slides that were in hand are done again, one at a time, until it is known which of them it
-        was; that one fails, and the others go on.
+        was; that one fails, and the others go on. A slide that hangs is known at once, but where nothing moves at all.
 
         Raises:
             MachineError, UsageError: what the worker could not help, or it does not even start.
         """
-        left, suspects = dict(job.slides), dict[str, str]()
+        left, suspects = dict(job.slides), dict[str, list[str]]()
         while (left or suspects) and not self.stop:
             alone = bool(suspects)
             worker = self._follow(replace(job, slides=suspects or left, alone=alone))
@@ -86,23 +89,30 @@ class Supervisor:
                 for name in worker.finished & slides.keys():
                     del slides[name]
             crash = worker.crash
-            if self.stop or (crash is None and worker.hung is None):
+            if self.stop or (crash is None and not worker.hung):
                 continue
-            culprit = worker.hung or (next(iter(worker.in_hand)) if len(worker.in_hand) == 1 else None)
-            if culprit:
-                self._fail(culprit, worker.hung, crash)
-                left.pop(culprit, None)
-                suspects.pop(culprit, None)
-            elif worker.in_hand:
-                log.warning("the worker ended (%s); its slides are done again, one at a time", crash)
-                suspects = {name: left[name] for name in worker.in_hand}
+            culprits = worker.hung or (tuple(worker.in_hand) if len(worker.in_hand) == 1 else ())
+            for name in culprits:
+                self._fail(name, None if worker.hung or worker.silent else crash)
+                left.pop(name, None)
+                suspects.pop(name, None)
+            if culprits:
+                continue
+            what = f"said nothing for {self._longest_silence:.0f} s" if worker.silent else f"ended ({crash})"
+            if worker.in_hand:
+                log.warning("the worker %s; its slides are done again, one at a time", what)
+                suspects = {name: left[name] for name in sorted(worker.in_hand)}
             elif worker.finished:
-                log.warning("the worker ended (%s) between two slides", crash)
+                log.warning("the worker %s between two slides", what)
             else:
                 raise MachineError(f"the worker ended with {crash} before it began; run `wbc-cli doctor`")
 
-    def _fail(self, name: str, hung: str | None, crash: str | None) -> None:
-        if hung:
+    @property
+    def _longest_silence(self) -> float:
+        return max(self.time_limit, _LEAST_SILENCE)
+
+    def _fail(self, name: str, crash: str | None) -> None:
+        if crash is None:
             reason = f"no progress for {self.time_limit:.0f} s; look at the file, or allow more with --time-limit"
         else:
             cause = "memory may have run out" if crash == "signal SIGKILL" else "the file may be damaged"
@@ -132,11 +142,14 @@ class Supervisor:
             _tell(process.stdin, job.to_line())
             for event in self._events(worker, process.stdin, process.stdout):
                 match event["event"]:
-                    case "begun" | "watch":
-                        worker.in_hand[event["slide"]] = time.monotonic()
-                    case "done" | "failed":
-                        worker.in_hand.pop(event["slide"], None)
+                    case "begun":
+                        worker.in_hand.add(event["slide"])
+                    case "done" | "failed" | "kept":
+                        worker.in_hand.discard(event["slide"])
                         worker.finished.add(event["slide"])
+                    case "hung":
+                        worker.hung = tuple(event["slides"])
+                        break
                     case "error":
                         failure = event
                 self.hear(event)
@@ -152,6 +165,7 @@ class Supervisor:
     def _events(self, worker: _Worker, orders: IO[bytes], events: IO[bytes]) -> Iterator[Event]:
         """What the worker says, until it ends or has to be ended."""
         told: float | None = None
+        heard = time.monotonic()
         rest = b""
         with selectors.DefaultSelector() as selector:
             selector.register(events, selectors.EVENT_READ)
@@ -161,6 +175,7 @@ class Supervisor:
                     if not part:
                         worker.process.wait()
                         return
+                    heard = time.monotonic()
                     *lines, rest = (rest + part).split(b"\n")
                     yield from map(json.loads, lines)
                 now = time.monotonic()
@@ -169,8 +184,8 @@ class Supervisor:
                     _tell(orders, STOP)
                 if told is not None and now - told > _LONGEST_STOP:
                     return
-                worker.hung = next((name for name, t in worker.in_hand.items() if now - t > self.time_limit), None)
-                if worker.hung:
+                if worker.in_hand and now - heard > self._longest_silence:
+                    worker.silent = True
                     return
 
 

@@ -16,21 +16,24 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import closing
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wbc_cli.console import Terminal
+from wbc_cli.console import Terminal, secure_streams
 from wbc_cli.errors import ExitCode, SlideError, WbcError
+from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.parallel import Room
 from wbc_cli.products.folder import RunFolder
+from wbc_cli.run.fingerprint import input_content, input_stamp
 from wbc_cli.run.job import STOP, Job
 from wbc_cli.run.stopping import STOP_SIGNALS
+from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.discover import file_size
 from wbc_cli.slides.header import read_header
@@ -51,6 +54,7 @@ Emit = Callable[[Mapping[str, Any]], None]
 
 def main() -> None:
     """Do one job."""
+    secure_streams()
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the supervisor hears them, and says what to do
     events = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
@@ -93,7 +97,7 @@ def work(job: Job, emit: Emit, stop: threading.Event) -> None:
 
     Args:
         job: what to do.
-        emit: is told what happens: ready, begun, watch, done, failed.
+        emit: is told what happens: ready, begun, beat, watch, kept, done, failed, hung.
         stop: set from outside; no further slide is begun then, and those in hand are dropped after a moment.
 
     Raises:
@@ -106,17 +110,18 @@ def work(job: Job, emit: Emit, stop: threading.Event) -> None:
     one = _One(job, analyser, RunFolder(Path(job.out), Path(job.scratch)), Room(_ROOM), used, emit)
     with analyser.stream:
         pool = ThreadPoolExecutor(1 if job.alone else _slides_at_once(analyser), "slide")
-        begun = [pool.submit(one.analyse, name, Path(path)) for name, path in job.slides.items()]
+        begun = [pool.submit(one.analyse, name, [Path(file) for file in files]) for name, files in job.slides.items()]
         try:
-            _see_through(begun, stop)
+            _see_through(begun, one, stop)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _see_through(begun: list[Future[None]], stop: threading.Event) -> None:
+def _see_through(begun: list[Future[None]], one: _One, stop: threading.Event) -> None:
     waiting = set(begun)
     dropped_at: float | None = None
     while waiting:
+        one.tell_heartbeats()
         done, waiting = wait(waiting, timeout=_TICK, return_when=FIRST_COMPLETED)
         for future in done:
             if not future.cancelled():
@@ -151,23 +156,44 @@ class _One:
     room: Room
     used: dict[str, Any]
     emit: Emit
+    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
 
-    def analyse(self, name: str, path: Path) -> None:
+    def tell_heartbeats(self) -> None:
+        """Tell which slides hang; where none does, that the process gets on, if one of its threads does."""
+        silences = {name: heartbeat.silence() for name, heartbeat in self.heartbeats.copy().items()}
+        working = {name: silence for name, silence in silences.items() if silence is not None}
+        hung = [name for name, silence in working.items() if silence > self.job.time_limit]
+        if hung:
+            self.emit({"event": "hung", "slides": hung})
+        elif working:
+            self.emit({"event": "beat"})
+
+    def analyse(self, name: str, files: list[Path]) -> None:
         """Analyse a slide and commit its products, or the reason why it failed.
 
         Raises:
             MachineError: weights, device or disk.
             CancelledError: the work is being stopped.
         """
-        stream = self.analyser.stream
-        made = {**self.job.made[name], "used": self.used}
+        stream, path = self.analyser.stream, files[0]
+        made: dict[str, Any] = {"source": str(path.absolute()), "model": self.job.model, "used": self.used}
+        heartbeat = self.heartbeats[name] = Heartbeat()
         try:
-            with self.room.taken(_room(path)):
+            with heartbeat.working(), ExitStack() as held:
+                room = _room(path)
+                with heartbeat.waiting():
+                    held.enter_context(self.room.taken(room))
                 if stream.closed:
                     raise CancelledError
                 self.emit({"event": "begun", "slide": name})
+                # Before anything else is read: what is written to a file from now on makes it another one.
+                stamp = input_stamp(files)
+                made["input"] = {"stamp": stamp, "content": input_content(files, heartbeat.beat)}
+                if self._stands(name, path, made):
+                    self.emit({"event": "kept", "slide": name})
+                    return
                 with closing(open_slide(path, self.job.fields.get(name))) as reader:
-                    cells = self._commit(reader, name, made)
+                    cells = self._commit(WatchedReader(reader, heartbeat), name, made, heartbeat)
         except SlideError as error:
             reason = str(error)
         except (WbcError, CancelledError):
@@ -180,10 +206,20 @@ class _One:
         else:
             self.emit({"event": "done", "slide": name, "cells": cells})
             return
+        finally:
+            del self.heartbeats[name]
         self.folder.record_failure(name, path, reason, made)
         self.emit({"event": "failed", "slide": name, "reason": reason})
 
-    def _commit(self, reader: SlideReader, name: str, made: Mapping[str, Any]) -> int:
+    def _stands(self, name: str, path: Path, made: Mapping[str, Any]) -> bool:
+        """Whether the results that there are are of just these files, which then have been touched or copied only."""
+        record = self.folder.record(name) if self.job.known.get(name) == made["input"]["content"] else None
+        if record is None:
+            return False
+        self.folder.confirm(record, path, {"source": made["source"], "input": made["input"]})
+        return True
+
+    def _commit(self, reader: SlideReader, name: str, made: Mapping[str, Any], heartbeat: Heartbeat) -> int:
         said = 0.0
 
         def watch(done: int, planned: int, cells: int) -> None:
@@ -192,8 +228,8 @@ class _One:
                 said = time.monotonic()
                 self.emit({"event": "watch", "slide": name, "done": done, "planned": planned, "cells": cells})
 
-        result = self.analyser.analyse(reader, name, self.job.um_per_px, watch)
-        self.folder.commit(result, reader, frozenset(self.job.write), made)
+        result = self.analyser.analyse(reader, name, self.job.um_per_px, watch, heartbeat)
+        self.folder.commit(result, reader, frozenset(self.job.write), made, heartbeat.beat)
         return len(result.cells)
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from wbc_cli.errors import UsageError
-from wbc_cli.slides.companions import find_companions
-from wbc_cli.slides.names import unique_names
+from wbc_cli.slides.companions import find_companions, find_parts
+from wbc_cli.slides.kinds import IMAGE_SUFFIXES, SLIDE_SUFFIXES, TIFF_SUFFIXES, UNREAD_SUFFIXES
+from wbc_cli.slides.lists import LIST_SUFFIXES, read_list
+from wbc_cli.slides.marks import is_product
+from wbc_cli.slides.names import field_name, unique_names
+from wbc_cli.slides.no_specimens import why_no_specimens
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
-SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".dcm", ".svslide", ".czi"})
-_TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-LIST_SUFFIXES = frozenset({".txt", ".csv"})
-_RUN_RECORDS = ("run.json", "slide.json")  # the second one also in runs that were stopped
-_RECORD_HEAD = 100  # bytes that hold the first key, which tells ours from a microscope's run.json
+if TYPE_CHECKING:
+    from wbc_cli.slides.fields import Contents
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,21 @@ class SlideSource:
         name: unique among the slides of the run, safe as a folder name.
         path: the file that opens it.
         field: which of the file's fields it is, from 0, where that has several.
+        parts: its other files, where it has several.
+        problem: why it cannot even be tried to open, if so: a link to nothing, a folder that may not be read, an entry
+            of a list without a file. It is a slide that fails, so that nobody takes it for analysed.
     """
 
     name: str
     path: Path
     field: int | None = None
+    parts: tuple[Path, ...] = ()
+    problem: str = ""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them, the one that opens it first."""
+        return self.path, *self.parts
 
 
 @dataclass(frozen=True)
@@ -43,75 +54,90 @@ class Discovery:
 
     Attributes:
         slides: by name.
-        skipped: files and folders left out, and why; those of other kinds (by extension) are not mentioned.
+        skipped: files and folders left out, and why.
+        unread: how many pictures and slides of kinds that the tool does not read were in the folders, by extension.
     """
 
     slides: tuple[SlideSource, ...]
     skipped: tuple[tuple[Path, str], ...]
+    unread: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Found(NamedTuple):
     path: Path
     known_by: PurePath
+    problem: str = ""
 
 
-def discover(paths: Sequence[Path]) -> Discovery:
+def discover(paths: Sequence[Path], known: Mapping[str, str] = MappingProxyType({})) -> Discovery:
     """Find the slides in files, folders and list files.
 
-    Folders are walked, links followed, and what is hidden or holds results of this tool is left out. A file named by
-    the user is taken whatever its extension. A list (.txt, .csv) has one path a line (of a CSV the first column),
-    relative to the list's folder; blank lines and those that begin with # do not count. A slide reached in two ways is
+    Folders are walked, links followed, and what is hidden, or holds no specimens (see `why_no_specimens`), is left out,
+    as is every picture that this tool made. A file named by the user is taken whatever its extension. For lists (.txt,
+    .csv, .tsv) see `read_list`; what they name and is not there is a slide that fails. A slide reached in two ways is
     taken once, a slide of several files (DICOM, MRXS, VMS) too.
 
     Of a TIFF that has several fields each is a slide, NAME+1, NAME+2 and so on.
 
     A slide is known by its path relative to the folder it was found in, or to that of the list, or by its file name.
 
+    Args:
+        paths: files, folders and lists.
+        known: absolute paths of files that have results, and under which name: they keep it.
+
     Returns:
         The slides, sorted by name; none is no error.
 
     Raises:
-        UsageError: a path or a list's line names nothing that exists, or a list cannot be read.
+        UsageError: a path names nothing that exists, or a list cannot be read, or nothing that it names is there.
     """
-    skipped: list[tuple[Path, str]] = []
-    found: dict[str, _Found] = {}
+    search = _Search()
     for path in paths:
-        for file in _expand(path, skipped):
-            first = found.setdefault(os.path.realpath(file.path), file)
-            if first.path != file.path:
-                skipped.append((file.path, f"the same file as {first.path}"))
-    known_by = {file.path: file.known_by for file in found.values()}
-    for path, opener in find_companions(known_by).items():
-        skipped.append((path, f"part of {opener}"))
+        search.look(path)
+    known_by = {found.path: found.known_by for found in search.found.values()}
+    for path, opener in find_companions(known_by, known).items():
+        search.skipped.append((path, f"part of {opener}"))
         del known_by[path]
-    contents = _contents(known_by, skipped)
-    slides = [slide for path, name in unique_names(known_by).items() for slide in _slides(name, path, contents)]
-    return Discovery(tuple(sorted(slides, key=lambda slide: slide.name)), tuple(sorted(skipped)))
+    contents = _contents(search, known_by, known)
+    parts = find_parts(known_by)
+    slides = []
+    for path, name in unique_names(known_by, known).items():
+        slide = SlideSource(name, path, None, parts.get(path, ()), search.problems.get(path, ""))
+        slides += _fields(slide, contents[path]) if path in contents else [slide]
+    ordered = tuple(sorted(slides, key=lambda slide: slide.name))
+    return Discovery(ordered, tuple(sorted(search.skipped)), dict(sorted(search.unread.items())))
 
 
-def _contents(known_by: dict[Path, PurePath], skipped: list[tuple[Path, str]]) -> dict[Path, int]:
-    """How many fields there are in each TIFF; of OME-TIFFs that are one set, the first stands for all."""
-    tiffs = sorted(path for path in known_by if path.suffix.lower() in _TIFF_SUFFIXES)
+def _contents(search: _Search, known_by: dict[Path, PurePath], known: Container[str]) -> dict[Path, Contents]:
+    """What each TIFF is made of; of those that are one set all but one go out of `known_by`, as they need no look.
+
+    The first by name stands for its set, or the one that has done so before.
+    """
+    tiffs = {path for path in known_by if path.suffix.lower() in TIFF_SUFFIXES and path not in search.problems}
     if not tiffs:
         return {}
     from wbc_cli.slides.fields import contents_of  # noqa: PLC0415 (not above: it takes a quarter of a second)
 
-    fields: dict[Path, int] = {}
-    for path in tiffs:
-        if path in known_by:  # and no part of one before
-            contents = contents_of(path)
-            fields[path] = contents.fields
-            for part in sorted((contents.files & known_by.keys()) - {path}):
-                skipped.append((part, f"part of {path}"))
-                del known_by[part]
-    return fields
+    contents: dict[Path, Contents] = {}
+    for path in sorted(tiffs, key=lambda path: (str(path.absolute()) not in known, path)):
+        if path in known_by:
+            contents[path] = contents_of(path)
+            for part in contents[path].files - {path}:
+                if part in tiffs and part in known_by:
+                    search.skipped.append((part, f"part of {path}"))
+                    del known_by[part]
+    return contents
 
 
-def _slides(name: str, path: Path, fields: dict[Path, int]) -> list[SlideSource]:
-    count = fields.get(path, 1)
-    if count == 1:
-        return [SlideSource(name, path)]
-    return [SlideSource(f"{name}+{number + 1:0{len(str(count))}}", path, number) for number in range(count)]
+def _fields(slide: SlideSource, contents: Contents) -> list[SlideSource]:
+    """Each field of a TIFF as a slide of its own."""
+    whole = replace(slide, parts=tuple(sorted(contents.files - {slide.path})))
+    if contents.fields == 1:
+        return [whole]
+    return [
+        replace(whole, name=field_name(slide.name, number, contents.fields), field=number)
+        for number in range(contents.fields)
+    ]
 
 
 def file_size(path: Path) -> int:
@@ -122,21 +148,109 @@ def file_size(path: Path) -> int:
         return 1
 
 
-def _expand(path: Path, skipped: list[tuple[Path, str]]) -> Iterator[_Found]:
-    if path.suffix.lower() in LIST_SUFFIXES and not _is_folder(path):
-        for entry in _listed(path):
-            inside = entry.is_relative_to(path.parent) and ".." not in entry.relative_to(path.parent).parts
-            yield from _files(entry, entry.relative_to(path.parent) if inside else None, skipped)
-    else:
-        yield from _files(path, None, skipped)
+class _Search:
+    """What has been found so far.
+
+    Attributes:
+        found: slides, by their real path.
+        problems: of what cannot be opened, by its path.
+        skipped, unread: see Discovery.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, _Found] = {}
+        self.problems: dict[Path, str] = {}
+        self.skipped: list[tuple[Path, str]] = []
+        self.unread: Counter[str] = Counter()
+
+    def look(self, path: Path) -> None:
+        """Look at what the user names.
+
+        Raises:
+            UsageError: see `discover`.
+        """
+        if path.suffix.lower() in LIST_SUFFIXES and not _is_folder(path):
+            self._look_at_list(path)
+        else:
+            self._look_at(path, None)
+
+    def _look_at_list(self, file: Path) -> None:
+        entries = read_list(file)
+        gone = [entry for entry in entries if not os.path.lexists(entry.path)]
+        if gone and len(gone) == len(entries):
+            raise UsageError(
+                f"{file}, line {gone[0].line}: {gone[0].path}: No such file, nor any other of those that it lists. "
+                "Is it a list of slides? Its paths count from its own folder."
+            )
+        for line, path in entries:
+            inside = path.is_relative_to(file.parent) and ".." not in path.relative_to(file.parent).parts
+            known_by = path.relative_to(file.parent) if inside else PurePath(path.name)
+            try:
+                self._look_at(path, known_by)
+            except UsageError as error:
+                self._take(_Found(path, known_by, f"{file}, line {line}: {error}"))
+
+    def _look_at(self, path: Path, known_by: PurePath | None) -> None:
+        if _is_folder(path):
+            self._walk(path, known_by or PurePath())
+        else:
+            self._take(_Found(path, known_by or PurePath(path.name)))
+
+    def _take(self, found: _Found) -> None:
+        if not found.problem and is_product(found.path):
+            self.skipped.append((found.path, "a picture that wbc-cli made"))
+            return
+        if found.problem:
+            self.problems[found.path] = found.problem
+        first = self.found.setdefault(os.path.realpath(found.path), found)
+        if first.path != found.path:
+            self.skipped.append((found.path, f"the same file as {first.path}"))
+
+    def _walk(self, root: Path, known_by: PurePath) -> None:
+        seen = {os.path.realpath(root)}
+
+        def enter(folder: Path, beside: set[str]) -> bool:
+            real = os.path.realpath(folder)
+            if folder.name.startswith(".") or real in seen:
+                return False
+            seen.add(real)
+            if why := why_no_specimens(folder, beside):
+                self.skipped.append((folder, why))
+            return not why
+
+        def unreadable(error: OSError) -> None:
+            folder = Path(error.filename)
+            place = known_by / folder.relative_to(root)
+            why = f"{folder}: the folder cannot be read: {error.strerror}. Whatever it holds is not analysed."
+            self._take(_Found(folder, place if place.parts else PurePath(root.absolute().name), why))
+
+        for here, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
+            folder = Path(here)
+            folders[:] = [name for name in sorted(folders) if enter(folder / name, set(files))]
+            for path in (folder / name for name in sorted(files) if not name.startswith(".")):
+                self._look_at_file(path, known_by / path.relative_to(root))
+
+    def _look_at_file(self, path: Path, known_by: PurePath) -> None:
+        suffix = path.suffix.lower()
+        if suffix in UNREAD_SUFFIXES:
+            self.unread[suffix] += 1
+        if suffix and suffix not in IMAGE_SUFFIXES | SLIDE_SUFFIXES:
+            return
+        try:
+            regular = stat.S_ISREG(path.stat().st_mode)
+        except OSError as error:
+            what = f"a link to {_target(path)}, which cannot be followed" if path.is_symlink() else "cannot be read"
+            self._take(_Found(path, known_by, f"{path}: {what}: {error.strerror}."))
+        else:
+            if suffix and regular:
+                self._take(_Found(path, known_by))
 
 
-def _files(path: Path, known_by: PurePath | None, skipped: list[tuple[Path, str]]) -> Iterator[_Found]:
-    if _is_folder(path):
-        for file in _walk(path, skipped):
-            yield _Found(file, (known_by or PurePath()) / file.relative_to(path))
-    else:
-        yield _Found(path, known_by or PurePath(path.name))
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return "something"
 
 
 def _is_folder(path: Path) -> bool:
@@ -147,52 +261,3 @@ def _is_folder(path: Path) -> bool:
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         raise UsageError(f"{path}: neither a file nor a folder. Name an image, a folder of images or a list of them.")
     return stat.S_ISDIR(mode)
-
-
-def _listed(path: Path) -> list[Path]:
-    try:
-        # As in the names that the system hands out, bytes that are no UTF-8 survive; Excel puts a mark at the start.
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            lines = [line.strip() for line in file]
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the list: {error.strerror}. Check that you may read it.") from error
-    if path.suffix.lower() == ".csv":
-        lines = [row[0].strip() if row else "" for row in csv.reader(lines)]
-    return [path.parent / line for line in lines if line and not line.startswith("#")]
-
-
-def _walk(root: Path, skipped: list[tuple[Path, str]]) -> Iterator[Path]:
-    seen = {os.path.realpath(root)}
-
-    def enter(folder: Path) -> bool:
-        real = os.path.realpath(folder)
-        if folder.name.startswith(".") or real in seen:
-            return False
-        seen.add(real)
-        if any(_is_our_record(folder / record) for record in _RUN_RECORDS):
-            skipped.append((folder, "holds results of wbc-cli"))
-            return False
-        return True
-
-    def unreadable(error: OSError) -> None:
-        skipped.append((Path(error.filename), f"cannot be read: {error.strerror}"))
-
-    for here, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
-        folder = Path(here)
-        folders[:] = [name for name in sorted(folders) if enter(folder / name)]
-        for path in (folder / name for name in sorted(files)):
-            if _is_slide(path):
-                yield path
-
-
-def _is_slide(path: Path) -> bool:
-    known = path.suffix.lower() in IMAGE_SUFFIXES | SLIDE_SUFFIXES
-    return known and not path.name.startswith(".") and path.is_file()
-
-
-def _is_our_record(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return b'"schema_version"' in file.read(_RECORD_HEAD)
-    except OSError:
-        return False

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.discover import SLIDE_SUFFIXES
+from wbc_cli.slides.kinds import SLIDE_SUFFIXES, TIFF_SUFFIXES
 
 _EXPORT = "Export it as pyramidal TIFF, OME-TIFF or DICOM from the scanner's program"
 _BY_SUFFIX = {
@@ -47,7 +47,7 @@ def refuse_overview(path: Path) -> None:
     """
     suffix = path.suffix.lower()
     folder = path.parent / f"_{path.stem}_"  # where Olympus has the scan, whatever the overview is called
-    if suffix == ".vsi" or (suffix in {".tif", ".tiff"} and any(folder.glob("*/*.ets"))):
+    if suffix == ".vsi" or (suffix in TIFF_SUFFIXES and any(folder.glob("*/*.ets"))):
         raise SlideError(f"{path}: {_BY_SUFFIX['.vsi']}.")
 
 

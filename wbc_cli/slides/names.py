@@ -9,32 +9,49 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePath
+from types import MappingProxyType
 
 MAX_BYTES = 150  # file systems allow 255; products add suffixes, and Windows counts the whole path
 _DIGEST_CHARACTERS = 8
 _MAX_SUFFIX_BYTES = 16
+_FIELD = "+"  # stands in no name of a file
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # devices on Windows, whatever follows
 
 
-def unique_names(relative: Mapping[Path, PurePath]) -> dict[Path, str]:
+def unique_names(relative: Mapping[Path, PurePath], known: Mapping[str, str] = MappingProxyType({})) -> dict[Path, str]:
     """Give each file a name of its own, the same in every shard and whenever the run is repeated.
 
     A name is the relative path with `__` between its folders and `_` for whatever is no letter, digit, dot, underscore
     or hyphen. Where several files come to one name (upper and lower case count as the same), or a name is over
-    `MAX_BYTES` long, each of those gets a hash of its absolute path before the extension.
+    `MAX_BYTES` long, each of those gets a hash of its absolute path before the extension. A file that has results
+    already keeps its name, with or without a hash, whatever has come beside it.
 
     Args:
         relative: each file and the path that it is known by.
+        known: absolute paths of files that have results, and under which name.
 
     Returns:
         Each file's name; all differ, also where case does not count.
     """
     plain = {path: _safe(known_by) for path, known_by in relative.items()}
     uses = Counter(name.casefold() for name in plain.values())
-    return {
-        path: name if uses[name.casefold()] == 1 and len(name.encode()) <= MAX_BYTES else _hashed(name, path)
-        for path, name in plain.items()
-    }
+    names = {}
+    for path, name in plain.items():
+        hashed, former = _hashed(name, path), known.get(str(path.absolute()))
+        if former == hashed or len(name.encode()) > MAX_BYTES or (uses[name.casefold()] > 1 and former != name):
+            name = hashed  # noqa: PLW2901
+        names[path] = name
+    return names
+
+
+def field_name(name: str, field: int, count: int) -> str:
+    """The name of a field (from 0) of a file that has several."""
+    return f"{name}{_FIELD}{field + 1:0{len(str(count))}}"
+
+
+def file_name(name: str) -> str:
+    """The name of a slide's file, of which it may be a field."""
+    return name.partition(_FIELD)[0]
 
 
 def _safe(relative: PurePath) -> str:

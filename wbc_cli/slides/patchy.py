@@ -117,9 +117,18 @@ class PatchyReader:
 
 def gaps_of(reader: SlideReader) -> Gaps:
     """What a reader has shown white so far; nothing where it raises an error instead."""
-    if isinstance(reader, PatchyReader):
-        return reader.gaps
-    return Gaps(reader.width, reader.height, (reader.width, reader.height))
+    gaps = _gaps(reader)
+    return Gaps(reader.width, reader.height, (reader.width, reader.height)) if gaps is None else gaps
+
+
+def is_slide(reader: SlideReader) -> bool:
+    """Whether a reader is a PatchyReader, or wraps one: plain images have none."""
+    return _gaps(reader) is not None
+
+
+def _gaps(reader: SlideReader) -> Gaps | None:
+    gaps = getattr(reader, "gaps", None)  # also of a PatchyReader that is wrapped
+    return gaps if isinstance(gaps, Gaps) else None
 
 
 def _quarters(box: Box, tile_size: tuple[int, int]) -> list[Box]:

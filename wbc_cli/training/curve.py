@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from wbc_cli.slides.marks import MARK
+
 
 def draw_curve(folder: Path) -> None:
     """Draw log.csv and validation.csv of a training folder as curve.png."""
@@ -18,4 +20,4 @@ def draw_curve(folder: Path) -> None:
     validation.plot(ax=right, xlabel="step", ylabel="share (validation)", ylim=(0.5, 1.0), marker="o")
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.savefig(folder / "curve.png", dpi=120)
+    figure.savefig(folder / "curve.png", dpi=120, metadata={"Software": MARK})

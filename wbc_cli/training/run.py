@@ -5,23 +5,27 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from wbc_cli.cores import available_cores
 from wbc_cli.errors import UsageError
 from wbc_cli.inference.scale import estimate_scale
 from wbc_cli.manifest import Sample, read_manifest
 from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.files import CONFIG_NAME
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.storage import save
 from wbc_cli.slides import open_slide
 from wbc_cli.training.card import write_card
 from wbc_cli.training.centred import centred_views, fit_temperature, fit_typicality, validate
 from wbc_cli.training.curve import draw_curve
-from wbc_cli.training.data import TrainingImage, load_image
+from wbc_cli.training.data import TrainingImage, load_image, scale_by_cells
 from wbc_cli.training.loop import Training, train_network
 from wbc_cli.training.losses import BLAST
 from wbc_cli.training.morphology import fit_morphology
@@ -32,8 +36,12 @@ from wbc_cli.training.start import Start
 
 log = logging.getLogger(__name__)
 
+RUN_NAME = "run.json"
+"""The options of the run that a folder holds: `config`, `settings`, `exclude` (a list of data sets) and `start`."""
+
 _FROM_SCRATCH = Start()
-_MOST_OF_EACH = 150  # images of a set and label, to learn from them what is typical
+_MOST_OF_EACH = 60  # images of a set and label, to learn from them what is typical
+_WATCHED = 12  # of those, that are looked at during training
 
 
 def train(
@@ -85,9 +93,9 @@ def train(
         training = Training(network, settings, folder, device)
         training.save()
     held_out = _load(validation_split, network)
-    averaged = train_network(training, images, held_out, trained=start.weights is not None)
+    averaged = train_network(training, images, _examples(held_out, settings.seed, _WATCHED))
     views = list(centred_views(averaged, held_out, device, second_look=True))
-    examples = _examples(images, settings.seed)
+    examples = _examples(images, settings.seed, _MOST_OF_EACH)
     fit_typicality(averaged, list(centred_views(averaged, examples, device, second_look=True)), views)
     described = [image for image in images if image.sample.morphology]
     seen = list(centred_views(averaged, described, device, second_look=True))
@@ -101,26 +109,41 @@ def train(
 
 
 def _load(samples: Sequence[Sample], network: SGCLDFF) -> list[TrainingImage]:
-    """Load images; the scale of those without one is estimated, as in an analysis."""
+    """Load images; those without a scale have one by the size of their masked cells, or by an estimate."""
     log.info("loading %d images", len(samples))
-    images = []
-    for sample in samples:
-        scale = sample.um_per_px
-        if scale is None:
-            reader = open_slide(sample.image)
-            scale = estimate_scale(network.scale, reader).um_per_px
-            reader.close()
-        images.append(load_image(sample, scale))
-    return images
+
+    def load(sample: Sample) -> TrainingImage:
+        return load_image(sample, sample.um_per_px or scale_by_cells(sample) or _estimated(sample, network))
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return list(pool.map(load, samples))
 
 
-def _examples(images: Sequence[TrainingImage], seed: int) -> list[TrainingImage]:
+def _estimated(sample: Sample, network: SGCLDFF) -> float:
+    with closing(open_slide(sample.image)) as reader:
+        return estimate_scale(network.scale, reader).um_per_px
+
+
+def _examples(images: Sequence[TrainingImage], seed: int, most: int) -> list[TrainingImage]:
     """At most so many images of every set and label."""
     groups: dict[tuple[str, tuple[str, ...]], list[TrainingImage]] = {}
     for index in np.random.default_rng((seed, 5)).permutation(len(images)):
         image = images[index]
         groups.setdefault((image.sample.dataset, image.sample.labels), []).append(image)
-    return [image for group in groups.values() for image in group[:_MOST_OF_EACH]]
+    return [image for group in groups.values() for image in group[:most]]
+
+
+def is_trained(
+    folder: Path,
+    config: ModelConfig,
+    settings: TrainSettings,
+    exclude: Sequence[str],
+    start: Start = _FROM_SCRATCH,
+) -> bool:
+    """Whether a folder holds the weights of a run with these options that came to its end."""
+    file = folder / RUN_NAME
+    same = file.exists() and file.read_text(encoding="utf-8") == _options(config, settings, exclude, start)
+    return same and (folder / CONFIG_NAME).exists()  # which is written after the weights
 
 
 def _same_run(
@@ -131,14 +154,17 @@ def _same_run(
     start: Start,
 ) -> None:
     """See that a folder is resumed with the options it was begun with."""
-    file = folder / "run.json"
+    file, text = folder / RUN_NAME, _options(config, settings, exclude, start)
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise UsageError(f"{folder}: holds a run with other settings; give another folder, or delete it")
+    file.write_text(text, encoding="utf-8")
+
+
+def _options(config: ModelConfig, settings: TrainSettings, exclude: Sequence[str], start: Start) -> str:
     options = {
         "config": asdict(config),
         "settings": asdict(settings),
         "exclude": sorted(exclude),
         "start": start.files() | {"new_prior": start.new_prior},
     }
-    text = json.dumps(options, indent=2)
-    if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise UsageError(f"{folder}: holds a run with other settings; give another folder, or delete it")
-    file.write_text(text, encoding="utf-8")
+    return json.dumps(options, indent=2)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from wbc_cli.errors import UsageError
 from wbc_cli.model.config import ModelConfig
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("steps", "batch", "prior_steps", "scale_steps", "width"), (1, 1e9)),
+    **dict.fromkeys(("pseudo_at", "min_confidence", "saliency_threshold", "cell_saliency"), (0, 1)),
+    "ema": (0, 0.99999),
+    "learning_rate": (1e-9, 1),
+    "weight_decay": (0, 1),
+    "seed": (0, 2**32 - 1),
+    "window_px": (32, 1024),
+    "um_per_px": (0.03, 2),
+    "temperature": (0.01, 100),
+}
+"""Least and greatest value of each setting that is a number."""
 
 _WORDS = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 
@@ -22,7 +36,6 @@ class TrainSettings:
         learning_rate: peak for new layers; the backbone learns at half of it.
         weight_decay: of AdamW.
         ema: decay of the averaged weights, which are the ones that are kept.
-        pseudo_at: share of the steps after which masks are drawn by the model for images that have only a label.
         prior_steps: steps of the saliency prior.
         scale_steps: steps of the scale estimator.
         imagenet: the backbone begins with ImageNet's weights, where there are some for it, and not with random ones.
@@ -34,9 +47,8 @@ class TrainSettings:
     learning_rate: float = 5e-4
     weight_decay: float = 0.02
     ema: float = 0.998
-    pseudo_at: float = 0.25
-    prior_steps: int = 600
-    scale_steps: int = 1200
+    prior_steps: int = 2000
+    scale_steps: int = 2000
     imagenet: bool = True
     seed: int = 0
 
@@ -61,13 +73,15 @@ def apply_settings(pairs: Iterable[str]) -> tuple[ModelConfig, TrainSettings]:
 
 
 def _parse(pair: str, text: str, default: object) -> object:
+    least, most = _LIMITS.get(pair.partition("=")[0], (-math.inf, math.inf))
     try:
         if isinstance(default, bool):
             return _WORDS[text.lower()]
         if isinstance(default, (int, float, str)):
             value = type(default)(text)
-            if isinstance(value, str) or value > 0 or default == 0:
+            if isinstance(value, str) or least <= value <= most:
                 return value
     except (KeyError, ValueError):
         pass
-    raise UsageError(f"--set {pair}: the value must be like {default!r}")
+    bounds = "" if isinstance(default, (bool, str)) else f", from {least:g} to {most:g}"
+    raise UsageError(f"--set {pair}: the value must be like {default!r}{bounds}")

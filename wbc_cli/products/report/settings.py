@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_LEFT_OUT = frozenset({"shard", "status", "left", "missing", "seconds", "schema_version", "slides", "tool"})
+_LEFT_OUT = frozenset(
+    {
+        *("shard", "status", "left", "missing", "seconds", "schema_version", "slides", "tool"),
+        *("unread", "skipped", "not_in_input"),
+    }
+)
 
 
 def settings_of(run: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wbc_cli.cells import ATYPICAL
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
+from wbc_cli.products.tables import NOT_IN_INPUT
 from wbc_cli.quality import LIMITS
 from wbc_cli.slides.reader import INVERTED, RESAMPLED, SHARPEST
 
@@ -17,6 +18,7 @@ SLIDE_FLAGS: dict[str, str] = {
     RESAMPLED: "pixels that are not square: resampled, and the masks are as the file",
     INVERTED: "the negative of a picture: types and counts are not to be trusted",
     "no_cells": "no white cell was found",
+    NOT_IN_INPUT: "its file is not in the input any more",
     **{limit.flag: limit.reason for limit in LIMITS},
 }
 CELL_FLAGS: dict[str, str] = {

@@ -1,0 +1,53 @@
+"""Whether the work on a slide gets on, or one of its threads is stuck in a call that does not return."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock, get_ident
+
+
+class Heartbeat:
+    """When each of the threads that work for a slide last got on.
+
+    A thread that only waits for others is left out: whoever waits behind a call that hangs is not to blame for it.
+    """
+
+    def __init__(self) -> None:
+        self._beats: dict[int, float] = {}
+        self._lock = Lock()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """The calling thread works for the slide."""
+        with self._lock:
+            self._beats[get_ident()] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._beats[get_ident()]
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The calling thread waits for others."""
+        with self._lock:
+            working = self._beats.pop(get_ident(), None) is not None
+        try:
+            yield
+        finally:
+            if working:
+                with self._lock:
+                    self._beats[get_ident()] = time.monotonic()
+
+    def beat(self) -> None:
+        """The calling thread, if it works for the slide, has got on."""
+        with self._lock:
+            if get_ident() in self._beats:
+                self._beats[get_ident()] = time.monotonic()
+
+    def silence(self) -> float | None:
+        """Seconds since that thread got on which has not for longest; None where none works."""
+        with self._lock:
+            return time.monotonic() - min(self._beats.values()) if self._beats else None

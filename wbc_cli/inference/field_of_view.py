@@ -1,0 +1,141 @@
+"""The round field that an eyepiece shows, in a black, white or blurred surround that is no part of the specimen."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wbc_cli.slides.patchy import is_slide
+from wbc_cli.slides.pixels import shrink, shrunk_size
+from wbc_cli.slides.reader import RGBImage, SlideReader
+
+_SIDE = 256  # pixels of the longer side of the picture that the field is found on
+_DARK = 0.3  # of the field's light: darker is a surround, and no nucleus in all three channels
+_DIM = 0.6  # of it: so far the blurred rim of a surround reaches
+_WHITE = 250
+_MIN_SURROUND = 0.04  # share of the picture; less is a shadow in a corner
+_MIN_FIELD, _MIN_WHITE_FIELD = 0.1, 0.35
+_MIN_GLASS = 0.3  # share of a field's pixels that show glass
+_LIKE_GLASS = 12  # grey levels by which these differ at most
+_MAX_DENTED = 0.12  # share of the surround inside the convex hull of the field, which a cell at the border dents
+_RIM = 0.015  # of the longer side: the field's edge is blurred
+_GLASS_PERCENTILE = 85
+
+
+def find_field(reader: SlideReader) -> NDArray[np.bool_] | None:
+    """Find the field of view in a photograph taken through an eyepiece.
+
+    Args:
+        reader: the picture.
+
+    Returns:
+        bool [h, w], the picture shrunk to 256 pixels or less, true inside the field; None where all of it is field.
+
+    Raises:
+        SlideError: the picture cannot be read.
+    """
+    downsample = max(1.0, max(reader.width, reader.height) / _SIDE)
+    rgb = reader.read(0, 0, reader.width, reader.height, downsample)
+    light = cv2.GaussianBlur(rgb.max(axis=2), (0, 0), 1.0)
+    bright = float(np.median(light[light >= np.median(light)]))
+    surround = _touching_corners(light < _DARK * bright)
+    if surround.mean() >= _MIN_SURROUND:
+        surround |= _touching_corners(light < _DIM * bright) & (cv2.dilate(surround.view(np.uint8), _disc(5)) > 0)
+    else:
+        surround = _touching_corners(rgb.min(axis=2) >= _WHITE)
+        if surround.mean() > 1 - _MIN_WHITE_FIELD or not _shows_glass(rgb[~surround]):
+            return None  # a cell on white glass
+    if surround.mean() < _MIN_SURROUND or surround.mean() > 1 - _MIN_FIELD:
+        return None
+    field = _largest(~surround)
+    hull = np.zeros(field.shape, np.uint8)
+    points = np.argwhere(field)[:, ::-1].astype(np.int32)
+    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    if (hull.view(np.bool_) & surround).sum() > _MAX_DENTED * surround.sum():
+        return None
+    # What lies beyond the picture is no surround.
+    reach = max(1, round(_RIM * max(field.shape)))
+    inner: NDArray[np.bool_] = cv2.erode(hull, _disc(reach), borderType=cv2.BORDER_CONSTANT, borderValue=1) > 0
+    return inner
+
+
+def within_field(reader: SlideReader) -> SlideReader:
+    """Hide what lies outside the round field of view of a picture; slides are returned as they are.
+
+    Raises:
+        SlideError: the picture cannot be read.
+    """
+    if is_slide(reader):  # scanners have no eyepiece
+        return reader
+    field = find_field(reader)
+    return reader if field is None else FieldReader(reader, field)
+
+
+class FieldReader:
+    """A picture as a `SlideReader` that shows the colour of its glass outside the round field of view.
+
+    Args:
+        reader: the picture; closed with this one.
+        field: from `find_field`.
+
+    Raises:
+        SlideError: the picture cannot be read.
+    """
+
+    def __init__(self, reader: SlideReader, field: NDArray[np.bool_]) -> None:
+        self.path, self.width, self.height = reader.path, reader.width, reader.height
+        self.um_per_px, self.pixel_um, self.file_pixels = reader.um_per_px, reader.pixel_um, reader.file_pixels
+        self.flags, self.bounds = reader.flags, reader.bounds
+        self._reader = reader
+        self._field = field.astype(np.float32)
+        small = reader.read(0, 0, reader.width, reader.height, max(1.0, max(reader.width, reader.height) / _SIDE))
+        self._glass = np.percentile(small[field], _GLASS_PERCENTILE, axis=0).astype(np.uint8)
+
+    def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:
+        """Read a region, see `SlideReader.read`."""
+        columns, rows = shrunk_size(width, height, downsample)
+        region = self._reader.read(x, y, width, height, downsample)
+        region = shrink(region, columns, rows).copy()
+        scale_x, scale_y = self._field.shape[1] / self.width, self._field.shape[0] / self.height
+        step_x, step_y = width / columns * scale_x, height / rows * scale_y
+        matrix = np.array(
+            [[step_x, 0, x * scale_x + step_x / 2 - 0.5], [0, step_y, y * scale_y + step_y / 2 - 0.5]], np.float64
+        )
+        inside = cv2.warpAffine(
+            self._field,
+            matrix,
+            (columns, rows),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        region[inside < 0.5] = self._glass
+        return region
+
+    def close(self) -> None:
+        """Let go of the file; the reader is of no more use."""
+        self._reader.close()
+
+
+def _touching_corners(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The connected pieces of a mask that hold a corner of the picture."""
+    _, pieces = cv2.connectedComponents(mask.astype(np.uint8))
+    corners = {int(pieces[row, column]) for row in (0, -1) for column in (0, -1)} - {0}
+    found: NDArray[np.bool_] = np.isin(pieces, list(corners))
+    return found
+
+
+def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    return mask if count < 2 else np.asarray(pieces == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+
+
+def _shows_glass(pixels: NDArray[np.uint8]) -> bool:
+    """Whether many of the pixels [n, 3] have one light colour."""
+    glass = np.percentile(pixels, _GLASS_PERCENTILE, axis=0)
+    alike = np.abs(pixels - glass).max(axis=1) <= _LIKE_GLASS
+    return bool(alike.mean() >= _MIN_GLASS)
+
+
+def _disc(radius: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), np.uint8)
