@@ -189,7 +189,7 @@ def test_a_compression_that_is_not_read_is_named(compression: int, tmp_path: Pat
         open_slide(tmp_path / "k.tif")
 
 
-def test_fields_of_a_file_have_rows_of_their_own(toy_weights, tmp_path, call):
+def test_fields_of_a_file_have_rows_of_their_own(toy_weights, sabotage, tmp_path, call):
     fields = [spots((100, 100)), spots((100, 100), (250, 100)), spots()]
     tifffile.imwrite(tmp_path / "f.tif", np.stack(fields), photometric="rgb")
 
@@ -197,7 +197,18 @@ def test_fields_of_a_file_have_rows_of_their_own(toy_weights, tmp_path, call):
         common = ("--weights", toy_weights, "--mpp", 0.2, "--device", "cpu", "--write", "none")
         return call("analyze", tmp_path / "f.tif", "-o", tmp_path / "out", *common)
 
+    # The run's fingerprint of the file is taken once for all of its fields.
+    mark = tmp_path / "reads"
+    sabotage(
+        "import sys\nif 'wbc_cli.run.worker' in ' '.join(sys.orig_argv):\n"
+        "    import wbc_cli.run.fingerprint as fingerprint\n    whole = fingerprint._content\n"
+        "    def content(file, beat):\n"
+        f"        with open({str(mark)!r}, 'a') as log: log.write('x')\n"
+        "        return whole(file, beat)\n"
+        "    fingerprint._content = content\n"
+    )
     assert analyze().code == 0
+    assert mark.read_text() == "x"
     table = rows(tmp_path / "out" / "differential.csv")
     assert [(row["slide"], row["cells"]) for row in table][:2] == [("f.tif+1", "1"), ("f.tif+2", "2")]
     assert len(table) == 3
