@@ -28,11 +28,14 @@ class Scale:
         um_per_px: micrometres a level-0 pixel.
         source: read from the file, given by the user, or estimated from the picture.
         relative_error: one standard deviation of the estimate as a fraction; 0 where known.
+        contradicted_by: micrometres a level-0 pixel that the cells look like, where these clearly contradict what the
+            file or the user states, which is used all the same; None where they do not.
     """
 
     um_per_px: float
     source: ScaleSource
     relative_error: float = 0.0
+    contradicted_by: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

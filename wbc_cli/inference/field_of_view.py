@@ -16,8 +16,9 @@ _DIM = 0.6  # of it: so far the blurred rim of a surround reaches
 _WHITE = 250
 _MIN_SURROUND = 0.04  # share of the picture; less is a shadow in a corner
 _MIN_FIELD, _MIN_WHITE_FIELD = 0.1, 0.35
-_MIN_GLASS = 0.3  # share of a field's pixels that show glass
-_LIKE_GLASS = 12  # grey levels by which these differ at most
+_MIN_GLASS = 0.2  # share of a field's pixels that show glass
+_LIKE_GLASS = 25  # grey levels by which these differ at most
+_MIN_THING, _MIN_THINGS = 6, 8  # pixels, and how many things of so many a field shows; a cell shows a few lobes
 _MAX_DENTED = 0.12  # share of the surround inside the convex hull of the field, which a cell at the border dents
 _RIM = 0.015  # of the longer side: the field's edge is blurred
 _GLASS_PERCENTILE = 85
@@ -44,7 +45,7 @@ def find_field(reader: SlideReader) -> NDArray[np.bool_] | None:
         surround |= _touching_corners(light < _DIM * bright) & (cv2.dilate(surround.view(np.uint8), _disc(5)) > 0)
     else:
         surround = _touching_corners(rgb.min(axis=2) >= _WHITE)
-        if surround.mean() > 1 - _MIN_WHITE_FIELD or not _shows_glass(rgb[~surround]):
+        if surround.mean() > 1 - _MIN_WHITE_FIELD or not _shows_many(rgb, ~surround):
             return None  # a cell on white glass
     if surround.mean() < _MIN_SURROUND or surround.mean() > 1 - _MIN_FIELD:
         return None
@@ -130,11 +131,17 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask if count < 2 else np.asarray(pieces == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]))
 
 
-def _shows_glass(pixels: NDArray[np.uint8]) -> bool:
-    """Whether many of the pixels [n, 3] have one light colour."""
-    glass = np.percentile(pixels, _GLASS_PERCENTILE, axis=0)
-    alike = np.abs(pixels - glass).max(axis=1) <= _LIKE_GLASS
-    return bool(alike.mean() >= _MIN_GLASS)
+def _shows_many(rgb: NDArray[np.uint8], field: NDArray[np.bool_]) -> bool:
+    """Whether a field shows several things on a ground of one colour, and is not itself a cell."""
+    field = cv2.erode(field.astype(np.uint8), _disc(3)) > 0  # its own rim is no thing
+    if not field.any():
+        return False
+    glass = np.percentile(rgb[field], _GLASS_PERCENTILE, axis=0)
+    things = (np.abs(rgb - glass).max(axis=2) > _LIKE_GLASS) & field
+    if things.sum() > (1 - _MIN_GLASS) * field.sum():
+        return False
+    _, _, stats, _ = cv2.connectedComponentsWithStats(things.astype(np.uint8))
+    return int(np.count_nonzero(stats[1:, cv2.CC_STAT_AREA] >= _MIN_THING)) >= _MIN_THINGS
 
 
 def _disc(radius: int) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from wbc_cli.inference.engine import WindowCell
 from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.figures import measure
 from wbc_cli.inference.instances import MIN_CELL_UM2
-from wbc_cli.inference.scale import slide_scale
+from wbc_cli.inference.scale import check_scale, slide_scale
 from wbc_cli.inference.search import Search, Watch
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Place
@@ -73,7 +73,8 @@ class Analyser:
         """
         began = time.perf_counter()
         reader = within_field(reader)
-        scale = slide_scale(self.stream.engine.network.scale, reader, um_per_px)
+        estimator = self.stream.engine.network.scale
+        scale = check_scale(estimator, reader, slide_scale(estimator, reader, um_per_px))
         colours = slide_colours(reader, scale.um_per_px)
         with Tasks(self.stream.readers, heartbeat) as tasks:
             search = Search(self.stream, tasks, reader, scale.um_per_px, colours, watch)
@@ -170,6 +171,8 @@ def _slide_flags(scale: Scale, cells: tuple[Cell, ...], unreadable: float) -> tu
     flags = []
     if scale.source == "estimate":
         flags.append("scale_uncertain" if scale.relative_error > _SURE_SCALE else "scale_estimated")
+    if scale.contradicted_by is not None:
+        flags.append("scale_doubtful")
     if unreadable:
         flags.append("unreadable_tiles")
     if not cells:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,7 +13,16 @@ from wbc_cli.model.scale import PATCH_PX, ScaleNet, standardise
 from wbc_cli.slides.reader import SlideReader
 
 _PATCHES_A_ZOOM = 6
+_PATCHES_TO_CHECK = 2  # a zoom, as they lie: a stated scale is far off or right
+_MIN_DOUBT = 0.42  # difference of logarithms: right scales are within that of nearly all estimates, half is beyond
+_DOUBT_DEVIATIONS = 2.5  # of the estimate
 _LEAST_UM, _MOST_UM = 0.03, 2.0
+
+
+def disagrees(stated: Scale, estimate: Scale) -> bool:
+    """Whether the cells of a picture clearly contradict the scale that its file or the user states."""
+    difference = abs(float(np.log(stated.um_per_px / estimate.um_per_px)))
+    return difference > max(_MIN_DOUBT, _DOUBT_DEVIATIONS * estimate.relative_error)
 
 
 def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None) -> Scale:
@@ -23,26 +34,43 @@ def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None) -> 
     return estimate_scale(net, reader)
 
 
-def estimate_scale(net: ScaleNet, reader: SlideReader) -> Scale:
+def check_scale(net: ScaleNet, reader: SlideReader, stated: Scale) -> Scale:
+    """A stated scale, called doubtful where the cells contradict it; an estimate is returned as it is."""
+    if stated.source == "estimate":
+        return stated
+    estimate = estimate_scale(net, reader, _PATCHES_TO_CHECK, views=1)
+    return replace(stated, contradicted_by=estimate.um_per_px) if disagrees(stated, estimate) else stated
+
+
+def estimate_scale(net: ScaleNet, reader: SlideReader, patches_a_zoom: int = _PATCHES_A_ZOOM, views: int = 4) -> Scale:
     """Estimate micrometres per level-0 pixel from patches at several zooms.
 
     Each patch gives a normal distribution of the logarithm of the scale. The patches of one zoom are averaged, since
     they share its errors, and the zooms are joined with the squared inverse variances as weights, so that the one
     which shows cells at a readable size decides.
 
+    Args:
+        net: the scale estimator.
+        reader: the open slide.
+        patches_a_zoom: how many patches are looked at of each zoom.
+        views: how many of a patch, its mirror image and both of them transposed are averaged.
+
     Returns:
         The estimate with its relative error (one standard deviation).
+
+    Raises:
+        SlideError: a region cannot be read.
     """
-    patches, zooms = _patches(reader)
+    patches, zooms = _patches(reader, patches_a_zoom)
     rgb = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).float() / 255
-    rgb = torch.cat([rgb, rgb.flip(-1), rgb.transpose(-1, -2), rgb.transpose(-1, -2).flip(-1)])
+    rgb = torch.cat([rgb, rgb.flip(-1), rgb.transpose(-1, -2), rgb.transpose(-1, -2).flip(-1)][:views])
     device = next(net.parameters()).device
     with torch.no_grad():
         mean, log_variance = net(standardise(rgb.to(device)))
-    views = mean.cpu().numpy().reshape(4, -1)
+    means_by_view = mean.cpu().numpy().reshape(views, -1)
     # The views of a patch must agree; where they don't, it is less sure than it says.
-    variance = np.exp(log_variance.cpu().numpy()).reshape(4, -1).mean(axis=0) + views.var(axis=0)
-    estimates = views.mean(axis=0) + np.log(zooms)
+    variance = np.exp(log_variance.cpu().numpy()).reshape(views, -1).mean(axis=0) + means_by_view.var(axis=0)
+    estimates = means_by_view.mean(axis=0) + np.log(zooms)
     levels = np.unique(zooms)
     means = np.array([estimates[zooms == zoom].mean() for zoom in levels])
     variances = np.array([variance[zooms == zoom].mean() for zoom in levels])
@@ -53,7 +81,7 @@ def estimate_scale(net: ScaleNet, reader: SlideReader) -> Scale:
     return Scale(float(np.clip(np.exp(middle), _LEAST_UM, _MOST_UM)), "estimate", error)
 
 
-def _patches(reader: SlideReader) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
+def _patches(reader: SlideReader, count: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
     """Patches of PATCH_PX at zooms from the whole picture in one patch to the file's own pixels.
 
     Returns:
@@ -64,7 +92,7 @@ def _patches(reader: SlideReader) -> tuple[list[NDArray[np.uint8]], NDArray[np.f
     downsample = max(1.0, longest / PATCH_PX)
     while True:
         span = round(PATCH_PX * downsample)
-        for x, y in _places(reader.width, reader.height, span):
+        for x, y in _places(reader.width, reader.height, span, count):
             width, height = min(span, reader.width - x), min(span, reader.height - y)
             patch = reader.read(x, y, width, height, downsample)[:PATCH_PX, :PATCH_PX]
             down, right = PATCH_PX - patch.shape[0], PATCH_PX - patch.shape[1]
@@ -80,11 +108,11 @@ def _patches(reader: SlideReader) -> tuple[list[NDArray[np.uint8]], NDArray[np.f
         downsample = max(1.0, downsample / 2)
 
 
-def _places(width: int, height: int, span: int) -> list[tuple[int, int]]:
+def _places(width: int, height: int, span: int, count: int) -> list[tuple[int, int]]:
     """Upper left corners of a few squares spread over the picture."""
     columns, rows = max(1, round(width / span)), max(1, round(height / span))
     xs = np.linspace(0, max(0, width - span), columns).astype(int)
     ys = np.linspace(0, max(0, height - span), rows).astype(int)
     places = [(int(x), int(y)) for y in ys for x in xs]
-    chosen = np.linspace(0, len(places) - 1, min(_PATCHES_A_ZOOM, len(places))).astype(int)
+    chosen = np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)
     return [places[i] for i in chosen]

@@ -17,7 +17,7 @@ from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.second_look import look_again
 from wbc_cli.model.network import SGCLDFF, Answer
 from wbc_cli.training.batches import to_tensor
-from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, TrainingImage
+from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE, TrainingImage
 from wbc_cli.training.sampling import warp
 
 _BATCH = 32
@@ -101,7 +101,7 @@ class Validation:
 
 def validate(views: Sequence[CentredView], blast: int) -> Validation:
     """Score views against the labels and drawn masks of their images."""
-    right = [_is_right(v, blast) for v in views if v.image.targets]
+    right = [_is_right(v, blast) for v in views if v.image.targets and v.image.targets[0].label != UNKNOWN_TYPE]
     masked = [v for v in views if v.image.masked]
     ious = [(_iou(v, 1), _iou(v, 2)) for v in masked] or [(np.nan, np.nan)]
     cell, nucleus = np.mean(ious, axis=0)

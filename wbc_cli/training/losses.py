@@ -10,14 +10,13 @@ from torch import Tensor
 
 from wbc_cli.cells import NUCLEUS
 from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.model.heads import MAP_STRIDE, OFFSET_UNIT_PX
+from wbc_cli.model.heads import MAP_STRIDE, OFFSET_UNIT_PX, SEGMENT_WEIGHTS
 from wbc_cli.model.network import SGCLDFF, Answer
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, PART_UNKNOWN
 
 BLAST = CLASS_NAMES.index("blast")
 _NOT_SEEN = 0.05  # weight of background in a cell without a mask: at first the network sees no cells
 _SMOOTHING = 0.05
-_SEGMENT_WEIGHTS = (1.0, 2.0, 1.5)  # cytoplasm is the rarest and hardest of background, cytoplasm, nucleus
 
 
 class Batch(NamedTuple):
@@ -63,7 +62,7 @@ def segment_loss(logits: Tensor, code: Tensor, weighted: bool) -> Tensor:
     known = code != IGNORE
     kind = torch.where(known, code % 4, 0)
     part_known = known & (kind != PART_UNKNOWN)
-    weights = logits.new_tensor(_SEGMENT_WEIGHTS if weighted else (1.0, 1.0, 1.0))
+    weights = logits.new_tensor(SEGMENT_WEIGHTS if weighted else (1.0, 1.0, 1.0))
     log_probability = logits.log_softmax(dim=1)
     target = kind.clamp_max(2)
     entropy = F.nll_loss(log_probability, target, weight=weights, reduction="none") * part_known

@@ -40,8 +40,10 @@ RUN_NAME = "run.json"
 """The options of the run that a folder holds: `config`, `settings`, `exclude` (a list of data sets) and `start`."""
 
 _FROM_SCRATCH = Start()
-_MOST_OF_EACH = 60  # images of a set and label, to learn from them what is typical
-_WATCHED = 12  # of those, that are looked at during training
+_MAX_TYPICAL = 25  # images of a set and label, to learn from them what is typical
+_MAX_HELD_OUT = 40  # of those, that the temperature is fitted on
+_MAX_WATCHED = 4  # of those, that are looked at during training
+_MAX_DESCRIBED = 1500  # images that the attributes of cells are learned from
 
 
 def train(
@@ -93,12 +95,14 @@ def train(
         training = Training(network, settings, folder, device)
         training.save()
     held_out = _load(validation_split, network)
-    averaged = train_network(training, images, _examples(held_out, settings.seed, _WATCHED))
+    averaged = train_network(training, images, _examples(held_out, settings.seed, _MAX_WATCHED))
+    held_out = _examples(held_out, settings.seed, _MAX_HELD_OUT)
     views = list(centred_views(averaged, held_out, device, second_look=True))
-    examples = _examples(images, settings.seed, _MOST_OF_EACH)
+    examples = _examples(images, settings.seed, _MAX_TYPICAL)
     fit_typicality(averaged, list(centred_views(averaged, examples, device, second_look=True)), views)
     described = [image for image in images if image.sample.morphology]
-    seen = list(centred_views(averaged, described, device, second_look=True))
+    described = [described[i] for i in np.random.default_rng((settings.seed, 6)).permutation(len(described))]
+    seen = list(centred_views(averaged, described[:_MAX_DESCRIBED], device, second_look=True))
     fit_morphology(averaged.morphology, seen, views, settings.seed)
     config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)

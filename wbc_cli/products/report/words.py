@@ -13,6 +13,7 @@ SLIDE_FLAGS: dict[str, str] = {
     FEWER_THAN_200: "fewer than 200 cells: rare classes may be missed",
     "scale_estimated": "scale estimated from the cells",
     "scale_uncertain": "scale estimated, and uncertain: give --mpp",
+    "scale_doubtful": "the stated scale does not fit the cells: check it, or give --mpp",
     "unreadable_tiles": "part of the picture could not be read and was not counted",
     SHARPEST: "one of several planes: the sharpest was looked at",
     RESAMPLED: "pixels that are not square: resampled, and the masks are as the file",
