@@ -21,6 +21,9 @@ class ArrayReader:
     pixels: np.ndarray
     path: Path = Path("fake.png")
     um_per_px: float | None = None
+    pixel_um: tuple[float, float] | None = None
+    file_pixels: tuple[float, float] = (1.0, 1.0)
+    flags: tuple[str, ...] = ()
     bounds: tuple[int, int] = (0, 0)
     broken: bool = False
 

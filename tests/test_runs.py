@@ -37,11 +37,11 @@ import sys
 if "wbc_cli.run.worker" in " ".join(sys.orig_argv):
     import wbc_cli.slides
     whole = wbc_cli.slides.open_slide
-    def open_slide(path):
+    def open_slide(path, *field):
         if {name!r} in path.name:
             import os, signal, time
             {what}
-        return whole(path)
+        return whole(path, *field)
     wbc_cli.slides.open_slide = open_slide
 """
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from wbc_cli.errors import SlideError
 from wbc_cli.slides import open_slide, slide
+from wbc_cli.slides.fields import contents_of
 from wbc_cli.slides.image import ImageReader
 from wbc_cli.slides.pixels import to_rgb, to_uint8
 from wbc_cli.slides.slide import OpenSlideReader
@@ -40,8 +41,8 @@ ALPHA = np.tile(np.linspace(0, 255, 130).astype(np.uint8), (96, 1))
 ON_WHITE = np.rint(RGB * (ALPHA[..., None] / 255) + 255.0 - ALPHA[..., None]).astype(np.uint8)
 
 
-def whole(path: Path) -> np.ndarray:
-    reader = open_slide(path)
+def whole(path: Path, field: int | None = None) -> np.ndarray:
+    reader = open_slide(path, field)
     image = reader.read(0, 0, reader.width, reader.height)
     reader.close()
     return image
@@ -139,12 +140,16 @@ def test_a_photograph_is_turned_as_its_exif_says(orientation: int, tmp_path: Pat
     assert_close(whole(tmp_path / "e.jpg"), turned[orientation], LOSSY)
 
 
-def test_of_several_pages_the_first_full_one_is_read(tmp_path: Path) -> None:
+def test_of_several_pages_each_full_one_is_a_field(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "pages.tif") as tiff:
         tiff.write(RGB[::4, ::4], photometric="rgb", subfiletype=1)  # a thumbnail in front
         tiff.write(RGB, photometric="rgb")
         tiff.write(255 - RGB, photometric="rgb")
-    assert_close(whole(tmp_path / "pages.tif"), RGB, 0)
+    assert contents_of(tmp_path / "pages.tif").fields == 2
+    assert_close(whole(tmp_path / "pages.tif", 0), RGB, 0)
+    assert_close(whole(tmp_path / "pages.tif", 1), 255 - RGB, 0)
+    with pytest.raises(SlideError, match="holds 2 fields"):
+        open_slide(tmp_path / "pages.tif")
 
 
 def test_the_content_decides_and_not_the_extension(tmp_path: Path) -> None:
@@ -194,7 +199,7 @@ BAD_FILES = {
     "header_only.png": (png_header(10, 10), "cut short"),
     "bomb.png": (png_header(60_000, 60_000), "too many"),
     "bomb.jpg": (b"\xff\xd8\xff\xc0\0\x11\x08" + struct.pack(">HH", 65_000, 65_000) + bytes(30), "too many"),
-    "bomb.bmp": (b"BM" + bytes(12) + struct.pack("<IiiHHIIi", 40, 99_999, -99_999, 1, 24, 0, 0, 0), "too many"),
+    "bomb.bmp": (b"BM" + bytes(12) + struct.pack("<IiiHHIIii", 40, 99_999, -99_999, 1, 24, 0, 0, 0, 0), "too many"),
 }
 
 

@@ -40,7 +40,6 @@ UNUSUAL = {
     "grey": lambda path: write(path, FIELD[..., 0], photometric="minisblack"),
     "alpha": lambda path: write(path, np.dstack([FIELD, FIELD[..., :1]]), extrasamples=["unassalpha"]),
     "planar": lambda path: write(path, np.moveaxis(FIELD, 2, 0), planarconfig="separate"),
-    "stack": lambda path: write(path, np.stack([FIELD, 255 - FIELD])),
     "stripped": lambda path: write(path, FIELD, tile=None),
     "packbits": lambda path: write(path, FIELD, compression="packbits"),
     "turned": lambda path: write(path, FIELD, extratags=[(274, 3, 1, 3, True)]),

@@ -82,19 +82,19 @@ def write_jpeg(
 
 FULL = {"subsampling": 0}
 FILES = {
-    "none": lambda path: write(path, FIELD),
-    "lzw": lambda path: write(path, FIELD, compression="lzw"),
-    "lzw_predictor": lambda path: write(path, FIELD, compression="lzw", predictor=True),
-    "deflate": lambda path: write(path, FIELD, compression="zlib", predictor=True),
-    "jpeg_2000": lambda path: write(path, FIELD, compression="APERIO_JP2000_RGB", description=APERIO),
-    "bigtiff": lambda path: write(path, FIELD, compression="lzw", bigtiff=True),
-    "jpeg": lambda path: write(path, FIELD, compression="jpeg"),
-    "jpeg_rgb": lambda path: write_jpeg(path, FIELD, rgb=True, marked=True, tables=False, **FULL),
-    "jpeg_rgb_aperio": lambda path: write_jpeg(path, FIELD, rgb=True, marked=False, tables=True, **FULL),
-    "jpeg_ycbcr": lambda path: write_jpeg(path, FIELD, rgb=False, marked=True, tables=False, **FULL),
-    "jpeg_420": lambda path: write_jpeg(path, FIELD, rgb=False, marked=False, tables=True, subsampling=2),
-    "jpeg_progressive": lambda path: write_jpeg(
-        path, FIELD, rgb=False, marked=True, tables=False, subsampling=2, progressive=1
+    "none": lambda path, image=FIELD: write(path, image),
+    "lzw": lambda path, image=FIELD: write(path, image, compression="lzw"),
+    "lzw_predictor": lambda path, image=FIELD: write(path, image, compression="lzw", predictor=True),
+    "deflate": lambda path, image=FIELD: write(path, image, compression="zlib", predictor=True),
+    "jpeg_2000": lambda path, image=FIELD: write(path, image, compression="APERIO_JP2000_RGB", description=APERIO),
+    "bigtiff": lambda path, image=FIELD: write(path, image, compression="lzw", bigtiff=True),
+    "jpeg": lambda path, image=FIELD: write(path, image, compression="jpeg"),
+    "jpeg_rgb": lambda path, image=FIELD: write_jpeg(path, image, rgb=True, marked=True, tables=False, **FULL),
+    "jpeg_rgb_aperio": lambda path, image=FIELD: write_jpeg(path, image, rgb=True, marked=False, tables=True, **FULL),
+    "jpeg_ycbcr": lambda path, image=FIELD: write_jpeg(path, image, rgb=False, marked=True, tables=False, **FULL),
+    "jpeg_420": lambda path, image=FIELD: write_jpeg(path, image, rgb=False, marked=False, tables=True, subsampling=2),
+    "jpeg_progressive": lambda path, image=FIELD: write_jpeg(
+        path, image, rgb=False, marked=True, tables=False, subsampling=2, progressive=1
     ),
 }
 

@@ -216,6 +216,7 @@ class Run:
             out=str(self.folder.out),
             scratch=str(self.folder.scratch),
             slides={name: [str(file) for file in slide.files] for name, slide in able.items()},
+            fields={name: slide.field for name, slide in able.items() if slide.field is not None},
             known=dict(self.plan.known),
             model=self.plan.model,
             um_per_px=self.options.um_per_px,
@@ -270,12 +271,12 @@ class Run:
         Raises:
             MachineError: the run folder cannot be read or written.
         """
-        present = {slide.name for slide in self.discovery.slides}
-        whole = not any(slide.problem for slide in self.discovery.slides)
+        present = self.discovery.slides
+        whole = not any(slide.problem for slide in present)
         if self.options.prune and not whole:
             self.terminal.note("nothing is pruned, as a part of the input cannot be read")
         elif self.options.prune and not stop:
-            for name in set(self.folder.names()) - present:
+            for name in set(self.folder.names()) - {slide.name for slide in present}:
                 self.folder.remove_slide(name)
         left = absent(self.folder, present, self.records.values())
         self.absent = sorted(name for name in left if mine(name))

@@ -109,6 +109,7 @@ class Quality:
         clipped: share of the cells' values that are white, 0 to 1.
         nucleus: optical density of nuclei against the glass in green light (natural logarithm).
         colour: how far the densities of nuclei in red, green and blue differ, 0 (grey) to 1.
+        hue: by how much nuclei are denser in red than in blue, as a share of their density; blue ones are above 0.
         crowding: share of what lies around cells that is as dark as their nuclei, these themselves among it, 0 to 1.
         atypical: share of the cells that are unlike those that the model has learned from, 0 to 1.
         cells_per_mm2: of the whole picture, empty glass and all.
@@ -119,6 +120,7 @@ class Quality:
     clipped: float | None = None
     nucleus: float | None = None
     colour: float | None = None
+    hue: float | None = None
     crowding: float | None = None
     atypical: float | None = None
     cells_per_mm2: float | None = None
@@ -139,6 +141,7 @@ class SlideResult:
         unreadable: share of the slide's area where tiles could not be decoded, of those that were needed, 0 to 1.
         quality: what the flags of focus, exposure, stain and density rest on.
         refusal: why the types of this slide's cells are not to be trusted, in plain words; empty where they are.
+        file_pixels: pixels of the file to a level-0 pixel, across and down, see `SlideReader`.
     """
 
     name: str
@@ -153,3 +156,10 @@ class SlideResult:
     unreadable: float = 0.0
     quality: Quality = field(default_factory=Quality)
     refusal: str = ""
+    file_pixels: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def pixel_um(self) -> tuple[float, float]:
+        """Width and height of the file's pixels in micrometres."""
+        across, down = self.file_pixels
+        return self.scale.um_per_px / across, self.scale.um_per_px / down

@@ -12,6 +12,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from wbc_cli.cells import Quality
+from wbc_cli.slides.reader import NO_COLOUR
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ LIMITS = (
     Limit("glass", "dark", 40, 15, "too dark: expose it longer"),
     Limit("clipped", "overexposed", 0.20, 0.60, "overexposed, so that cells are white: expose it shorter"),
     Limit("nucleus", "pale_stain", 0.50, 0.30, "nuclei hardly stained: stain it again"),
-    Limit("colour", "no_colour", 0.15, -math.inf, "without colour"),
+    Limit("colour", NO_COLOUR, 0.15, -math.inf, "without colour"),
+    Limit("hue", "odd_colours", -0.15, -math.inf, "nuclei redder than blue: are the channels in the right order?"),
     Limit("crowding", "crowded", 0.20, 0.25, "so crowded that cells are missed: take a thinner part of the smear"),
     Limit("atypical", "unfamiliar", 0.20, 0.50, "cells unlike all that the model knows: count them by eye"),
 )

@@ -66,6 +66,7 @@ def analysed(fields: Path, out: Path, precision: str = "auto") -> tuple[float, i
         out=str(out),
         scratch=str(out / ".scratch"),
         slides={name: str(path) for name, path in slides.items()},
+        fields={},
         made={name: {} for name in slides},
         um_per_px=None,
         write=[],

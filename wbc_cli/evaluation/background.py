@@ -29,7 +29,8 @@ class CutOutReader:
 
     def __init__(self, reader: SlideReader, mask: Path, levels: MaskLevels | None = None) -> None:
         self.path, self.width, self.height = reader.path, reader.width, reader.height
-        self.um_per_px, self.bounds = reader.um_per_px, reader.bounds
+        self.um_per_px, self.pixel_um, self.file_pixels = reader.um_per_px, reader.pixel_um, reader.file_pixels
+        self.flags, self.bounds = reader.flags, reader.bounds
         self._reader = reader
         kernel = np.ones((2 * _GROWN_PX + 1,) * 2, np.uint8)
         self._outside = cv2.dilate(read_mask(mask, (reader.width, reader.height), levels), kernel) == 0

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.slides.patchy import PatchyReader
+from wbc_cli.slides.patchy import is_slide
 from wbc_cli.slides.pixels import shrink, shrunk_size
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
@@ -67,7 +67,7 @@ def within_field(reader: SlideReader) -> SlideReader:
     Raises:
         SlideError: the picture cannot be read.
     """
-    if isinstance(reader, PatchyReader):  # scanners have no eyepiece
+    if is_slide(reader):  # scanners have no eyepiece
         return reader
     field = find_field(reader)
     return reader if field is None else FieldReader(reader, field)
@@ -86,7 +86,8 @@ class FieldReader:
 
     def __init__(self, reader: SlideReader, field: NDArray[np.bool_]) -> None:
         self.path, self.width, self.height = reader.path, reader.width, reader.height
-        self.um_per_px, self.bounds = reader.um_per_px, reader.bounds
+        self.um_per_px, self.pixel_um, self.file_pixels = reader.um_per_px, reader.pixel_um, reader.file_pixels
+        self.flags, self.bounds = reader.flags, reader.bounds
         self._reader = reader
         self._field = field.astype(np.float32)
         small = reader.read(0, 0, reader.width, reader.height, max(1.0, max(reader.width, reader.height) / _SIDE))

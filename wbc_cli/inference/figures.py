@@ -52,7 +52,7 @@ def measure(
     cells = [cell for cell in cells if cell.class_name != OTHER]
     near, far = (round(margin / um_per_px) for margin in (_NEAR_UM, _FAR_UM))
     enough = len(cells) >= _FEWEST
-    focus, clipped, green, colour, crowding = [], [], [], [], []
+    focus, clipped, green, colour, hue, crowding = [], [], [], [], [], []
     for cell in _spread(cells):
         rgb, mask = _around(reader, cell, near)
         focus.append(sharpness(rgb[..., 1], um_per_px, float(glass[1])))
@@ -61,6 +61,7 @@ def measure(
             nucleus = np.median(_density(rgb[mask == NUCLEUS], glass), axis=0)
             green.append(float(nucleus[1]))
             colour.append(1 - max(0.0, nucleus.min()) / max(_PALEST, nucleus.max()))
+            hue.append(float(nucleus[0] - nucleus[2]) / max(_PALEST, float(nucleus.max())))
             if enough:
                 wide, _ = _around(reader, cell, far)
                 crowding.append(float(np.mean(_density(wide, glass)[..., 1] > _NUCLEAR * nucleus[1])))
@@ -73,6 +74,7 @@ def measure(
         clipped=_median(clipped),
         nucleus=_median(green),
         colour=_median(colour),
+        hue=_median(hue),
         crowding=_median(crowding),
         atypical=round(sum(ATYPICAL in cell.flags for cell in cells) / len(cells), 3) if enough else None,
         cells_per_mm2=round(len(cells) / (reader.width * reader.height * um_per_px**2) * 1e6, 1),

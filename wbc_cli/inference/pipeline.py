@@ -95,11 +95,12 @@ class Analyser:
             scale=scale,
             cells=cells,
             windows=windows,
-            flags=(*_slide_flags(scale, cells, unreadable), *flags),
+            flags=(*reader.flags, *_slide_flags(scale, cells, unreadable), *flags),
             seconds=seconds,
             unreadable=unreadable,
             quality=quality,
             refusal=refusal,
+            file_pixels=reader.file_pixels,
         )
 
     def _cells(self, found: list[Sighting], reader: SlideReader, scale: Scale) -> tuple[Cell, ...]:

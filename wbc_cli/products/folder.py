@@ -15,6 +15,7 @@ from typing import Any
 from wbc_cli.cells import SlideResult
 from wbc_cli.errors import MachineError
 from wbc_cli.products.explain import write_explain
+from wbc_cli.products.file_pixels import in_file_pixels
 from wbc_cli.products.geojson import write_geojson
 from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
 from wbc_cli.products.names import SCHEMA_VERSION, USUAL_PRODUCTS
@@ -87,24 +88,26 @@ class RunFolder:
             MachineError: OUT cannot be written.
             SlideError: a region for a picture cannot be decoded; nothing has changed in OUT.
         """
+        # Tables and what is laid over the file are in its own pixels, pictures in those that were looked at.
+        own = in_file_pixels(result)
         products: dict[str, tuple[str, Callable[[Path], None]]] = {
-            "mask": ("mask.ome.tif", partial(write_mask, result)),
-            "classes": ("classes.ome.tif", partial(write_class_mask, result)),
-            "png": ("mask.png", partial(write_png_mask, result)),
+            "mask": ("mask.ome.tif", partial(write_mask, own)),
+            "classes": ("classes.ome.tif", partial(write_class_mask, own)),
+            "png": ("mask.png", partial(write_png_mask, own)),
             "overlay": ("overlay.png", partial(write_overlay, result, reader)),
             "explain": ("explain.png", partial(write_explain, result, reader)),
-            "geojson": ("cells.geojson", partial(write_geojson, result, reader)),
+            "geojson": ("cells.geojson", partial(write_geojson, own, reader)),
             "report": (THUMBNAILS, partial(write_thumbnails, result, reader)),
         }
 
         def write_products(folder: Path) -> None:
-            write_cells(result, folder / CELLS)
+            write_cells(own, folder / CELLS)
             for product, (name, write_product) in products.items():
                 if product in write:
                     write_product(folder / name)
                     beat()
             sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-            _write_json({**done_record(result), "products": sizes, **made}, folder / RECORD)
+            _write_json({**done_record(own), "products": sizes, **made}, folder / RECORD)
 
         self._replace_slide(result.name, write_products)
 

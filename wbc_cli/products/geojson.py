@@ -30,24 +30,25 @@ def write_geojson(result: SlideResult, reader: SlideReader, path: Path) -> None:
     Raises:
         OSError: the disk is full or read-only.
     """
+    corner = tuple(round(at * pixels) for at, pixels in zip(reader.bounds, reader.file_pixels, strict=True))
     slide_id = uuid.uuid5(uuid.NAMESPACE_URL, result.name)
     before = ""
     with path.open("w", encoding="ascii", newline="\n") as file:
         file.write('{"type":"FeatureCollection","features":[\n')
         for cell in sorted(result.cells, key=lambda cell: cell.id):
             if cell.mask.any():  # QuPath has no objects without an area
-                file.write(before + json.dumps(_feature(cell, slide_id, reader.bounds), separators=(",", ":")))
+                file.write(before + json.dumps(_feature(cell, slide_id, corner), separators=(",", ":")))
                 before = ",\n"
         file.write("\n]}\n")
 
 
-def _feature(cell: Cell, slide_id: uuid.UUID, bounds: tuple[int, int]) -> dict[str, Any]:
+def _feature(cell: Cell, slide_id: uuid.UUID, corner: tuple[int, ...]) -> dict[str, Any]:
     """A cell with its nucleus, or a detection if it has none.
 
     Each outline is one valid polygon, of the largest piece: one that is not valid makes QuPath give up the whole file.
     The areas among the measurements are of all pieces.
     """
-    x, y = cell.box[0] - bounds[0], cell.box[1] - bounds[1]
+    x, y = cell.box[0] - corner[0], cell.box[1] - corner[1]
     whole = largest_piece(cell.mask > 0)
     nucleus = largest_piece(whole & (cell.mask == NUCLEUS))
     kind = BY_NAME[cell.class_name]

@@ -88,7 +88,7 @@ def _write(
     look: Mapping[str, Any],
     more: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    um_per_px = result.scale.um_per_px
+    um_across, um_down = result.pixel_um
     factors = _pyramid_factors(max(result.width, result.height))
     with TiffWriter(path, ome=True) as tiff:
         for factor in factors:
@@ -99,7 +99,7 @@ def _write(
                 dtype=dtype,
                 tile=(TILE, TILE),
                 compression="zlib",
-                resolution=(UM_PER_CM / um_per_px / factor,) * 2,
+                resolution=(UM_PER_CM / um_across / factor, UM_PER_CM / um_down / factor),
                 resolutionunit="CENTIMETER",
                 subifds=len(factors) - 1 if first else None,
                 subfiletype=0 if first else 1,
@@ -111,14 +111,15 @@ def _write(
 
 def _ome_metadata(result: SlideResult, product: str) -> dict[str, object]:
     # Not random: the same run gives the same bytes.
+    um_across, um_down = result.pixel_um
     own = uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, result.name), product)
     return {
         "axes": "YX",
         "Name": result.name,
         "UUID": str(own),
-        "PhysicalSizeX": result.scale.um_per_px,
+        "PhysicalSizeX": um_across,
         "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": result.scale.um_per_px,
+        "PhysicalSizeY": um_down,
         "PhysicalSizeYUnit": "µm",
     }
 

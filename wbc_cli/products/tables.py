@@ -66,6 +66,7 @@ def done_record(result: SlideResult) -> SlideRecord:
         "width": result.width,
         "height": result.height,
         "scale": asdict(result.scale),
+        "pixel_um": list(result.pixel_um),
         "unreadable_area": result.unreadable,
         "quality": asdict(result.quality),
         "flags": list(dict.fromkeys((*result.flags, *differential.flags))),

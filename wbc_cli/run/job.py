@@ -18,6 +18,7 @@ class Job:
         out: the run folder.
         scratch: where its products are written before they are put in place.
         slides: files by name, the one that opens the slide first.
+        fields: which field of its file a slide is, by name, where that has several.
         known: by name, what the files of slides held whose results stand if they still hold it.
         model: what the run is made with, as the records are to say.
         um_per_px, write, exhaustive, compute: see AnalyzeOptions.
@@ -29,6 +30,7 @@ class Job:
     out: str
     scratch: str
     slides: dict[str, list[str]]
+    fields: dict[str, int]
     known: dict[str, str]
     model: dict[str, str]
     um_per_px: float | None

@@ -17,6 +17,7 @@ from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.shards import SHARDS, Shard, Shares, read_shares, spread
 from wbc_cli.run.stopping import Stop
 from wbc_cli.slides.discover import SlideSource, file_size
+from wbc_cli.slides.names import file_name
 
 
 @dataclass(frozen=True)
@@ -62,32 +63,38 @@ def make_plan(
 
 
 def known_names(out: Path) -> dict[str, str]:
-    """Names of the slides that a run folder has results of, or has given to a shard, by their files' absolute paths."""
+    """Names of files that a run folder has results of, or has given to a shard, by their absolute paths."""
     shares = read_shares(out)
-    known = {source: name for name, source in shares.sources.items()} if shares else {}
+    known = {source: file_name(name) for name, source in shares.sources.items()} if shares else {}
     for file in sorted((out / "slides").glob(f"*/{RECORD}")):
         with suppress(OSError, ValueError, KeyError, TypeError):  # what is damaged there is done again anyway
             record = json.loads(file.read_text(encoding="utf-8"))
-            known[record["source"]] = record["name"]
+            known[record["source"]] = file_name(record["name"])
     return known
 
 
-def absent(folder: RunFolder, present: Collection[str], records: Iterable[SlideRecord]) -> dict[str, SlideRecord]:
+def absent(
+    folder: RunFolder, present: Collection[SlideSource], records: Iterable[SlideRecord]
+) -> dict[str, SlideRecord]:
     """The records of slides whose files are not in the input any more, flagged so.
 
     Not of those that failed, of which there is nothing to keep, nor of those whose very file is there under another
-    name: they would count twice.
+    name, or with other fields: they would count twice.
 
     Args:
         folder: the run folder.
-        present: names of the slides that are in the input.
+        present: the slides that are in the input.
         records: of those of them that are done.
     """
+    names = {slide.name for slide in present}
+    sources = {str(slide.path.absolute()) for slide in present}
     contents = {record["input"]["content"] for record in records if "input" in record}
     found: dict[str, SlideRecord] = {}
     for name in folder.names():
-        record = folder.record(name) if name not in present else None
-        if record and record["status"] != FAILED and record.get("input", {}).get("content") not in contents:
+        record = folder.record(name) if name not in names else None
+        if not record or record["status"] == FAILED or record.get("source") in sources:
+            continue
+        if record.get("input", {}).get("content") not in contents:
             found[name] = {**record, "flags": [*record["flags"], NOT_IN_INPUT]}
     return found
 

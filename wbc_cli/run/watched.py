@@ -7,6 +7,7 @@ from typing import Any
 
 from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.slides.reader import RGBImage, SlideReader
+from wbc_cli.slides.scale import PixelSize
 
 
 class WatchedReader:
@@ -16,6 +17,9 @@ class WatchedReader:
     width: int
     height: int
     um_per_px: float | None
+    pixel_um: PixelSize | None
+    file_pixels: tuple[float, float]
+    flags: tuple[str, ...]
     bounds: tuple[int, int]
 
     def __init__(self, reader: SlideReader, heartbeat: Heartbeat) -> None:

@@ -157,6 +157,8 @@ class _One:
     used: dict[str, Any]
     emit: Emit
     heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
+    contents: dict[tuple[Path, str], str] = field(default_factory=dict)
+    reading: threading.Lock = field(default_factory=threading.Lock)
 
     def tell_heartbeats(self) -> None:
         """Tell which slides hang; where none does, that the process gets on, if one of its threads does."""
@@ -187,12 +189,11 @@ class _One:
                     raise CancelledError
                 self.emit({"event": "begun", "slide": name})
                 # Before anything else is read: what is written to a file from now on makes it another one.
-                stamp = input_stamp(files)
-                made["input"] = {"stamp": stamp, "content": input_content(files, heartbeat.beat)}
+                made["input"] = self._input(name, files, heartbeat)
                 if self._stands(name, path, made):
                     self.emit({"event": "kept", "slide": name})
                     return
-                with closing(open_slide(path)) as reader:
+                with closing(open_slide(path, self.job.fields.get(name))) as reader:
                     cells = self._commit(WatchedReader(reader, heartbeat), name, made, heartbeat)
         except SlideError as error:
             reason = str(error)
@@ -210,6 +211,19 @@ class _One:
             del self.heartbeats[name]
         self.folder.record_failure(name, path, reason, made)
         self.emit({"event": "failed", "slide": name, "reason": reason})
+
+    def _input(self, name: str, files: list[Path], heartbeat: Heartbeat) -> dict[str, str]:
+        """The fingerprints of a slide's files; where these hold many fields, they are read once for all."""
+        stamp = input_stamp(files)
+        if name not in self.job.fields:
+            return {"stamp": stamp, "content": input_content(files, heartbeat.beat)}
+        with ExitStack() as held:
+            with heartbeat.waiting():
+                held.enter_context(self.reading)
+            key = files[0], stamp
+            if key not in self.contents:
+                self.contents[key] = input_content(files, heartbeat.beat)
+            return {"stamp": stamp, "content": self.contents[key]}
 
     def _stands(self, name: str, path: Path, made: Mapping[str, Any]) -> bool:
         """Whether the results that there are are of just these files, which then have been touched or copied only."""

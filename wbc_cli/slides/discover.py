@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from wbc_cli.errors import UsageError
 from wbc_cli.slides.companions import find_companions, find_parts
-from wbc_cli.slides.kinds import IMAGE_SUFFIXES, SLIDE_SUFFIXES, UNREAD_SUFFIXES
+from wbc_cli.slides.kinds import IMAGE_SUFFIXES, SLIDE_SUFFIXES, TIFF_SUFFIXES, UNREAD_SUFFIXES
 from wbc_cli.slides.lists import LIST_SUFFIXES, read_list
 from wbc_cli.slides.marks import is_product
-from wbc_cli.slides.names import unique_names
+from wbc_cli.slides.names import field_name, unique_names
 from wbc_cli.slides.no_specimens import why_no_specimens
+
+if TYPE_CHECKING:
+    from wbc_cli.slides.fields import Contents
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class SlideSource:
     Attributes:
         name: unique among the slides of the run, safe as a folder name.
         path: the file that opens it.
+        field: which of the file's fields it is, from 0, where that has several.
         parts: its other files, where it has several.
         problem: why it cannot even be tried to open, if so: a link to nothing, a folder that may not be read, an entry
             of a list without a file. It is a slide that fails, so that nobody takes it for analysed.
@@ -34,6 +38,7 @@ class SlideSource:
 
     name: str
     path: Path
+    field: int | None = None
     parts: tuple[Path, ...] = ()
     problem: str = ""
 
@@ -72,6 +77,8 @@ def discover(paths: Sequence[Path], known: Mapping[str, str] = MappingProxyType(
     .csv, .tsv) see `read_list`; what they name and is not there is a slide that fails. A slide reached in two ways is
     taken once, a slide of several files (DICOM, MRXS, VMS) too.
 
+    Of a TIFF that has several fields each is a slide, NAME+1, NAME+2 and so on.
+
     A slide is known by its path relative to the folder it was found in, or to that of the list, or by its file name.
 
     Args:
@@ -91,14 +98,46 @@ def discover(paths: Sequence[Path], known: Mapping[str, str] = MappingProxyType(
     for path, opener in find_companions(known_by, known).items():
         search.skipped.append((path, f"part of {opener}"))
         del known_by[path]
+    contents = _contents(search, known_by, known)
     parts = find_parts(known_by)
-    problems = {found.path: found.problem for found in search.found.values()}
-    slides = [
-        SlideSource(name, path, parts.get(path, ()), problems[path])
-        for path, name in unique_names(known_by, known).items()
-    ]
+    slides = []
+    for path, name in unique_names(known_by, known).items():
+        slide = SlideSource(name, path, None, parts.get(path, ()), search.problems.get(path, ""))
+        slides += _fields(slide, contents[path]) if path in contents else [slide]
     ordered = tuple(sorted(slides, key=lambda slide: slide.name))
     return Discovery(ordered, tuple(sorted(search.skipped)), dict(sorted(search.unread.items())))
+
+
+def _contents(search: _Search, known_by: dict[Path, PurePath], known: Container[str]) -> dict[Path, Contents]:
+    """What each TIFF is made of; of those that are one set all but one go out of `known_by`, as they need no look.
+
+    The first by name stands for its set, or the one that has done so before.
+    """
+    tiffs = {path for path in known_by if path.suffix.lower() in TIFF_SUFFIXES and path not in search.problems}
+    if not tiffs:
+        return {}
+    from wbc_cli.slides.fields import contents_of  # noqa: PLC0415 (not above: it takes a quarter of a second)
+
+    contents: dict[Path, Contents] = {}
+    for path in sorted(tiffs, key=lambda path: (str(path.absolute()) not in known, path)):
+        if path in known_by:
+            contents[path] = contents_of(path)
+            for part in contents[path].files - {path}:
+                if part in tiffs and part in known_by:
+                    search.skipped.append((part, f"part of {path}"))
+                    del known_by[part]
+    return contents
+
+
+def _fields(slide: SlideSource, contents: Contents) -> list[SlideSource]:
+    """Each field of a TIFF as a slide of its own."""
+    whole = replace(slide, parts=tuple(sorted(contents.files - {slide.path})))
+    if contents.fields == 1:
+        return [whole]
+    return [
+        replace(whole, name=field_name(slide.name, number, contents.fields), field=number)
+        for number in range(contents.fields)
+    ]
 
 
 def file_size(path: Path) -> int:
@@ -114,11 +153,13 @@ class _Search:
 
     Attributes:
         found: slides, by their real path.
+        problems: of what cannot be opened, by its path.
         skipped, unread: see Discovery.
     """
 
     def __init__(self) -> None:
         self.found: dict[str, _Found] = {}
+        self.problems: dict[Path, str] = {}
         self.skipped: list[tuple[Path, str]] = []
         self.unread: Counter[str] = Counter()
 
@@ -159,6 +200,8 @@ class _Search:
         if not found.problem and is_product(found.path):
             self.skipped.append((found.path, "a picture that wbc-cli made"))
             return
+        if found.problem:
+            self.problems[found.path] = found.problem
         first = self.found.setdefault(os.path.realpath(found.path), found)
         if first.path != found.path:
             self.skipped.append((found.path, f"the same file as {first.path}"))

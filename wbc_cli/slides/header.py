@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.scale import UM_PER_CM, UM_PER_INCH, UM_PER_METRE, from_density
+from wbc_cli.slides.jpeg import FRAMES
+from wbc_cli.slides.scale import UM_PER_CM, UM_PER_INCH, UM_PER_METRE, PixelSize, from_density
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -23,14 +24,14 @@ class Header:
     Attributes:
         kind: the format; a TIFF's size is left to tifffile.
         width, height: pixels, 0 for TIFF.
-        um_per_px: a plausible scale, or None.
+        pixel_um: a pixel's size if it is plausible, or None.
         end: offset in bytes from which on the pixels are.
     """
 
     kind: Literal["png", "jpeg", "bmp", "tiff"]
     width: int = 0
     height: int = 0
-    um_per_px: float | None = None
+    pixel_um: PixelSize | None = None
     end: int = 0
 
 
@@ -59,7 +60,7 @@ def _parse(path: Path, file: BinaryIO) -> Header:
     if start == b"\x89PNG\r\n\x1a\n":
         return _png(file)
     if start.startswith(b"\xff\xd8\xff"):
-        return _jpeg(file)
+        return _jpeg(path, file)
     if start.startswith(b"BM"):
         return _bmp(file)
     if start.startswith(_TIFF_SIGNATURES):
@@ -73,24 +74,24 @@ def _parse(path: Path, file: BinaryIO) -> Header:
 def _png(file: BinaryIO) -> Header:
     _take(file, 8)
     width = height = 0
-    um_per_px = None
+    pixel_um = None
     while True:
         length, chunk = struct.unpack(">I4s", _take(file, 8))
         if chunk == b"IHDR":
             width, height = struct.unpack(">II", _take(file, 8))
             length -= 8
         elif chunk == b"pHYs":
-            density, _, unit = struct.unpack(">IIB", _take(file, 9))
+            across, down, unit = struct.unpack(">IIB", _take(file, 9))
             length -= 9
-            um_per_px = from_density(density, UM_PER_METRE) if unit == 1 else None
+            pixel_um = from_density(across, down, UM_PER_METRE) if unit == 1 else None
         elif chunk == b"IDAT":
-            return Header("png", width, height, um_per_px, file.tell())
+            return Header("png", width, height, pixel_um, file.tell())
         file.seek(length + 4, 1)  # and its checksum, which the decoder looks at
 
 
-def _jpeg(file: BinaryIO) -> Header:
+def _jpeg(path: Path, file: BinaryIO) -> Header:
     _take(file, 2)
-    um_per_px = None
+    pixel_um = None
     while True:
         if _take(file, 1) != b"\xff":
             raise EOFError
@@ -102,11 +103,14 @@ def _jpeg(file: BinaryIO) -> Header:
         length = struct.unpack(">H", _take(file, 2))[0] - 2
         content = _take(file, length)
         if marker == 0xE0 and content[:5] == b"JFIF\0" and length >= 12:
-            unit, density = struct.unpack(">BH", content[7:10])
-            um_per_px = from_density(density, _JPEG_UNITS[unit]) if unit in _JPEG_UNITS else None
+            unit, across, down = struct.unpack(">BHH", content[7:12])
+            pixel_um = from_density(across, down, _JPEG_UNITS[unit]) if unit in _JPEG_UNITS else None
         elif marker in _JPEG_SIZE_MARKERS and length >= 6:
-            height, width = struct.unpack(">HH", content[1:5])
-            return Header("jpeg", width, height, um_per_px, file.tell())
+            bits, height, width = struct.unpack(">BHH", content[:5])
+            if 0xFF00 | marker not in FRAMES or bits != 8:
+                kind = "a lossless or hierarchical JPEG" if bits == 8 else f"a JPEG of {bits} bits"
+                raise SlideError(f"{path}: {kind}, which is not read. Save it as PNG, TIFF or JPEG of 8 bits.")
+            return Header("jpeg", width, height, pixel_um, file.tell())
 
 
 def _bmp(file: BinaryIO) -> Header:
@@ -115,8 +119,8 @@ def _bmp(file: BinaryIO) -> Header:
     if size == 12:  # OS/2
         width, height = struct.unpack("<HH", _take(file, 4))
         return Header("bmp", width, height, end=file.tell())
-    width, height, _, _, _, _, density = struct.unpack("<iiHHIIi", _take(file, 24))
-    return Header("bmp", abs(width), abs(height), from_density(density, UM_PER_METRE), file.tell())
+    width, height, _, _, _, _, across, down = struct.unpack("<iiHHIIii", _take(file, 28))
+    return Header("bmp", abs(width), abs(height), from_density(across, down, UM_PER_METRE), file.tell())
 
 
 def _take(file: BinaryIO, length: int) -> bytes:

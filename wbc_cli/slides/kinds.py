@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-IMAGE_SUFFIXES = frozenset(
-    {
-        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".bmp", ".dib"),
-        *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".qptiff"),
-    }
-)
+TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf2", ".tf8", ".qptiff"})
+IMAGE_SUFFIXES = TIFF_SUFFIXES | {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".bmp", ".dib"}
 SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".dcm", ".svslide", ".czi"})
 
 UNREAD_SUFFIXES = frozenset(

@@ -14,6 +14,7 @@ from types import MappingProxyType
 MAX_BYTES = 150  # file systems allow 255; products add suffixes, and Windows counts the whole path
 _DIGEST_CHARACTERS = 8
 _MAX_SUFFIX_BYTES = 16
+_FIELD = "+"  # stands in no name of a file
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # devices on Windows, whatever follows
 
 
@@ -41,6 +42,16 @@ def unique_names(relative: Mapping[Path, PurePath], known: Mapping[str, str] = M
             name = hashed  # noqa: PLW2901
         names[path] = name
     return names
+
+
+def field_name(name: str, field: int, count: int) -> str:
+    """The name of a field (from 0) of a file that has several."""
+    return f"{name}{_FIELD}{field + 1:0{len(str(count))}}"
+
+
+def file_name(name: str) -> str:
+    """The name of a slide's file, of which it may be a field."""
+    return name.partition(_FIELD)[0]
 
 
 def _safe(relative: PurePath) -> str:

@@ -13,6 +13,7 @@ from wbc_cli.errors import SlideError
 from wbc_cli.slides.gaps import Box, Gaps
 from wbc_cli.slides.pixels import WHITE, shrink, shrunk_size
 from wbc_cli.slides.reader import RGBImage, SlideReader
+from wbc_cli.slides.scale import PixelSize
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ MOST_UNREADABLE = 0.01
 """Share of a slide's area that may be unreadable; beyond it the slide fails."""
 
 _LEAST_TILE = 64  # pixels a side; smaller tiles, such as strips of 8 rows, are tried several at a time
+_WHOLE_PERCENT = 0.1  # share from which on a digit behind the point says nothing
 _AT_ONCE = 4096 * 4096  # level-0 pixels that are read in full where a coarser level is damaged
 
 
@@ -37,6 +39,9 @@ class PatchyReader:
     width: int
     height: int
     um_per_px: float | None
+    pixel_um: PixelSize | None
+    file_pixels: tuple[float, float]
+    flags: tuple[str, ...]
     bounds: tuple[int, int]
 
     def __init__(self, reader: SlideReader, tile_size: tuple[int, int]) -> None:
@@ -47,7 +52,8 @@ class PatchyReader:
             tile_size: width and height of its level-0 tiles in pixels.
         """
         self.path, self.width, self.height = reader.path, reader.width, reader.height
-        self.um_per_px, self.bounds = reader.um_per_px, reader.bounds
+        self.um_per_px, self.pixel_um, self.file_pixels = reader.um_per_px, reader.pixel_um, reader.file_pixels
+        self.flags, self.bounds = reader.flags, reader.bounds
         self.reader = reader
         tile_width, tile_height = (side * math.ceil(_LEAST_TILE / side) for side in tile_size)
         self.gaps = Gaps(reader.width, reader.height, (tile_width, tile_height))
@@ -102,18 +108,27 @@ class PatchyReader:
     def _give_up(self, box: Box) -> None:
         self.gaps.add(box.x0, box.y0)
         if (share := self.gaps.share) > MOST_UNREADABLE:
+            percent = f"{100 * share:.{0 if share > _WHOLE_PERCENT else 1}f}"
             raise SlideError(
-                f"{self.path}: {100 * share:.2g} % of the slide cannot be decoded, more than {MOST_UNREADABLE:.0%}; "
+                f"{self.path}: {percent} % of the slide cannot be decoded, more than {MOST_UNREADABLE:.0%}; "
                 f"the last tile was that at ({box.x0}, {box.y0}). Copy the slide again from its source."
             )
 
 
 def gaps_of(reader: SlideReader) -> Gaps:
     """What a reader has shown white so far; nothing where it raises an error instead."""
+    gaps = _gaps(reader)
+    return Gaps(reader.width, reader.height, (reader.width, reader.height)) if gaps is None else gaps
+
+
+def is_slide(reader: SlideReader) -> bool:
+    """Whether a reader is a PatchyReader, or wraps one: plain images have none."""
+    return _gaps(reader) is not None
+
+
+def _gaps(reader: SlideReader) -> Gaps | None:
     gaps = getattr(reader, "gaps", None)  # also of a PatchyReader that is wrapped
-    if isinstance(gaps, Gaps):
-        return gaps
-    return Gaps(reader.width, reader.height, (reader.width, reader.height))
+    return gaps if isinstance(gaps, Gaps) else None
 
 
 def _quarters(box: Box, tile_size: tuple[int, int]) -> list[Box]:

@@ -14,28 +14,37 @@ from wbc_cli.slides.reader import RGBImage
 
 WHITE = (255, 255, 255)
 _INTEGER_RANGES = tuple(float(2**bits - 1) for bits in (8, 10, 12, 14, 16, 32))
+_STRAY = 1e-3  # share of the samples that may be beyond the range: hot pixels
+_OVERSHOOT = 1.1  # of floats around 1, as sharpening and interpolation leave them
 
 
 def to_uint8(samples: NDArray[Any]) -> NDArray[np.uint8]:
     """Bring samples of any type to 0-255, by the range that they use.
 
     Cameras put 10, 12 or 14 bits into 16: the range is the smallest of 8, 10, 12, 14, 16 and 32 bits that holds the
-    largest sample (bright-field pictures have a bright background, so it comes near the top). Floats within 0-1 have
-    the range 1. What is negative or not a number becomes 0.
+    samples (bright-field pictures have a bright background, so the largest come near the top), but for a few stray
+    ones: those are white. Floats within 0-1, or hardly above, have the range 1. What is negative or not a number
+    becomes 0.
     """
     if samples.dtype == np.uint8:
         return samples
     if samples.dtype == np.bool_:
         return samples.astype(np.uint8) * np.uint8(255)
+    is_float = np.issubdtype(samples.dtype, np.floating)
     if samples.dtype != np.uint16:  # of the rest OpenCV takes only some types
         samples = np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0).clip(min=0.0)
-    top = float(samples.max())
-    if np.issubdtype(samples.dtype, np.floating) and top <= 1.0:
-        full = 1.0
-    else:
-        full = next((limit for limit in _INTEGER_RANGES if top <= limit), top)
+    top = _top(samples)
+    ranges = (_OVERSHOOT, *_INTEGER_RANGES) if is_float else _INTEGER_RANGES
+    full = next((limit for limit in ranges if top <= limit), top)
+    full = 1.0 if full == _OVERSHOOT else full
     shape = samples.shape  # OpenCV drops a last axis of one
     return np.asarray(cv2.convertScaleAbs(samples, alpha=255.0 / full), np.uint8).reshape(shape)
+
+
+def _top(samples: NDArray[Any]) -> float:
+    """The largest of the samples but for the stray ones, of which a small picture has none."""
+    place = samples.size - 1 - math.floor(samples.size * _STRAY)
+    return float(np.partition(samples, place, axis=None)[place])
 
 
 def to_rgb(image: NDArray[np.uint8], background: tuple[int, int, int] = WHITE) -> RGBImage:

@@ -8,7 +8,21 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wbc_cli.slides.scale import PixelSize
+
 RGBImage = NDArray[np.uint8]
+
+NO_COLOUR = "no_colour"
+"""Flag of a grey picture."""
+
+INVERTED = "inverted"
+"""Flag of a picture that is the negative of one in transmitted light."""
+
+SHARPEST = "sharpest_plane"
+"""Flag of a picture that is one of a stack."""
+
+RESAMPLED = "oblong_pixels"
+"""Flag of a slide whose pixels are not square."""
 
 
 class SlideReader(Protocol):
@@ -18,6 +32,9 @@ class SlideReader(Protocol):
         path: the file.
         width, height: level-0 pixels.
         um_per_px: micrometres a level-0 pixel as the file states it, or None.
+        pixel_um: width and height of the file's own pixels in micrometres, or None.
+        file_pixels: how many of these make a level-0 pixel, across and down: other than 1 where they are not square.
+        flags: what is to be said of the picture, in short words.
         bounds: x and y of the scanned area's corner in level-0 pixels, where viewers that crop to it have their (0, 0).
     """
 
@@ -25,6 +42,9 @@ class SlideReader(Protocol):
     width: int
     height: int
     um_per_px: float | None
+    pixel_um: PixelSize | None
+    file_pixels: tuple[float, float]
+    flags: tuple[str, ...]
     bounds: tuple[int, int]
 
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:

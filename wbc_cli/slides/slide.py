@@ -13,6 +13,7 @@ from openslide import (
     PROPERTY_NAME_BOUNDS_Y,
     PROPERTY_NAME_COMMENT,
     PROPERTY_NAME_MPP_X,
+    PROPERTY_NAME_MPP_Y,
     OpenSlide,
     OpenSlideError,
 )
@@ -20,7 +21,7 @@ from openslide import (
 from wbc_cli.errors import SlideError
 from wbc_cli.slides.pixels import shrink_in_bands, shrunk_size, to_rgb
 from wbc_cli.slides.reader import RGBImage
-from wbc_cli.slides.scale import from_ome, plausible
+from wbc_cli.slides.scale import PixelSize, from_ome, plausible
 from wbc_cli.slides.tiff import MOST_PIXELS, refuse_missing_tiles
 
 _BAND_PIXELS = 64_000_000  # of a level, read at once: 256 MB as RGBA
@@ -43,6 +44,9 @@ class OpenSlideReader:
     width: int
     height: int
     um_per_px: float | None
+    pixel_um: PixelSize | None
+    file_pixels = (1.0, 1.0)
+    flags: tuple[str, ...] = ()
     bounds: tuple[int, int]
     tile_size: tuple[int, int]
 
@@ -60,9 +64,9 @@ class OpenSlideReader:
         self._refuse_absurd_sizes()
         self._downsamples = self._slide.level_downsamples  # kept: after an error the handle would not tell any more
         properties = self._slide.properties
-        self.um_per_px = plausible(float(properties.get(PROPERTY_NAME_MPP_X, "nan"))) or from_ome(
-            properties.get(PROPERTY_NAME_COMMENT, "")
-        )
+        across, down = (float(properties.get(name, "nan")) for name in (PROPERTY_NAME_MPP_X, PROPERTY_NAME_MPP_Y))
+        self.pixel_um = plausible(across, down) or from_ome(properties.get(PROPERTY_NAME_COMMENT, ""))
+        self.um_per_px = self.pixel_um and min(self.pixel_um)
         self.bounds = int(properties.get(PROPERTY_NAME_BOUNDS_X, 0)), int(properties.get(PROPERTY_NAME_BOUNDS_Y, 0))
         red, green, blue = bytes.fromhex(properties.get(PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF"))
         self._background = (red, green, blue)
@@ -129,5 +133,7 @@ class OpenSlideReader:
             return OpenSlide(self.path)
         except (OpenSlideError, OSError) as error:
             raise SlideError(
-                f"{self.path}: OpenSlide cannot open it ({error}). Copy it again from its source."
+                f"{self.path}: OpenSlide cannot open this slide ({OpenSlide.detect_format(self.path)}: {error}). "
+                "Copy it again from its source; if it is whole, it is of a form that OpenSlide does not read: export "
+                "it as pyramidal TIFF or OME-TIFF."
             ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, SAMPLEFORMAT, TiffFile, TiffPage
 
 from wbc_cli.slides import scale
+from wbc_cli.slides.damage import refuse_hole, refuse_lost
 from wbc_cli.slides.jpeg_tiles import REDUCTIONS, JpegTiles
 from wbc_cli.slides.reader import RGBImage
-from wbc_cli.slides.tiff import DAMAGE, MOST_PIXELS, um_per_px
+from wbc_cli.slides.tiff import DAMAGE, MOST_PIXELS, pixel_um
 
 _MAX_TILE_PIXELS = 1 << 24  # 48 MB as RGB
 # Not Aperio's 33003: the stream does not say whether its YCbCr, which OpenSlide knows how to take, is RGB already.
@@ -59,15 +61,15 @@ class Layout:
 
     Attributes:
         levels: by falling size, the first is the full picture.
-        um_per_px: micrometres a level-0 pixel as the file states it, or None.
+        pixel_um: width and height of a level-0 pixel as the file states it, or None.
     """
 
     levels: tuple[Level, ...]
-    um_per_px: float | None
+    pixel_um: scale.PixelSize | None
 
 
-def read_layout(path: Path) -> Layout | None:
-    """Find the tiles of a TIFF, whose first page and all that are smaller copies of it must be plain.
+def read_layout(path: Path, page: int = 0) -> Layout | None:
+    """Find the tiles of a TIFF's page, which must be plain, and so must all that are smaller copies of it.
 
     Plain is: one plane of 8-bit RGB or YCbCr, interleaved, without alpha, all of its tiles in the file, in a
     compression that is known here. Each level's first tile is decoded to see that this holds.
@@ -77,31 +79,31 @@ def read_layout(path: Path) -> Layout | None:
     """
     try:
         with TiffFile(path) as tiff:
-            pages = _pyramid(tiff)
+            pages = _pyramid(tiff, page)
             if pages is None:
                 return None
-            levels = tuple(_level(page, pages[0]) for page in pages)
+            levels = tuple(_level(own, pages[0]) for own in pages)
             if not all(_is_whole(level, tiff) for level in levels):
                 return None
-            return Layout(levels, _um_per_px(tiff))
+            return Layout(levels, _pixel_um(tiff, pages[0]))
     except DAMAGE:
         return None
 
 
-def _pyramid(tiff: TiffFile) -> list[TiffPage] | None:
+def _pyramid(tiff: TiffFile, page: int) -> list[TiffPage] | None:
     """The pages of the levels by falling size, as OpenSlide chooses them, or None if one of them is not plain.
 
     `TiffFile.series` knows fewer: Aperio's second page for it is a thumbnail, and levels are each of half, a third or
     a fourth of the one before.
     """
-    first = tiff.pages.first
-    if not _is_plain(first) or first.is_reduced:
+    first = tiff.pages[page]
+    if not isinstance(first, TiffPage) or not _is_plain(first) or first.is_reduced:
         return None
-    others = [page for page in tiff.pages if isinstance(page, TiffPage)][1:]
-    if any(page.shape[:2] == first.shape[:2] for page in others if page.is_tiled):  # planes of a stack
+    others = [own for own in tiff.pages if isinstance(own, TiffPage) and own is not first]
+    if not _is_aperio(first):  # those of one field follow it, before the next field
+        others = list(takewhile(lambda page: page.is_reduced, (own for own in others if own.index > first.index)))
+    elif any(page.shape[:2] == first.shape[:2] for page in others if page.is_tiled):  # planes of a stack
         return None
-    if not _is_aperio(first):
-        others = [page for page in others if page.is_reduced]
     others += [page for page in first.pages or () if isinstance(page, TiffPage)]
     smaller = [page for page in others if page.is_tiled and _is_smaller_copy(page, first)]
     alike = {(page.compression, page.photometric) for page in (first, *smaller)}
@@ -156,13 +158,16 @@ def _jpeg_decoder(page: TiffPage) -> TileDecoder:
 
 def _other_decoder(page: TiffPage) -> TileDecoder:
     decode = page.decode  # made here, while the file is open
-    jpeg2000 = page.compression in _JPEG2000
+    compression, row = page.compression, page.tilewidth * page.samplesperpixel
 
     def decode_tile(data: bytes, index: int, _: int) -> RGBImage:
-        if jpeg2000 and _END_OF_CODESTREAM not in data:  # the codec would make something up for what is missing
+        if compression in _JPEG2000 and _END_OF_CODESTREAM not in data:  # the codec would make up what is missing
             raise ValueError("its JPEG 2000 is cut short")
+        refuse_lost(compression, data, row)
         planes, _position, _shape = decode(data, index)
         tile: RGBImage = np.asarray(planes, np.uint8)[0]
+        if compression == COMPRESSION.NONE:
+            refuse_hole(tile)
         return tile
 
     return decode_tile
@@ -185,9 +190,8 @@ def _is_aperio(page: TiffPage) -> bool:
     return bool(page.description.startswith("Aperio"))
 
 
-def _um_per_px(tiff: TiffFile) -> float | None:
-    first = tiff.pages.first
+def _pixel_um(tiff: TiffFile, first: TiffPage) -> scale.PixelSize | None:
     if not _is_aperio(first):
-        return um_per_px(tiff, first)
+        return pixel_um(tiff, first)
     stated = _APERIO_UM_PER_PX.search(first.description)
     return scale.plausible(float(stated[1].replace(",", "."))) if stated else None

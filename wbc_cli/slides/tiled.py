@@ -13,6 +13,7 @@ import numpy as np
 from wbc_cli.errors import SlideError
 from wbc_cli.slides.pixels import shrink, shrink_in_bands, shrunk_size
 from wbc_cli.slides.reader import RGBImage
+from wbc_cli.slides.scale import PixelSize
 from wbc_cli.slides.tiff import DAMAGE
 from wbc_cli.slides.tile_cache import TileCache
 from wbc_cli.slides.tile_layout import Layout, Level, read_layout
@@ -36,6 +37,9 @@ class TiledTiffReader:
     width: int
     height: int
     um_per_px: float | None
+    pixel_um: PixelSize | None
+    file_pixels = (1.0, 1.0)
+    flags: tuple[str, ...] = ()
     bounds = (0, 0)
     tile_size: tuple[int, int]
 
@@ -49,15 +53,16 @@ class TiledTiffReader:
         self._levels = layout.levels
         self.width, self.height = layout.levels[0].width, layout.levels[0].height
         self.tile_size = layout.levels[0].tile_width, layout.levels[0].tile_height
-        self.um_per_px = layout.um_per_px
+        self.pixel_um = layout.pixel_um
+        self.um_per_px = self.pixel_um and min(self.pixel_um)
         self._cache = TileCache(_CACHE_BYTES)
         self._file = path.open("rb")  # and no memory map: a file that is cut short meanwhile would end the process
         self._lock = Lock()
 
     @classmethod
-    def open_plain(cls, path: Path) -> Self | None:
-        """Open the file if it is plain enough; if not, or if it cannot be read, another reader has to say why."""
-        layout = read_layout(path)
+    def open_plain(cls, path: Path, page: int = 0) -> Self | None:
+        """Open the picture that begins with a page if it is plain enough; else another reader has to say why."""
+        layout = read_layout(path, page)
         try:
             return None if layout is None else cls(path, layout)
         except OSError:

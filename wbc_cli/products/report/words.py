@@ -6,6 +6,7 @@ from wbc_cli.cells import ATYPICAL
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
 from wbc_cli.products.tables import NOT_IN_INPUT
 from wbc_cli.quality import LIMITS
+from wbc_cli.slides.reader import INVERTED, RESAMPLED, SHARPEST
 
 SLIDE_FLAGS: dict[str, str] = {
     FEWER_THAN_100: "fewer than 100 cells: wide intervals",
@@ -14,6 +15,9 @@ SLIDE_FLAGS: dict[str, str] = {
     "scale_uncertain": "scale estimated, and uncertain: give --mpp",
     "scale_doubtful": "the stated scale does not fit the cells: check it, or give --mpp",
     "unreadable_tiles": "part of the picture could not be read and was not counted",
+    SHARPEST: "one of several planes: the sharpest was looked at",
+    RESAMPLED: "pixels that are not square: resampled, and the masks are as the file",
+    INVERTED: "the negative of a picture: types and counts are not to be trusted",
     "no_cells": "no white cell was found",
     NOT_IN_INPUT: "its file is not in the input any more",
     **{limit.flag: limit.reason for limit in LIMITS},
