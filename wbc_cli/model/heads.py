@@ -39,8 +39,8 @@ class SegmentationHead(nn.Module):
 
     Args:
         fused, stride4, stride2: channels of the fused features and of the stages at strides 4 and 2.
-        weighted: it is trained with SEGMENT_WEIGHTS, which its logits are rid of in use (logit adjustment, Menon et al.,
-            ICLR 2021): outlines would be too wide else.
+        weighted: it is trained with SEGMENT_WEIGHTS, of which its logits are rid in use, or outlines would be too wide
+            (logit adjustment, Menon et al., ICLR 2021).
     """
 
     def __init__(self, fused: int, stride4: int, stride2: int, weighted: bool) -> None:
