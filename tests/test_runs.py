@@ -266,7 +266,9 @@ def test_a_worker_that_does_not_start_is_the_environments_fault(analyze, sabotag
 def test_a_signal_stops_a_run_within_ten_seconds_and_the_same_command_goes_on(
     command, analyze, sabotage, tmp_path, undisturbed, number, code
 ):
-    sabotage(ON_OPEN.format(name="s", what="time.sleep(0 if path.name < 's3' else 1000)"))
+    # What these tests run under may be deaf to SIGHUP, as under nohup, and the program would be, too.
+    heard = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    sabotage(heard + ON_OPEN.format(name="s", what="time.sleep(0 if path.name < 's3' else 1000)"))
     with subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True) as run:
         wait_for(lambda: len(committed(tmp_path)) == 3)
         began = time.monotonic()
