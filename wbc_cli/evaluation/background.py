@@ -10,13 +10,13 @@ import numpy as np
 from wbc_cli.evaluation.regions import read_mask
 from wbc_cli.manifest import MaskLevels
 from wbc_cli.slides.pixels import shrink, shrunk_size
-from wbc_cli.slides.reader import RGBImage, SlideReader
+from wbc_cli.slides.reader import ReaderWrapper, RGBImage, SlideReader
 
 COLOUR = (224, 224, 224)  # about as bright as the glass of most images, and of no stain
 _GROWN_PX = 2  # the outline's own blur belongs to the cell
 
 
-class CutOutReader:
+class CutOutReader(ReaderWrapper):
     """An image as a `SlideReader` that shows its masked cells before one and the same colour.
 
     Args:
@@ -28,19 +28,12 @@ class CutOutReader:
     """
 
     def __init__(self, reader: SlideReader, mask: Path, levels: MaskLevels | None = None) -> None:
-        self.path, self.width, self.height = reader.path, reader.width, reader.height
-        self.um_per_px, self.pixel_um, self.file_pixels = reader.um_per_px, reader.pixel_um, reader.file_pixels
-        self.flags, self.bounds = reader.flags, reader.bounds
-        self._reader = reader
+        super().__init__(reader)
         kernel = np.ones((2 * _GROWN_PX + 1,) * 2, np.uint8)
         self._outside = cv2.dilate(read_mask(mask, (reader.width, reader.height), levels), kernel) == 0
 
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:
         """Read a region, see `SlideReader.read`."""
-        region = self._reader.read(x, y, width, height)
+        region = self.reader.read(x, y, width, height)
         region[self._outside[y : y + height, x : x + width]] = COLOUR
         return shrink(region, *shrunk_size(width, height, downsample))
-
-    def close(self) -> None:
-        """Let go of the file; the reader is of no more use."""
-        self._reader.close()

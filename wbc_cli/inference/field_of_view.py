@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wbc_cli.slides.patchy import is_slide
 from wbc_cli.slides.pixels import shrink, shrunk_size
-from wbc_cli.slides.reader import RGBImage, SlideReader
+from wbc_cli.slides.reader import ReaderWrapper, RGBImage, SlideReader
 
 _SIDE = 256  # pixels of the longer side of the picture that the field is found on
 _DARK = 0.3  # of the field's light: darker is a surround, and no nucleus in all three channels
@@ -73,7 +73,7 @@ def within_field(reader: SlideReader) -> SlideReader:
     return reader if field is None else FieldReader(reader, field)
 
 
-class FieldReader:
+class FieldReader(ReaderWrapper):
     """A picture as a `SlideReader` that shows the colour of its glass outside the round field of view.
 
     Args:
@@ -85,10 +85,7 @@ class FieldReader:
     """
 
     def __init__(self, reader: SlideReader, field: NDArray[np.bool_]) -> None:
-        self.path, self.width, self.height = reader.path, reader.width, reader.height
-        self.um_per_px, self.pixel_um, self.file_pixels = reader.um_per_px, reader.pixel_um, reader.file_pixels
-        self.flags, self.bounds = reader.flags, reader.bounds
-        self._reader = reader
+        super().__init__(reader)
         self._field = field.astype(np.float32)
         small = reader.read(0, 0, reader.width, reader.height, max(1.0, max(reader.width, reader.height) / _SIDE))
         self._glass = np.percentile(small[field], _GLASS_PERCENTILE, axis=0).astype(np.uint8)
@@ -96,7 +93,7 @@ class FieldReader:
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:
         """Read a region, see `SlideReader.read`."""
         columns, rows = shrunk_size(width, height, downsample)
-        region = self._reader.read(x, y, width, height, downsample)
+        region = self.reader.read(x, y, width, height, downsample)
         region = shrink(region, columns, rows).copy()
         scale_x, scale_y = self._field.shape[1] / self.width, self._field.shape[0] / self.height
         step_x, step_y = width / columns * scale_x, height / rows * scale_y
@@ -112,10 +109,6 @@ class FieldReader:
         )
         region[inside < 0.5] = self._glass
         return region
-
-    def close(self) -> None:
-        """Let go of the file; the reader is of no more use."""
-        self._reader.close()
 
 
 def _touching_corners(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

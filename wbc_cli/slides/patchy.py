@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
 from wbc_cli.errors import SlideError
 from wbc_cli.slides.gaps import Box, Gaps
 from wbc_cli.slides.pixels import WHITE, shrink, shrunk_size
-from wbc_cli.slides.reader import RGBImage, SlideReader
-from wbc_cli.slides.scale import PixelSize
+from wbc_cli.slides.reader import ReaderWrapper, RGBImage, SlideReader
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +23,7 @@ _WHOLE_PERCENT = 0.1  # share from which on a digit behind the point says nothin
 _AT_ONCE = 4096 * 4096  # level-0 pixels that are read in full where a coarser level is damaged
 
 
-class PatchyReader:
+class PatchyReader(ReaderWrapper):
     """A slide as a `SlideReader` that shows white where a tile cannot be decoded; threads may share it.
 
     The full picture stands in for a damaged coarser level.
@@ -35,15 +33,6 @@ class PatchyReader:
         gaps: the tiles that reads have come upon so far and that are shown white.
     """
 
-    path: Path
-    width: int
-    height: int
-    um_per_px: float | None
-    pixel_um: PixelSize | None
-    file_pixels: tuple[float, float]
-    flags: tuple[str, ...]
-    bounds: tuple[int, int]
-
     def __init__(self, reader: SlideReader, tile_size: tuple[int, int]) -> None:
         """Read from another reader, which is closed with this one.
 
@@ -51,10 +40,7 @@ class PatchyReader:
             reader: the slide.
             tile_size: width and height of its level-0 tiles in pixels.
         """
-        self.path, self.width, self.height = reader.path, reader.width, reader.height
-        self.um_per_px, self.pixel_um, self.file_pixels = reader.um_per_px, reader.pixel_um, reader.file_pixels
-        self.flags, self.bounds = reader.flags, reader.bounds
-        self.reader = reader
+        super().__init__(reader)
         tile_width, tile_height = (side * math.ceil(_LEAST_TILE / side) for side in tile_size)
         self.gaps = Gaps(reader.width, reader.height, (tile_width, tile_height))
 
@@ -69,10 +55,6 @@ class PatchyReader:
         except SlideError as error:
             log.info("%s", error)
         return self._patched(Box(x, y, x + width, y + height), downsample)
-
-    def close(self) -> None:
-        """Let go of the file; the reader is of no more use."""
-        self.reader.close()
 
     def _patched(self, region: Box, downsample: float) -> RGBImage:
         """Put together what can be decoded of a region, split along its tiles as far as is needed."""

@@ -66,3 +66,30 @@ class SlideReader(Protocol):
     def close(self) -> None:
         """Let go of the file; the reader is of no more use."""
         ...
+
+
+class ReaderWrapper:
+    """What readers have in common that show another reader's slide in a changed way: its attributes, and its end.
+
+    Attributes:
+        reader: the other one, closed with this one; the rest is as `SlideReader` says.
+    """
+
+    path: Path
+    width: int
+    height: int
+    um_per_px: float | None
+    pixel_um: PixelSize | None
+    file_pixels: tuple[float, float]
+    flags: tuple[str, ...]
+    bounds: tuple[int, int]
+
+    def __init__(self, reader: SlideReader) -> None:
+        self.reader = reader
+        self.path, self.width, self.height = reader.path, reader.width, reader.height
+        self.um_per_px, self.pixel_um, self.file_pixels = reader.um_per_px, reader.pixel_um, reader.file_pixels
+        self.flags, self.bounds = reader.flags, reader.bounds
+
+    def close(self) -> None:
+        """Let go of the file; the reader is of no more use."""
+        self.reader.close()
