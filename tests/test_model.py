@@ -268,7 +268,7 @@ def test_a_baseline_answers_the_same_in_training_and_alone_and_after_saving(name
 
 
 def test_an_unknown_backbone_names_the_choices():
-    with pytest.raises(UsageError, match=r"abacus.*efficientnet_lite0, resnet18, swin_nano"):
+    with pytest.raises(UsageError, match=r"abacus.*efficientnet_lite0, efficientnet_lite2, resnet18, swin_nano"):
         SGCLDFF(replace(ModelConfig(), backbone="abacus"))
 
 
