@@ -12,7 +12,7 @@ from wbc_cli.model.config import ModelConfig
 
 _LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("steps", "batch", "prior_steps", "scale_steps", "width"), (1, 1e9)),
-    **dict.fromkeys(("pseudo_at", "min_confidence", "saliency_threshold", "cell_saliency"), (0, 1)),
+    **dict.fromkeys(("min_confidence", "saliency_threshold"), (0, 1)),
     "ema": (0, 0.99999),
     "learning_rate": (1e-9, 1),
     "weight_decay": (0, 1),
