@@ -165,6 +165,7 @@ class Analyser:
             explanation=Explanation(place.x, place.y, place.side, sighting.cell.cam, sighting.saliency),
             flags=tuple(flags),
             morphology=_morphology(config.classes[best], sighting.cell),
+            features=sighting.cell.features,
         )
 
 
