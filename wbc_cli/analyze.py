@@ -26,6 +26,7 @@ from wbc_cli.run.job import Job
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.plan import Plan, absent, known_names, make_plan, share_out
+from wbc_cli.run.samples import Samples, find_samples
 from wbc_cli.run.stopping import Stop
 from wbc_cli.run.supervisor import Event, Supervisor
 from wbc_cli.slides.discover import Discovery, discover, file_size
@@ -139,12 +140,16 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
     """
     began = time.monotonic()
     discovery = find_slides(options, terminal)
+    samples = find_samples(discovery.slides, options.samples)
+    for note in samples.notes:
+        terminal.note(note)
     model = model_fingerprint(options)  # before anything is written: without weights there is nothing to do
     folder = RunFolder(options.out, options.out / f".scratch{'-' + options.shard.label if options.shard else ''}")
     with _sole_use(options) as locks, _clean(folder.scratch):
         mine = share_out(discovery.slides, options.shard, options.out) if options.shard else lambda name: True
         part = [slide for slide in discovery.slides if mine(slide.name)]
-        run = Run(options, folder, make_plan(part, options, model, folder, stop), terminal, discovery)
+        plan = make_plan(part, options, samples, model, folder, stop)
+        run = Run(options, folder, plan, samples, terminal, discovery)
         stop.begun = True
         run.do(stop, locks, log_level)
         run.keep_absent(mine, stop)
@@ -193,9 +198,15 @@ class Run:
     """
 
     def __init__(
-        self, options: AnalyzeOptions, folder: RunFolder, plan: Plan, terminal: Terminal, discovery: Discovery
+        self,
+        options: AnalyzeOptions,
+        folder: RunFolder,
+        plan: Plan,
+        samples: Samples,
+        terminal: Terminal,
+        discovery: Discovery,
     ) -> None:
-        self.options, self.folder, self.plan, self.terminal = options, folder, plan, terminal
+        self.options, self.folder, self.plan, self.samples, self.terminal = options, folder, plan, samples, terminal
         self.records: dict[str, SlideRecord] = dict(plan.kept)
         self.kept = set(plan.kept)
         self.absent: list[str] = []
@@ -218,6 +229,8 @@ class Run:
             slides={name: [str(file) for file in slide.files] for name, slide in able.items()},
             fields={name: slide.field for name, slide in able.items() if slide.field is not None},
             known=dict(self.plan.known),
+            samples={name: self.samples.keys[name] for name in able if name in self.samples.keys},
+            scales={name: self.samples.um_per_px[name] for name in able if name in self.samples.um_per_px},
             model=self.plan.model,
             um_per_px=self.options.um_per_px,
             write=sorted(self.options.write),
@@ -244,7 +257,8 @@ class Run:
 
             def blame(name: str, reason: str) -> None:
                 path = missing[name].path
-                made = {"source": str(path.absolute()), "model": self.plan.model}
+                key = self.samples.keys.get(name)
+                made = {"source": str(path.absolute()), "model": self.plan.model, "sample": key}
                 self.folder.record_failure(name, path, reason, made)
                 self._finished(name, progress)
 
@@ -307,11 +321,11 @@ class Run:
             "used": self.used or next((r["used"] for r in self.records.values() if "used" in r), None),
             "seconds": round(seconds, 2),
         }
-        records = self.records.values()
         if self.options.shard:
-            self.folder.write_run(run, records, f"run-{self.options.shard.label}.json")
+            self.folder.write_run(run, self.records.values(), f"run-{self.options.shard.label}.json")
         else:
-            self.folder.write_tables(records)
+            records = self.folder.with_overlaps(self.records.values())
+            self.folder.write_tables(records, self.options.stop_width)
             if "report" not in self.options.write:
                 self.folder.remove_report()
             elif self.used or not self.folder.has_report(run, records):

@@ -25,14 +25,17 @@ from wbc_cli.commands.options import (
     products,
     terminal_of,
 )
+from wbc_cli.differential import STOP_WIDTH
 from wbc_cli.errors import UsageError
 from wbc_cli.products.names import PRODUCTS, USUAL_PRODUCTS
 from wbc_cli.run.options import TIME_LIMIT, AnalyzeOptions
+from wbc_cli.run.samples import BY_FOLDER, NO_SAMPLES
 from wbc_cli.run.shards import Shard
 from wbc_cli.run.stopping import stopping
 from wbc_cli.slurm import PROGRAM, Resources, batch_script
 
 _SCRIPTS_OWN = frozenset({"--shard", "--restart", "--prune", "--out", "-o", "--dry-run"})
+_WITH_PATHS = frozenset({"--weights", "--samples", "--profile"})
 
 
 def analyze(
@@ -67,6 +70,18 @@ def analyze(
     time_limit: Annotated[
         float, typer.Option(min=1, help="Seconds without progress after which a slide is given up.")
     ] = TIME_LIMIT,
+    samples: Annotated[
+        str,
+        typer.Option(
+            metavar="folder|FILE.csv|none",
+            help="What is one sample: the pictures of a folder, or what a table with the columns path, sample and "
+            "(if known) mpp says.",
+        ),
+    ] = BY_FOLDER,
+    stop_width: Annotated[
+        float,
+        typer.Option(min=1, max=100, help="Percentage points that the widest interval of a sample may have."),
+    ] = STOP_WIDTH,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the slides that would be analysed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON on standard output.")] = False,
     device: Device = "auto",
@@ -88,7 +103,18 @@ def analyze(
     if part and prune:
         raise UsageError("--prune: a shard does not know the others' slides; prune in a run without --shard")
     choice = AnalyzeOptions(
-        tuple(paths), out, mpp, products(write), exhaustive, compute, restart, prune, part, time_limit
+        tuple(paths),
+        out,
+        mpp,
+        products(write),
+        exhaustive,
+        compute,
+        restart,
+        prune,
+        part,
+        time_limit,
+        samples,
+        stop_width,
     )
     with stopping() as stop:  # from the first moment on: schedulers do not wait for imports
         from wbc_cli import analyze as analysis  # noqa: PLC0415 - it takes a second, which `--help` must not
@@ -180,6 +206,6 @@ def _for_analyze(paths: list[Path], options: list[str]) -> list[str]:
     if trial.returncode:
         raise typer.Exit(trial.returncode)  # it has said why
     return [
-        str(Path(word).absolute()) if before == "--weights" else word
+        str(Path(word).absolute()) if before in _WITH_PATHS and word not in (BY_FOLDER, NO_SAMPLES) else word
         for before, word in zip(["", *options], options, strict=False)
     ]

@@ -15,6 +15,7 @@ from typing import Any
 import wbc_cli
 from wbc_cli.errors import ExitCode, MachineError, UsageError
 from wbc_cli.products.folder import RUN, RunFolder
+from wbc_cli.products.samples import stop_width_of
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.shards import SHARDS, Shard, read_shares
@@ -94,8 +95,9 @@ def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) 
             "not_in_input": sorted(absent),
             "unread": _unread(parts),
         }
-        folder.write_tables(records.values())
-        folder.write_report(run, records.values())
+        flagged = folder.with_overlaps(records.values())
+        folder.write_tables(flagged, stop_width_of(run))
+        folder.write_report(run, flagged)
         folder.write_run(run, records.values())
         review = folder.write_review(corrections) if corrections else None
     failed = sum(record["status"] == FAILED for record in records.values())
