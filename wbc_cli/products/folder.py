@@ -283,7 +283,7 @@ class RunFolder:
 
 
 def _run_record(run: Mapping[str, Any], records: Iterable[SlideRecord]) -> dict[str, Any]:
-    slides = [{key: r[key] for key in ("name", "path", "status", "reason")} for r in by_name(records)]
+    slides = [{key: r.get(key) for key in ("name", "path", "status", "reason", "sample")} for r in by_name(records)]
     return {"schema_version": SCHEMA_VERSION, **run, "slides": slides}
 
 
