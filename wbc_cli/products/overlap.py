@@ -45,7 +45,6 @@ _SAME_PLACE = 0.12  # of a thumbnail's width, that is 3 um
 class _Cell(NamedTuple):
     """A cell; lengths are level-0 pixels of its slide."""
 
-    slide: int
     id: str
     x: float
     y: float
@@ -77,7 +76,9 @@ def flag_overlaps(records: Iterable[SlideRecord], slides: Path) -> list[SlideRec
         if record["status"] == DONE and record.get("sample"):
             groups[record["sample"]["name"], record["sample"]["folder"]].append(name)
     for names in groups.values():
-        fields = [_read(slides, found[name], place) for place, name in enumerate(names)] if len(names) > 1 else []
+        by = _weights(found[names[0]])  # features of other weights cannot be compared
+        alike = [found[name] if _weights(found[name]) == by else None for name in names]
+        fields = [_read(slides, record) if record else None for record in alike] if len(names) > 1 else []
         for name, field in zip(names, fields, strict=False):
             if field is None:
                 found[name] = {**found[name], "flags": [*found[name]["flags"], OVERLAP_UNCHECKED]}
@@ -101,7 +102,12 @@ def write_overlaps(records: Iterable[SlideRecord], path: Path) -> None:
                 rows.writerow([text(record["name"]), cell, text(other), twin])
 
 
-def _read(slides: Path, record: SlideRecord, place: int) -> _Field | None:
+def _weights(record: SlideRecord) -> str | None:
+    weights: str | None = record.get("model", {}).get("weights")
+    return weights
+
+
+def _read(slides: Path, record: SlideRecord) -> _Field | None:
     """What was kept of a slide's cells; None where that is not enough to compare them."""
     folder, um_per_px = slides / record["name"], record["scale"]["um_per_px"]
     across, down = (um / um_per_px for um in record["pixel_um"])
@@ -109,23 +115,22 @@ def _read(slides: Path, record: SlideRecord, place: int) -> _Field | None:
         rows = list(csv.DictReader(file))
     features = read_features(folder / FEATURES)
     pictures = read_thumbnails(folder / THUMBNAILS, (int(row["cell"]) for row in rows))
-    if features is None or len(features) != len(rows) or len(pictures) < len(rows):
+    if features is None or len(features) != len(rows) or (rows and not features.size) or len(pictures) < len(rows):
         return None
     cells = []
     for row in rows:
         x0, x1 = int(row["x0"]) * across, int(row["x1"]) * across
         y0, y1 = int(row["y0"]) * down, int(row["y1"]) * down
         side = shown_um(max(x1 - x0, y1 - y0) * um_per_px) / um_per_px
-        cells.append(_Cell(place, row["cell"], (x0 + x1) / 2, (y0 + y1) / 2, side, pictures[int(row["cell"])]))
+        cells.append(_Cell(row["cell"], (x0 + x1) / 2, (y0 + y1) / 2, side, pictures[int(row["cell"])]))
     return _Field(record["name"], cells, features.astype(np.float32))
 
 
 def _twins(fields: Sequence[_Field]) -> dict[str, list[tuple[str, str, str]]]:
     """By slide, each of its cells that another shows, the other slide and the cell there."""
-    cells = [cell._replace(slide=place) for place, field in enumerate(fields) for cell in field.cells]
     matched: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
-    for a, b in _near(cells, fields):
-        known = matched[a.slide, b.slide]
+    for first, a, second, b in _near(fields):
+        known = matched[first, second]
         shift = b.x - a.x, b.y - a.y
         # One look at a shift is enough.
         if not any(_close(shift, other, a.side) for other in known) and _agreement(a, b) >= _MATCH:
@@ -145,8 +150,9 @@ def _twins(fields: Sequence[_Field]) -> dict[str, list[tuple[str, str, str]]]:
     return found
 
 
-def _near(cells: Sequence[_Cell], fields: Sequence[_Field]) -> Iterator[tuple[_Cell, _Cell]]:
-    """Pairs of cells of different fields, the earlier field's first, that have nearly the same features."""
+def _near(fields: Sequence[_Field]) -> Iterator[tuple[int, _Cell, int, _Cell]]:
+    """Pairs of cells that have nearly the same features, each with the place of its field; the earlier field first."""
+    cells = [(place, cell) for place, field in enumerate(fields) for cell in field.cells]
     rows = [field.features for field in fields if len(field.features)]
     if len(rows) < 2:
         return
@@ -160,9 +166,9 @@ def _near(cells: Sequence[_Cell], fields: Sequence[_Field]) -> Iterator[tuple[_C
     for one, others in enumerate(nearest.tolist()):
         for other in others:
             pair = min(one, other), max(one, other)
-            if cells[pair[0]].slide != cells[pair[1]].slide and pair not in seen:
+            if cells[one][0] != cells[other][0] and pair not in seen:
                 seen.add(pair)
-                yield cells[pair[0]], cells[pair[1]]
+                yield *cells[pair[0]], *cells[pair[1]]
 
 
 def _close(shift: tuple[float, float], other: tuple[float, float], side: float) -> bool:
