@@ -20,6 +20,7 @@ from wbc_cli.differential import Differential
 from wbc_cli.errors import ExitCode, MachineError, NothingToAnalyseError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT, REFUSED, SlideRecord, by_name, together
+from wbc_cli.profile.file import read_profile
 from wbc_cli.progress import RunProgress, run_progress
 from wbc_cli.run.fingerprint import model_fingerprint
 from wbc_cli.run.job import Job
@@ -308,6 +309,7 @@ class Run:
         Raises:
             MachineError: the run folder cannot be written.
         """
+        profile = self.options.compute.profile
         run = {
             "tool": "wbc-cli",
             "version": wbc_cli.__version__,
@@ -318,6 +320,7 @@ class Run:
             "unread": dict(self.unread),
             "skipped": [{"path": str(path), "reason": reason} for path, reason in self.discovery.skipped],
             "options": self.options.to_dict(),
+            **({"profile": read_profile(profile).summary()} if profile else {}),
             "used": self.used or next((r["used"] for r in self.records.values() if "used" in r), None),
             "seconds": round(seconds, 2),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,18 +73,7 @@ def read_review(files: Sequence[Path], cells: Path) -> Review:
     """
     found = (row for _, row in read_rows(cells, ("slide", "cell", "class")))
     before: dict[CellKey, str] = {(row["slide"], row["cell"]): row["class"] for row in found}
-    slides = list(dict.fromkeys(slide for slide, _ in before))
-    said: dict[CellKey, str] = {}
-    for file in files:
-        for number, row in read_rows(file, ("cell", "class")):
-            slide = row.get("slide") or (slides[0] if len(slides) == 1 else "")
-            key, name = (slide, row["cell"]), row["class"]
-            if key not in before:
-                raise UsageError(f"{file}, line {number}: no cell {row['cell']!r} of slide {slide!r} in {cells}")
-            if name not in BY_NAME:
-                raise UsageError(f"{file}, line {number}: no class {name!r}; give one of {', '.join(BY_NAME)}")
-            if said.setdefault(key, name) != name:
-                raise UsageError(f"{file}, line {number}: says {name} of a cell that was called {said[key]} before")
+    said = read_corrections(files, before, str(cells))
     reviewed = {slide for slide, _ in said}
     classes: tuple[dict[str, list[str]], dict[str, list[str]]] = (defaultdict(list), defaultdict(list))
     for (slide, cell), name in before.items():
@@ -92,6 +81,32 @@ def read_review(files: Sequence[Path], cells: Path) -> Review:
             classes[0][slide].append(name)
             classes[1][slide].append(said.get((slide, cell), name))
     return Review(*classes)
+
+
+def read_corrections(files: Sequence[Path], known: Collection[CellKey], where: str) -> dict[CellKey, str]:
+    """The class that reviewers give to each cell that they name.
+
+    Args:
+        files: see `read_review`.
+        known: the cells that there are.
+        where: they are, for messages.
+
+    Raises:
+        UsageError: a file cannot be read, names what is not there, or contradicts another.
+    """
+    slides = list(dict.fromkeys(slide for slide, _ in known))
+    said: dict[CellKey, str] = {}
+    for file in files:
+        for number, row in read_rows(file, ("cell", "class")):
+            slide = row.get("slide") or (slides[0] if len(slides) == 1 else "")
+            key, name = (slide, row["cell"]), row["class"]
+            if key not in known:
+                raise UsageError(f"{file}, line {number}: no cell {row['cell']!r} of slide {slide!r} in {where}")
+            if name not in BY_NAME:
+                raise UsageError(f"{file}, line {number}: no class {name!r}; give one of {', '.join(BY_NAME)}")
+            if said.setdefault(key, name) != name:
+                raise UsageError(f"{file}, line {number}: says {name} of a cell that was called {said[key]} before")
+    return said
 
 
 def cohens_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:

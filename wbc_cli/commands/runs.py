@@ -16,6 +16,7 @@ from wbc_cli.commands.options import (
     MinConfidence,
     Precision,
     PrecisionName,
+    ProfileFile,
     Quiet,
     Verbose,
     Weights,
@@ -55,6 +56,7 @@ def analyze(
         ),
     ] = ",".join(USUAL_PRODUCTS),
     min_confidence: MinConfidence = None,
+    profile: ProfileFile = None,
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Look closely everywhere, not only where the saliency prior points.")
     ] = False,
@@ -98,7 +100,7 @@ def analyze(
     differential.csv, cells.csv, run.json, report.html, and for each slide a mask, an overlay and an explanation sheet.
     """
     terminal = terminal_of(quiet, verbose)
-    compute = compute_options(device, precision, weights, batch_size, workers, min_confidence)
+    compute = compute_options(device, precision, weights, batch_size, workers, min_confidence, profile)
     part = Shard.parse(shard) if shard else None
     if part and prune:
         raise UsageError("--prune: a shard does not know the others' slides; prune in a run without --shard")

@@ -28,4 +28,9 @@ def calibrated(config: ModelConfig, logits: NDArray[np.float32], distance: float
 
 def temperature(config: ModelConfig, distance: float) -> float:
     """The temperature at a distance."""
-    return config.temperature * float(max(1.0, distance) ** config.temperature_growth)
+    return config.temperature * damping(config, distance)
+
+
+def damping(config: ModelConfig, distance: float) -> float:
+    """By how much the temperature grows with the distance; 1 at home."""
+    return float(max(1.0, distance) ** config.temperature_growth)
