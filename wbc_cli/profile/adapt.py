@@ -12,7 +12,8 @@ from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import UsageError
 from wbc_cli.inference.calibration import damping
 from wbc_cli.model.storage import LoadedModel
-from wbc_cli.profile.evidence import FEWEST_CELLS, Learned, learn
+from wbc_cli.profile import FEWEST_REVIEWED
+from wbc_cli.profile.evidence import Learned, learn
 from wbc_cli.profile.file import Profile
 from wbc_cli.profile.head import Cells, Floats, Head, Standard, learned_classes
 from wbc_cli.profile.reviewed import Reviewed, read_reviewed
@@ -24,13 +25,15 @@ class Teacher:
     def __init__(self, model: LoadedModel) -> None:
         self.config, self.checksum, self._network = model.network.config, model.checksum, model.network
         types = model.network.types.classify
-        weight, bias = (parameter.detach().double().numpy() for parameter in (types.weight, types.bias))
+        weight, bias = (parameter.detach().double().cpu().numpy() for parameter in (types.weight, types.bias))
         self.head = Head(weight, bias).cooled(self.config.temperature)
 
     @torch.inference_mode()
     def cells(self, features: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> Cells:
         """Make cells to learn from of features [N, width], labels [N] and slides [N]."""
-        distances = self._network.typicality(torch.from_numpy(features.astype(np.float32))).numpy()
+        typicality = self._network.typicality
+        inputs = torch.from_numpy(features.astype(np.float32)).to(typicality.centres.device)
+        distances = typicality(inputs).cpu().numpy()
         flatter: Floats = np.array([damping(self.config, float(distance)) for distance in distances])
         return Cells(features.astype(np.float64), labels, slides, flatter)
 
@@ -57,10 +60,10 @@ def adapt(model: LoadedModel, runs: Sequence[Path], reviews: Sequence[Path]) -> 
     if reviewed.weights != model.checksum:
         raise UsageError(f"{runs[0]}: was made with other weights; give these with --weights, or analyse it again")
     slides = len(np.unique(reviewed.slides))
-    if len(reviewed.labels) < FEWEST_CELLS or slides < 2:
+    if len(reviewed.labels) < FEWEST_REVIEWED or slides < 2:
         raise UsageError(
             f"{reviews[0]}: {len(reviewed.labels)} reviewed cells with a type on {slides} slides; review "
-            f"{FEWEST_CELLS} or more, on two slides or more, so that what they teach can be checked"
+            f"{FEWEST_REVIEWED} or more, on two slides or more, so that what they teach can be checked"
         )
     teacher = Teacher(model)
     cells = teacher.cells(reviewed.features, reviewed.labels, reviewed.slides)

@@ -11,7 +11,6 @@ from scipy.special import log_softmax, softmax
 from wbc_cli.evaluation.metrics import bootstrap, calibration_error, calibration_terms, ratio
 from wbc_cli.profile.head import Cells, Floats, Head, Standard, fit_head, learned_classes
 
-FEWEST_CELLS = 25
 LEAST_KAPPA = 0.4
 """Agreement with the reviewer beyond chance, "moderate" after Landis and Koch (1977): below it the reviewed classes do
 not follow from what the cells look like."""
@@ -61,8 +60,8 @@ class Evidence:
             )
         if self.after <= self.before or self.likelihood_low <= 0:
             return (
-                f"it is not surely better than the shipped model: {self.before:.3f} right before, {self.after:.3f} with it "
-                f"(95 % interval of the gain {self.gain_low:+.3f} to {self.gain_high:+.3f}); review more cells"
+                f"it is not surely better than the shipped model: {self.before:.3f} right before and {self.after:.3f} "
+                f"with it (95 % interval of the gain {self.gain_low:+.3f} to {self.gain_high:+.3f}); review more cells"
             )
         return ""
 
