@@ -17,6 +17,7 @@ not follow from what the cells look like."""
 RIGHT_WHERE_TYPED = 0.95
 _FOLDS = 5
 _TEMPERATURES = np.exp(np.linspace(-1, 1, 81))
+_TEMPERATURE_SPREAD = 0.2  # of its logarithm, beforehand: from 25 cells alone it would be wrong by a half
 _MOST_CONFIDENT = 0.9
 _IMPOSSIBLE = 1e-4  # one cell that is surely something else must not outweigh all others
 _SEED = 0
@@ -95,7 +96,7 @@ def learn(cells: Cells, shipped: Head, standard: Standard, min_confidence: float
     before, unseen = softmax(shipped.logits(cells), axis=1), _unseen_logits(cells, shipped, standard)
     temperature = _temperature(unseen, cells.labels)
     after = softmax(unseen / temperature, axis=1)
-    least = _least_confidence(after, cells.labels, min_confidence)
+    least = _least_confidence(before, after, cells.labels, min_confidence)
     evidence = _evidence(cells, before, after, least)
     return Learned(fit_head(cells, shipped, standard), temperature, least, evidence)
 
@@ -116,18 +117,32 @@ def _unseen_logits(cells: Cells, shipped: Head, standard: Standard) -> Floats:
 
 def _temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
     rows = np.arange(len(labels))
-    losses = [-log_softmax(logits / t, axis=1)[rows, labels].mean() for t in _TEMPERATURES]
+    losses = [
+        -log_softmax(logits / t, axis=1)[rows, labels].sum() + 0.5 * (np.log(t) / _TEMPERATURE_SPREAD) ** 2
+        for t in _TEMPERATURES
+    ]
     return round(float(_TEMPERATURES[int(np.argmin(losses))]), 3)
 
 
-def _least_confidence(probabilities: Floats, labels: NDArray[np.int64], shipped: float) -> float:
-    """The lowest from the shipped one on above which enough are right."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    steps = [shipped, *np.arange(0.5, _MOST_CONFIDENT + 0.01, 0.02).round(2).tolist()]
-    for least in (step for step in steps if step >= shipped):
-        if (confidence >= least).any() and right[confidence >= least].mean() >= RIGHT_WHERE_TYPED:
-            return float(least)
-    return max(shipped, _MOST_CONFIDENT)
+def _least_confidence(before: Floats, after: Floats, labels: NDArray[np.int64], shipped: float) -> float:
+    """The lowest from the shipped one on above which enough are right, as if one more were wrong.
+
+    But not so high that fewer cells would be given their right type than by the shipped head.
+    """
+
+    def hits(found: Floats, least: float) -> tuple[int, int]:
+        typed = found.max(axis=1) >= least
+        return int((typed & (found.argmax(axis=1) == labels)).sum()), int(typed.sum())
+
+    fewest, chosen = hits(before, shipped)[0], shipped
+    for least in (shipped, *np.arange(0.5, _MOST_CONFIDENT + 0.01, 0.02).round(2).tolist()):
+        right, typed = hits(after, least)
+        if least < shipped or right < fewest:
+            continue
+        chosen = float(least)
+        if right >= RIGHT_WHERE_TYPED * (typed + 1):
+            break
+    return chosen
 
 
 def _evidence(cells: Cells, before: Floats, after: Floats, least: float) -> Evidence:

@@ -22,7 +22,7 @@ from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
 from wbc_cli.products.drawing import NOTICE
 from wbc_cli.products.report.cells import Gallery, ReportCell, collect
 from wbc_cli.products.report.charts import class_chart, differential_chart
-from wbc_cli.products.report.settings import settings_of
+from wbc_cli.products.report.settings import profiles_of, settings_of
 from wbc_cli.products.report.words import CELL_FLAGS, SAMPLE_FLAGS, SLIDE_FLAGS, in_words
 from wbc_cli.products.samples import Sample, samples_of, stop_width_of
 from wbc_cli.products.selection import needs_review
@@ -72,6 +72,7 @@ def write_report(run: Mapping[str, Any], records: Sequence[SlideRecord], slides:
         script=script,
         run=run,
         settings=settings_of(run),
+        profiles=profiles_of(run),
         classes=list(BY_NAME.values()),
         whole=whole,
         small={
