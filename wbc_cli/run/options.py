@@ -8,8 +8,7 @@ from typing import Any
 
 from wbc_cli.loading import ComputeOptions
 from wbc_cli.run.shards import Shard
-
-TIME_LIMIT = 3600.0
+from wbc_cli.slides.watchdog import TIME_LIMIT
 
 
 @dataclass(frozen=True)
