@@ -119,7 +119,7 @@ def work(job: Job, emit: Emit, stop: threading.Event) -> None:
 
 
 def _see_through(pool: ThreadPoolExecutor, one: _One, ahead: int, stop: threading.Event) -> None:
-    """Have the slides of a job done; no more than `ahead` are in the pool at a time, as each wait looks at all of them."""
+    """Have a job's slides done; no more than `ahead` are in the pool at a time, as each wait looks at all of them."""
     left = iter(one.job.slides.items())
     waiting: set[Future[None]] = set()
     dropped_at: float | None = None
