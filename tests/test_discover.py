@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -251,3 +253,21 @@ def test_names_never_collide_and_can_always_be_written(paths: set[PurePosixPath]
         assert not set(name) & set('/\\:*?"<>|')
         assert not name.startswith(".")
         assert not name.endswith(".")
+
+
+@pytest.mark.parametrize("name", ["c.tif", "c.png", "c.dcm", "c.vms"])
+def test_a_file_whose_read_never_returns_is_a_slide_that_fails_and_holds_up_no_other(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, name, "a.tif", "b.png")
+    unstuck = threading.Event()
+    read = Path.open
+
+    def stuck(path: Path, *args: Any, **kwargs: Any) -> Any:
+        return unstuck.wait() if path.name == name else read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", stuck)
+    problems = {slide.name: slide.problem for slide in discover([tmp_path], time_limit=0.2).slides}
+    unstuck.set()
+    assert problems.pop(name).startswith(f"{tmp_path / name}: cannot be read: no answer within 0.2 s.")
+    assert problems == {"a.tif": "", "b.png": ""}

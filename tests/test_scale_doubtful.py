@@ -18,15 +18,16 @@ from wbc_cli.model.storage import load
 from wbc_cli.slides import open_slide
 from wbc_cli.synthetic.smear import Smear
 
-SCALES = (0.1, 0.13, 0.16, 0.22)
+SCALES = (0.1, 0.13, 0.16, 0.22, 0.25)
+SIZES = ((640, 480),) * 4 + ((1600, 1200),)  # the last is a part of a slide, whose cells are too small in an overview
 
 
 @pytest.fixture(scope="module")
 def fields():
     """Synthetic fields with their true micrometres per pixel."""
     return [
-        (ArrayReader(Smear(640, 480, scale, white_cells=5, seed=100 + i).render(0, 0, 640, 480)), scale)
-        for i, scale in enumerate(SCALES)
+        (ArrayReader(Smear(*size, scale, white_cells=5, seed=100 + i).render(0, 0, *size)), scale)
+        for i, (scale, size) in enumerate(zip(SCALES, SIZES, strict=True))
     ]
 
 

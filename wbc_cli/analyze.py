@@ -110,7 +110,7 @@ def find_slides(options: AnalyzeOptions, terminal: Terminal) -> Discovery:
         UsageError: a path does not exist.
         MachineError: the run folder's list of shards is damaged.
     """
-    discovery = discover(options.paths, known_names(options.out))
+    discovery = discover(options.paths, known_names(options.out), options.time_limit)
     for path, reason in discovery.skipped:
         terminal.note(f"skipped {path}: {reason}")
     unread = ", ".join(f"{count} {kind}" for kind, count in discovery.unread.items())

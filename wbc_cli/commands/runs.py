@@ -29,10 +29,11 @@ from wbc_cli.commands.options import (
 from wbc_cli.differential import STOP_WIDTH
 from wbc_cli.errors import UsageError
 from wbc_cli.products.names import PRODUCTS, USUAL_PRODUCTS
-from wbc_cli.run.options import TIME_LIMIT, AnalyzeOptions
+from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.samples import BY_FOLDER, NO_SAMPLES
 from wbc_cli.run.shards import Shard
 from wbc_cli.run.stopping import stopping
+from wbc_cli.slides.watchdog import TIME_LIMIT
 from wbc_cli.slurm import PROGRAM, Resources, batch_script
 
 _SCRIPTS_OWN = frozenset({"--shard", "--restart", "--prune", "--out", "-o", "--dry-run"})

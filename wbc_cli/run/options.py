@@ -10,8 +10,7 @@ from wbc_cli.differential import STOP_WIDTH
 from wbc_cli.loading import ComputeOptions
 from wbc_cli.run.samples import BY_FOLDER
 from wbc_cli.run.shards import Shard
-
-TIME_LIMIT = 3600.0
+from wbc_cli.slides.watchdog import TIME_LIMIT
 
 
 @dataclass(frozen=True)

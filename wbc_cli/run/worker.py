@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -109,18 +110,25 @@ def work(job: Job, emit: Emit, stop: threading.Event) -> None:
     emit({"event": "ready", "used": used})
     one = _One(job, analyser, RunFolder(Path(job.out), Path(job.scratch)), Room(_ROOM), used, emit)
     with analyser.stream:
-        pool = ThreadPoolExecutor(1 if job.alone else _slides_at_once(analyser), "slide")
-        begun = [pool.submit(one.analyse, name, [Path(file) for file in files]) for name, files in job.slides.items()]
+        at_once = 1 if job.alone else _slides_at_once(analyser)
+        pool = ThreadPoolExecutor(at_once, "slide")
         try:
-            _see_through(begun, one, stop)
+            _see_through(pool, one, 2 * at_once, stop)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _see_through(begun: list[Future[None]], one: _One, stop: threading.Event) -> None:
-    waiting = set(begun)
+def _see_through(pool: ThreadPoolExecutor, one: _One, ahead: int, stop: threading.Event) -> None:
+    """Have a job's slides done; no more than `ahead` are in the pool at a time, as each wait looks at all of them."""
+    left = iter(one.job.slides.items())
+    waiting: set[Future[None]] = set()
     dropped_at: float | None = None
-    while waiting:
+    while True:
+        if dropped_at is None:
+            for name, files in islice(left, ahead - len(waiting)):
+                waiting.add(pool.submit(one.analyse, name, [Path(file) for file in files]))
+        if not waiting:
+            return
         one.tell_heartbeats()
         done, waiting = wait(waiting, timeout=_TICK, return_when=FIRST_COMPLETED)
         for future in done:

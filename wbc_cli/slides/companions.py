@@ -11,6 +11,9 @@ from pathlib import Path
 
 _DICOM_SUFFIX = ".dcm"
 _INDEX_SUFFIXES = frozenset({".vms", ".vmu"})
+LISTING_SUFFIXES = _INDEX_SUFFIXES | {_DICOM_SUFFIX}
+"""Of the files that say themselves which others belong to their slide."""
+
 _INDEX_BYTES = 1 << 16  # of an index file: a few lines that name the others
 _SERIES = 0x0020000E  # DICOM's tag of the Series Instance UID
 _KNOWN_SERIES = 100_000  # files whose series is remembered from one question to the next

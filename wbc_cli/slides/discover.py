@@ -5,22 +5,28 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wbc_cli.errors import UsageError
-from wbc_cli.slides.companions import find_companions, find_parts
+from wbc_cli.slides.companions import LISTING_SUFFIXES, find_companions, find_parts
 from wbc_cli.slides.kinds import IMAGE_SUFFIXES, SLIDE_SUFFIXES, TIFF_SUFFIXES, UNREAD_SUFFIXES
 from wbc_cli.slides.lists import LIST_SUFFIXES, read_list
-from wbc_cli.slides.marks import is_product
+from wbc_cli.slides.marks import HEAD_BYTES, is_product
 from wbc_cli.slides.names import field_name, unique_names
 from wbc_cli.slides.no_specimens import why_no_specimens
+from wbc_cli.slides.watchdog import TIME_LIMIT, Watchdog
 
 if TYPE_CHECKING:
     from wbc_cli.slides.fields import Contents
+
+T = TypeVar("T")
+
+_HEADS_READ = frozenset({".png"}) | TIFF_SUFFIXES | LISTING_SUFFIXES
 
 
 _UNKNOWN = PurePath()
@@ -74,13 +80,16 @@ class _Found(NamedTuple):
     problem: str = ""
 
 
-def discover(paths: Sequence[Path], known: Mapping[str, str] = MappingProxyType({})) -> Discovery:
+def discover(
+    paths: Sequence[Path], known: Mapping[str, str] = MappingProxyType({}), time_limit: float = TIME_LIMIT
+) -> Discovery:
     """Find the slides in files, folders and list files.
 
     Folders are walked, links followed, and what is hidden, or holds no specimens (see `why_no_specimens`), is left out,
     as is every picture that this tool made. A file named by the user is taken whatever its extension. For lists (.txt,
     .csv, .tsv) see `read_list`; what they name and is not there is a slide that fails. A slide reached in two ways is
-    taken once, a slide of several files (DICOM, MRXS, VMS) too.
+    taken once, a slide of several files (DICOM, MRXS, VMS) too. A file whose first read does not return is a slide that
+    fails.
 
     Of a TIFF that has several fields each is a slide, NAME+1, NAME+2 and so on.
 
@@ -89,6 +98,7 @@ def discover(paths: Sequence[Path], known: Mapping[str, str] = MappingProxyType(
     Args:
         paths: files, folders and lists.
         known: absolute paths of files that have results, and under which name: they keep it.
+        time_limit: seconds that the read of one file's head may take.
 
     Returns:
         The slides, sorted by name; none is no error.
@@ -96,15 +106,16 @@ def discover(paths: Sequence[Path], known: Mapping[str, str] = MappingProxyType(
     Raises:
         UsageError: a path names nothing that exists, or a list cannot be read, or nothing that it names is there.
     """
-    search = _Search()
-    for path in paths:
-        search.look(path)
-    known_by = {found.path: found.known_by for found in search.found.values()}
-    for path, opener in find_companions(known_by, known).items():
-        search.skipped.append((path, f"part of {opener}"))
-        del known_by[path]
-    contents = _contents(search, known_by, known)
-    parts = find_parts(known_by)
+    with closing(Watchdog(time_limit)) as watchdog:
+        search = _Search(watchdog)
+        for path in paths:
+            search.look(path)
+        known_by = {found.path: found.known_by for found in search.found.values()}
+        for path, opener in find_companions(known_by.keys() - search.problems.keys(), known).items():
+            search.skipped.append((path, f"part of {opener}"))
+            del known_by[path]
+        contents = _contents(search, known_by, known)
+        parts = find_parts(known_by.keys() - search.problems.keys())
     slides = []
     for path, name in unique_names(known_by, known).items():
         slide = SlideSource(name, path, None, parts.get(path, ()), search.problems.get(path, ""), known_by[path])
@@ -121,12 +132,12 @@ def _contents(search: _Search, known_by: dict[Path, PurePath], known: Container[
     tiffs = {path for path in known_by if path.suffix.lower() in TIFF_SUFFIXES and path not in search.problems}
     if not tiffs:
         return {}
-    from wbc_cli.slides.fields import contents_of  # noqa: PLC0415 (not above: it takes a quarter of a second)
+    from wbc_cli.slides.fields import Contents, contents_of  # noqa: PLC0415 (not above: it takes a quarter of a second)
 
     contents: dict[Path, Contents] = {}
     for path in sorted(tiffs, key=lambda path: (str(path.absolute()) not in known, path)):
         if path in known_by:
-            contents[path] = contents_of(path)
+            contents[path] = search.watched(contents_of, path) or Contents()
             for part in contents[path].files - {path}:
                 if part in tiffs and part in known_by:
                     search.skipped.append((part, f"part of {path}"))
@@ -156,13 +167,17 @@ def file_size(path: Path) -> int:
 class _Search:
     """What has been found so far.
 
+    Args:
+        watchdog: of what is read.
+
     Attributes:
         found: slides, by their real path.
         problems: of what cannot be opened, by its path.
         skipped, unread: see Discovery.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
         self.found: dict[str, _Found] = {}
         self.problems: dict[Path, str] = {}
         self.skipped: list[tuple[Path, str]] = []
@@ -201,12 +216,20 @@ class _Search:
         else:
             self._take(_Found(path, known_by or PurePath(path.name)))
 
+    def watched(self, function: Callable[[Path], T], path: Path) -> T | None:
+        """What a function makes of a file; None, and a problem of the file, where its read does not return."""
+        try:
+            return self._watchdog.call(function, path)
+        except TimeoutError as error:
+            self.problems[path] = f"{path}: cannot be read: {error}. Look at its disk, or allow more with --time-limit."
+            return None
+
     def _take(self, found: _Found) -> None:
-        if not found.problem and is_product(found.path):
-            self.skipped.append((found.path, "a picture that wbc-cli made"))
-            return
         if found.problem:
             self.problems[found.path] = found.problem
+        elif found.path.suffix.lower() in _HEADS_READ and is_product(self.watched(_head, found.path) or b""):
+            self.skipped.append((found.path, "a picture that wbc-cli made"))
+            return
         first = self.found.setdefault(os.path.realpath(found.path), found)
         if first.path != found.path:
             self.skipped.append((found.path, f"the same file as {first.path}"))
@@ -249,6 +272,15 @@ class _Search:
         else:
             if suffix and regular:
                 self._take(_Found(path, known_by))
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; none where it cannot be read, which opening it will tell."""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
 
 
 def _target(link: Path) -> str:

@@ -16,9 +16,9 @@ from wbc_cli.classes import BY_NAME, DIFFERENTIAL_NAMES
 
 INK, FAINT = "#1e1e1e", "#6e6e6e"
 WIDTH = 4.6  # inches: the text is as large as the page's, and still legible on a phone
-LEFT = 0.33  # share of the width that the names have
+LEFT = 0.37  # share of the width that the names have
 ABOVE, ROW, BELOW = 0.3, 0.27, 0.55
-LONGEST = 22  # characters of a slide's name
+LONGEST = 18  # characters of a slide's name
 _AS_TEXT: Any = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif", "font.size": 9}
 
 
