@@ -21,7 +21,6 @@ from wbc_cli.commands.options import (
     Workers,
     compute_options,
     terminal_of,
-    write_text,
 )
 from wbc_cli.cores import available_cores
 
@@ -46,7 +45,7 @@ def evaluate(
         Path | None,
         typer.Option("--out", "-o", help="Folder for the figures, tables a cell, and pictures."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
     ignore_scale: Annotated[
         bool, typer.Option("--ignore-scale", help="Hide um_per_px, as for a user's unlabelled photograph.")
     ] = False,
@@ -99,12 +98,13 @@ def evaluate(
     left_out = len(samples) - evaluation.pooled.images
     if left_out:
         terminal.note(f"images without a mask, left out: {left_out}")
-    for table in tables(evaluation):
-        terminal.out.print(table)
+    if as_json:
+        terminal.out.print_json(json.dumps(evaluation.to_dict()))
+    else:
+        for table in tables(evaluation):
+            terminal.out.print(table)
     if out:
         write_folder(evaluation, out)
-    if json_file:
-        write_text(json_file, json.dumps(evaluation.to_dict(), indent=2) + "\n")
 
 
 def train(
