@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wbc_cli.errors import MachineError, UsageError
@@ -46,9 +46,9 @@ def pages() -> tuple[Page, ...]:
     Raises:
         MachineError: a page cannot be read.
     """
-    files = sorted(Path(__file__).parent.glob("*.md"))
-    card = Page(MODEL_CARD, "What the shipped weights are, and every figure of theirs.", default_folder() / "MODEL_CARD.md")
-    return (*(Page(file.stem, _second_paragraph(Page(file.stem, "", file).read()), file) for file in files), card)
+    found = [Page(file.stem, "", file) for file in sorted(Path(__file__).parent.glob("*.md"))]
+    card = Page(MODEL_CARD, "What the shipped weights are, and how good.", default_folder() / "MODEL_CARD.md")
+    return (*(replace(page, about=_second_paragraph(page.read())) for page in found), card)
 
 
 def find_page(topic: str) -> Page:
