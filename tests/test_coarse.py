@@ -76,7 +76,6 @@ def drawn(side, *spots):
     """A density map, 0 but for spots: upper left corner (x, y) and pattern."""
     density = np.zeros((side, side))
     for x, y, pattern in spots:
-        pattern = np.asarray(pattern)
         density[y : y + len(pattern), x : x + pattern.shape[1]] = pattern
     return density
 
