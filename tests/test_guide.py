@@ -8,7 +8,9 @@ import importlib
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import fields
+from io import StringIO
 from itertools import takewhile
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 import typer
 from conftest import TOY_UM_PER_PX, spots, write_picture
 from lab import make_cell
+from rich.console import Console
 
 import wbc_cli
 from wbc_cli.classes import CLASS_NAMES, CLASSES, DIFFERENTIAL_NAMES
@@ -25,6 +28,7 @@ from wbc_cli.evaluation import FIGURES
 from wbc_cli.evaluation.away import write_away
 from wbc_cli.evaluation.folder import write_folder
 from wbc_cli.guide import MODEL_CARD, pages
+from wbc_cli.guide.terminal import WholeMarkdown
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.morphology import ATTRIBUTES
 from wbc_cli.products.names import PRODUCTS
@@ -123,6 +127,15 @@ def test_a_page_is_rendered_for_the_terminal_with_all_its_words(call, topic):
     assert title in answer.out
     assert "```" not in answer.out
     assert not re.search(r"^\|.*\|$", answer.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("listed", pages(), ids=lambda listed: listed.topic)
+def test_a_narrow_terminal_cuts_no_figure_off(listed):
+    text = StringIO()
+    Console(file=text, width=60).print(WholeMarkdown(listed.read()))
+    assert "…" not in text.getvalue()
+    digits = re.sub(r"[^0-9]", "", "".join(row[-1] for row in rows(listed.read())))
+    assert Counter(digits) <= Counter(text.getvalue())
 
 
 def test_an_unknown_topic_is_wrong_usage_and_the_topics_are_named(call):

@@ -21,14 +21,14 @@ def guide(
     ] = None,
 ) -> None:
     """Show a page of the guide, or list the pages."""
-    from rich.markdown import Markdown  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     from wbc_cli.guide import find_page, pages  # noqa: PLC0415
+    from wbc_cli.guide.terminal import WholeMarkdown  # noqa: PLC0415
 
     terminal = terminal_of(False, False)
     if topic is not None:
-        terminal.out.print(Markdown(find_page(topic).read()))
+        terminal.out.print(WholeMarkdown(find_page(topic).read()))
         return
     listed = Table(show_header=False, box=None)
     for page in pages():
