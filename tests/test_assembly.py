@@ -100,6 +100,15 @@ def test_a_cell_that_one_window_cuts_is_taken_whole_from_the_other():
         assert np.count_nonzero(kept.mask) == pytest.approx(np.pi * 30**2, rel=0.03)
 
 
+@pytest.mark.parametrize(("apart", "cells"), [(0.5, 1), (0.9, 1), (1.2, 2)])
+def test_outlines_of_two_windows_are_one_cell_where_they_share_two_fifths_and_else_two(apart, cells):
+    """Discs that lie half, nine tenths and six fifths of their radius apart share 0.69, 0.45 and 0.28 of their area."""
+    x, y, radius = 450.0, 350.0, 30.0
+    first = see([Place.around(x, y, 160)], [(x, y, radius)])
+    second = see([Place.around(x + 5, y, 160)], [(x + apart * radius, y, radius)])
+    assert len(unique(first + second)) == len(unique(second + first)) == cells
+
+
 @given(st.floats(0, 2 * np.pi), st.floats(0, 4.0), st.permutations(range(3)))
 def test_two_touching_cells_stay_two(turn, gap, order):
     half = 30.0 + gap / 2

@@ -7,16 +7,19 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+import typer
 from conftest import TOY_UM_PER_PX, spots, write_picture
 
 import wbc_cli
 from wbc_cli import analyze as analysis
+from wbc_cli.cli import app
 
 HEAVY = {"torch", "torchvision", "timm", "numpy", "scipy", "pandas", "cv2", "openslide", "tifffile", "matplotlib"}
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -54,7 +57,7 @@ def one_sentence(text):
     return line.startswith("wbc-cli: ")
 
 
-@pytest.mark.parametrize("arguments", ["--help", "--version", "analyze --help", "train --help", "no-such-command"])
+@pytest.mark.parametrize("arguments", ["--help", "--version", "analyze --help", "guide outputs", "no-such-command"])
 def test_help_answers_at_once_since_it_loads_none_of_the_heavy_libraries(arguments):
     script = "import sys\nfrom wbc_cli.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
     done = subprocess.run(
@@ -69,11 +72,28 @@ def test_version_is_that_of_the_package(call):
     assert call("--version").out == f"wbc-cli {wbc_cli.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["analyze", "demo", "evaluate", "train", "cross-validate", "doctor"])
-def test_every_command_explains_itself(call, command):
+@pytest.mark.parametrize("command", typer.main.get_command(app).commands)
+def test_every_command_explains_itself_and_names_a_wrong_option(call, command):
     answer = call(command, "--help")
     assert answer.code == 0
     assert f"wbc-cli {command}" in answer.out
+    wrong = call(command, "--no-such-option")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "--no-such-option" in COLOUR.sub("", wrong.err)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+def test_bash_completes_commands_options_values_and_topics(tmp_path):
+    program = tmp_path / "wbc-cli"
+    program.write_text(f"#!{sys.executable}\nfrom wbc_cli.cli import main\nmain()\n")
+    program.chmod(0o755)
+    script = [f'PATH="{tmp_path}:$PATH"', 'eval "$(wbc-cli --show-completion)"']
+    for line in ("ana", "merge --rev", "analyze --precision bf", "guide outp"):
+        words = ["wbc-cli", *line.split()]
+        script.append(f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _wbc_cli_completion wbc-cli")
+        script.append('echo "${COMPREPLY[@]}"')
+    done = subprocess.run(["bash", "-c", "\n".join(script)], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["analyze", "--review", "bf16", "outputs"], done.stderr
 
 
 def test_the_tables_and_the_products_of_every_slide_are_written(analyze, tmp_path):

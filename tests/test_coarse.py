@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wbc_cli.inference import bands, coarse
-from wbc_cli.inference.coarse import candidates, slide_colours, slide_glass
+from wbc_cli.inference.coarse import candidates, density_table, slide_colours, slide_glass
 from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, SaliencyPrior
 from wbc_cli.parallel import Tasks
 
@@ -57,6 +57,49 @@ def test_a_slide_without_dark_spots_has_no_candidates(dark_prior):
 def test_spots_nearer_than_a_cell_is_wide_are_one_candidate(dark_prior):
     assert len(find(spots((200, 100), (220, 100), radius=18), dark_prior, 0.2)) == 1
     assert len(find(spots((200, 100), (270, 100), radius=18), dark_prior, 0.2)) == 2
+
+
+def find_where_density_is_seen(density, threshold):
+    """Candidates of a prior that takes the density of the first of every STRIDE x STRIDE pixels for the saliency."""
+    glass = np.full(3, 230, np.uint8)
+    levels = density_table(glass)[0, :, 1]
+    reader = ArrayReader(np.abs(levels - density[..., None]).argmin(axis=-1).astype(np.uint8)[..., None].repeat(3, -1))
+
+    def saliency(density):
+        return np.clip(density[:, ::STRIDE, ::STRIDE, 1], 0, 1)
+
+    with ThreadPoolExecutor(1) as pool, Tasks(pool) as tasks:
+        return candidates(reader, saliency, COARSE_UM_PER_PX, glass, threshold, tasks)
+
+
+def drawn(side, *spots):
+    """A density map, 0 but for spots: upper left corner (x, y) and pattern."""
+    density = np.zeros((side, side))
+    for x, y, pattern in spots:
+        density[y : y + len(pattern), x : x + pattern.shape[1]] = pattern
+    return density
+
+
+CORNERS = [(20, 20), (20, 80), (80, 20), (80, 80)]
+
+
+def assert_on_the_corners(points):
+    """One candidate in the middle of each of the spots of 3 x 3 places there."""
+    assert sorted(map(tuple, points.tolist())) == [(x + 1.5 * STRIDE, y + 1.5 * STRIDE) for x, y in CORNERS]
+
+
+def test_a_single_place_that_its_neighbours_do_not_confirm_is_no_candidate():
+    small, large = np.full((STRIDE, STRIDE), 0.9), np.full((3 * STRIDE, 3 * STRIDE), 0.45)
+    points = find_where_density_is_seen(drawn(120, (50, 50, small), *((x, y, large) for x, y in CORNERS)), 0.4)
+    assert_on_the_corners(points)
+
+
+def test_a_doubtful_place_counts_as_what_it_is_however_its_pixels_fall():
+    pale = np.full((3 * STRIDE, 3 * STRIDE), 0.35)
+    unlucky = pale.copy()
+    unlucky[1::2], unlucky[:, 1::2] = 0.9, 0.9  # the prior sees the other pixels at first
+    places = [(x, y, unlucky) for x, y in CORNERS] + [(50, y, pale) for y in (20, 50, 80)]
+    assert_on_the_corners(find_where_density_is_seen(drawn(120, *places), 0.5))
 
 
 # Few coordinates, so that equal saliencies and equal distances come up.

@@ -168,15 +168,21 @@ def evaluate(call, toy_weights, tmp_path):
 
 
 def test_evaluate_writes_its_folder_with_every_table_and_picture(evaluate, tmp_path):
-    answer = evaluate("--json", tmp_path / "figures.json", "--faithfulness", "2")
+    answer = evaluate("--faithfulness", "2")
     assert answer.code == 0
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {"figures.json", *TABLES, *PICTURES}
-    assert (out / "figures.json").read_bytes() == (tmp_path / "figures.json").read_bytes()
     told = json.loads((out / "figures.json").read_text())
     assert told["pooled"]["figures"]["deletion"]["n"] == 2
     assert len(table(out / "cells.csv")) == 3
     assert FIGURES["deletion"] in answer.out
+
+
+def test_evaluate_prints_its_figures_as_json_and_nothing_else_where_a_program_asks(evaluate, tmp_path):
+    answer = evaluate("--json", "--faithfulness", "0")
+    assert answer.code == 0
+    assert json.loads(answer.out) == json.loads((tmp_path / "out/figures.json").read_text())
+    assert "images" in answer.err
 
 
 def test_evaluate_skips_the_checks_of_faithfulness_where_none_is_wanted(evaluate, tmp_path):

@@ -101,6 +101,26 @@ def test_nothing_but_crumbs_is_no_cell():
     assert not separate(*maps(labelled((20, 20, 4), (60, 20, 4), (60, 60, 4))), LEAST).any()
 
 
+@pytest.mark.parametrize(("radius", "astray"), [(5.7, 8), (18, 60)])
+def test_a_few_pixels_that_point_astray_stay_with_their_cell(radius, astray):
+    """Too few for the least cell, and of a large cell too few beside the many that agree."""
+    truth = labelled((30, 30, radius))
+    foreground, offsets = maps(truth)
+    rows, columns = np.nonzero(truth)
+    left = np.lexsort((rows, columns))[:astray]
+    rows, columns = rows[left], columns[left]
+    offsets[0, rows, columns], offsets[1, rows, columns] = (30 - columns) * MAP_STRIDE, (62 - rows) * MAP_STRIDE
+    assert np.array_equal(separate(foreground, offsets, LEAST), truth)
+
+
+def test_the_least_cell_is_found_though_its_pixels_do_not_agree_on_its_middle():
+    truth = labelled((40, 40, 5.2))
+    assert LEAST < truth.sum() < 1.2 * LEAST
+    foreground, offsets = maps(truth)
+    noise = np.random.default_rng(0).normal(0, 2 * MAP_STRIDE, offsets.shape).astype(np.float32)
+    assert np.array_equal(separate(foreground, offsets + noise, LEAST), truth)
+
+
 def test_an_empty_window_has_no_cells():
     assert not separate(*maps(labelled()), LEAST).any()
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from lab import make_cell
 
+from wbc_cli.evaluation import FIGURES
 from wbc_cli.evaluation import metrics as m
 from wbc_cli.evaluation.matching import MATCH_IOU, box_iou, match_by_centre, match_by_iou
 from wbc_cli.manifest import WHITE_CELL, Box
@@ -19,6 +20,13 @@ def test_calibration_error_by_hand():
     # 0.20 (bin 3, 0.2-0.267) is wrong: 0.20. Weighted: (2 * 0.47 + 0.30 + 0.20) / 4 = 0.36.
     terms = m.calibration_terms([0.95, 0.99, 0.70, 0.20], [True, False, True, False])
     assert float(m.calibration_error(terms.sum(axis=0))) == pytest.approx(0.36)
+
+
+def test_the_calibration_error_has_fifteen_bins_as_the_tables_say():
+    # Bins of 1/15 part 0.81 (0.8-0.867) from 0.89 (0.867-0.933); in tenths their gaps of -0.19 and 0.89 would cancel.
+    terms = m.calibration_terms([0.81, 0.89], [True, False])
+    assert float(m.calibration_error(terms.sum(axis=0))) == pytest.approx((0.19 + 0.89) / 2)
+    assert f"({terms.shape[1] - 1} bins)" in FIGURES["calibration_error"]
 
 
 def test_full_and_no_confidence_fall_into_the_outer_bins():

@@ -25,6 +25,16 @@ def test_results_come_in_order_and_no_more_is_begun_than_asked_for():
             assert max(begun) <= number + 6
 
 
+def test_results_that_nobody_asks_for_any_more_are_not_made():
+    begun, gate = [], threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        results = in_order(pool, lambda n: begun.append(n) or (n == 0 or gate.wait(5)), range(40), 5)
+        assert next(results)
+        results.close()
+        gate.set()
+    assert len(begun) <= 2
+
+
 def test_what_has_not_begun_when_a_slide_is_left_never_does():
     ran, gate, began = [], threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:

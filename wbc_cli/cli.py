@@ -10,6 +10,7 @@ import typer
 import wbc_cli
 from wbc_cli.commands.adapt import adapt
 from wbc_cli.commands.cross_validation import cross_validate
+from wbc_cli.commands.guide import guide
 from wbc_cli.commands.machine import bench, demo, doctor
 from wbc_cli.commands.model import evaluate, train
 from wbc_cli.commands.runs import analyze, merge, slurm
@@ -22,11 +23,10 @@ app = typer.Typer(
     help="Count, outline, type and explain white blood cells on stained smears.\n\n"
     "Not a diagnosis: results are for review by a qualified person.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, demo, evaluate, train, cross_validate, merge, adapt, slurm, bench, doctor):
+for command in (analyze, demo, evaluate, train, cross_validate, merge, adapt, slurm, bench, doctor, guide):
     app.command()(command)
 
 

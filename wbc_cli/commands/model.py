@@ -22,7 +22,6 @@ from wbc_cli.commands.options import (
     Workers,
     compute_options,
     terminal_of,
-    write_text,
 )
 from wbc_cli.cores import available_cores
 from wbc_cli.errors import UsageError
@@ -54,7 +53,7 @@ def evaluate(
         Path | None,
         typer.Option("--out", "-o", help="Folder for the figures, tables a cell, and pictures."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
     ignore_scale: Annotated[
         bool, typer.Option("--ignore-scale", help="Hide um_per_px, as for a user's unlabelled photograph.")
     ] = False,
@@ -115,13 +114,14 @@ def evaluate(
     left_out = len(samples) - evaluation.pooled.images
     if left_out:
         terminal.note(f"images without a mask, left out: {left_out}")
-    for table in tables(evaluation):
-        terminal.out.print(table)
+    if not as_json:
+        for table in tables(evaluation):
+            terminal.out.print(table)
     if out:
         write_folder(evaluation, out)
-    also = {"few_shot": _few_shot(evaluation, model, reviewed, out, terminal)} if reviewed else {}
-    if json_file:
-        write_text(json_file, json.dumps(evaluation.to_dict() | also, indent=2) + "\n")
+    also = {"few_shot": _few_shot(evaluation, model, reviewed, out, terminal, as_json)} if reviewed else {}
+    if as_json:
+        terminal.out.print_json(json.dumps(evaluation.to_dict() | also))
 
 
 def _counts(text: str) -> list[int]:
@@ -133,7 +133,7 @@ def _counts(text: str) -> list[int]:
 
 
 def _few_shot(
-    evaluation: Evaluation, model: LoadedModel, counts: list[int], out: Path | None, terminal: Terminal
+    evaluation: Evaluation, model: LoadedModel, counts: list[int], out: Path | None, terminal: Terminal, quiet: bool
 ) -> list[dict[str, Any]]:
     """Measure, show and write what profiles bring; for JSON."""
     from wbc_cli.evaluation.few_shot import few_shot, few_shot_table, write_few_shot  # noqa: PLC0415
@@ -141,7 +141,8 @@ def _few_shot(
 
     with terminal.progress("data sets and numbers of cells") as advance:
         rows = few_shot(evaluation.scores, Teacher(model), counts, progress=advance)
-    terminal.out.print(few_shot_table(rows))
+    if not quiet:
+        terminal.out.print(few_shot_table(rows))
     if out:
         write_few_shot(rows, out / "few_shot.csv")
     return [asdict(row) for row in rows]

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from wbc_cli.console import Terminal
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import UsageError
 from wbc_cli.loading import ComputeOptions
 from wbc_cli.products.names import PRODUCTS
 
@@ -93,18 +93,3 @@ def products(text: str) -> frozenset[str]:
     if names - set(PRODUCTS):
         raise UsageError(f"--write {text}: give none, or some of {','.join(sorted(PRODUCTS))}")
     return names
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file of results.
-
-    Raises:
-        MachineError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise MachineError(
-            f"{path}: cannot be written ({error.strerror}); check the disk, or give another file"
-        ) from error
