@@ -26,6 +26,7 @@ from wbc_cli.run.job import Job
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.plan import Plan, absent, known_names, make_plan, share_out
+from wbc_cli.run.reviews import kept_review
 from wbc_cli.run.stopping import Stop
 from wbc_cli.run.supervisor import Event, Supervisor
 from wbc_cli.slides.discover import Discovery, discover, file_size
@@ -294,7 +295,7 @@ class Run:
         Raises:
             MachineError: the run folder cannot be written.
         """
-        run = {
+        run: dict[str, Any] = {
             "tool": "wbc-cli",
             "version": wbc_cli.__version__,
             "weights_sha256": self.plan.model["weights"],
@@ -312,8 +313,14 @@ class Run:
             self.folder.write_run(run, records, f"run-{self.options.shard.label}.json")
         else:
             self.folder.write_tables(records)
+            review, problem = kept_review(self.folder, records)
+            if problem:
+                self.terminal.note(f"the reviews do not count: {problem}")
+                run["review"] = {"problem": problem}
+            elif review:
+                run["review"] = review.log.summary
             if "report" not in self.options.write:
                 self.folder.remove_report()
             elif self.used or not self.folder.has_report(run, records):
-                self.folder.write_report(run, records)
+                self.folder.write_report(run, records, review, problem)
             self.folder.write_run(run, records)

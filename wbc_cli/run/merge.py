@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import wbc_cli
 from wbc_cli.errors import ExitCode, MachineError, UsageError
 from wbc_cli.products.folder import RUN, RunFolder
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
+from wbc_cli.review.reviewed import Review
 from wbc_cli.run.lock import LOCK, locked
+from wbc_cli.run.reviews import NOTHING_NEW, NewReview, add_review, joined_log
 from wbc_cli.run.shards import SHARDS, Shard, read_shares
 
 
@@ -28,15 +31,13 @@ class Merged:
         slides: that the tables hold.
         failed: how many of them failed.
         missing: what has not been done yet, in words.
-        reviewed: slides that a reviewer's corrections name.
-        kappa: their agreement with what was found; None where it is not defined.
+        review: what reviewers say of them; None where nobody has.
     """
 
     slides: int
     failed: int
     missing: tuple[str, ...]
-    reviewed: int = 0
-    kappa: float | None = None
+    review: Review | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -52,17 +53,18 @@ class _Part:
     run: dict[str, Any]
 
 
-def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) -> Merged:
+def merge(sources: Sequence[Path], out: Path, added: NewReview = NOTHING_NEW, now: datetime | None = None) -> Merged:
     """Join runs into OUT: tables, and the slides' folders (as links to the same files where the disk has them).
 
     Args:
         sources: run folders. One with shards counts for all of its shards.
         out: where the tables go; it may be the only source, whose shards are joined in place.
-        corrections: of a reviewer, see `review.read_review`.
+        added: what reviewers hand in.
+        now: the time of what does not say its own; that of the clock if not given.
 
     Raises:
-        UsageError: a source holds no run, or two of them hold different results for a slide of the same name, or the
-            corrections do not fit.
+        UsageError: a source holds no run, or two of them hold different results for a slide of the same name, or what
+            reviewers hand in does not fit, or a log of reviews is damaged.
         MachineError: a source is in use, or OUT cannot be written.
     """
     for source in sources:
@@ -78,6 +80,7 @@ def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) 
             found, lacking = _parts(source)
             parts += found
             missing += lacking
+        log = joined_log(out, sources)
         records: dict[str, SlideRecord] = {}
         for part in parts:
             for name, record in _records(part, missing):
@@ -85,7 +88,8 @@ def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) 
                 records[name] = record
         absent = _absent(parts) & records.keys()
         records |= {name: _flagged(records[name]) for name in absent}
-        run = {
+        review = add_review(folder, list(records.values()), log, added, now or datetime.now(UTC))
+        run: dict[str, Any] = {
             "tool": "wbc-cli",
             "version": wbc_cli.__version__,
             "merged_from": [run for part in parts for run in part.run.get("merged_from", [part.run])],
@@ -95,13 +99,12 @@ def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) 
             "unread": _unread(parts),
         }
         folder.write_tables(records.values())
-        folder.write_report(run, records.values())
+        if review:
+            run["review"] = review.log.summary
+        folder.write_report(run, records.values(), review)
         folder.write_run(run, records.values())
-        review = folder.write_review(corrections) if corrections else None
     failed = sum(record["status"] == FAILED for record in records.values())
-    if review is None:
-        return Merged(len(records), failed, tuple(missing))
-    return Merged(len(records), failed, tuple(missing), len(review.before), review.kappa)
+    return Merged(len(records), failed, tuple(missing), review)
 
 
 def _parts(source: Path) -> tuple[list[_Part], list[str]]:

@@ -37,13 +37,16 @@ _ROOM_FOR_REST = 6_000_000  # charts, script, and what is said of 20,000 cells
 _SCRIPTS = ("data.js", "gallery.js", "review.js")
 
 
-def write_report(run: Mapping[str, Any], records: Sequence[SlideRecord], slides: Path, path: Path) -> None:
+def write_report(
+    run: Mapping[str, Any], records: Sequence[SlideRecord], slides: Path, reviews: Mapping[str, Any], path: Path
+) -> None:
     """Write the page.
 
     Args:
         run: what run.json says of the run.
         records: of its slides, by name.
         slides: the folder that has theirs.
+        reviews: see `reviews.review_part`.
         path: of the page.
 
     Raises:
@@ -63,6 +66,7 @@ def write_report(run: Mapping[str, Any], records: Sequence[SlideRecord], slides:
         style=style,
         script=script,
         run=run,
+        reviews=reviews,
         settings=settings_of(run),
         classes=list(BY_NAME.values()),
         whole=whole,
