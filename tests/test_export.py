@@ -29,7 +29,7 @@ def run(tmp_path_factory):
     """Slides of every fate, one of which two reviewers have seen."""
     folder = RunFolder(make_small_run(tmp_path_factory.mktemp("run")))
     folder.write_tables(committed(folder))
-    folder.write_run({"tool": "wbc-cli", **RUN}, committed(folder))
+    folder.write_run(RUN, committed(folder))
     places = tmp_path_factory.mktemp("corrections")
     review(folder, corrections(places, "monday,1,blast", "monday,2,monocyte"), reviewer="Ann")
     review(folder, corrections(places, "monday,2,basophil"), reviewer="Bob", sign=["monday"])

@@ -163,4 +163,4 @@ def _reference(sample: SampleCounts, role: str) -> Resource:
 
 def _id(sample: SampleCounts, role: str) -> str:
     """The same for every export of a sample, so that a later one takes the place of an earlier."""
-    return str(uuid5(_NAMESPACE, f"{sample.name}\n{role}"))
+    return str(uuid5(_NAMESPACE, f"{sample.origin}\n{sample.name}\n{role}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wbc_cli.classes import BY_NAME
@@ -20,6 +21,7 @@ class SampleCounts:
 
     Attributes:
         name: of the sample, or of the slide where that is its own sample.
+        origin: the file or folder that tells it from others of its name; empty where that is not known.
         problem: why there is no differential; empty where there is one.
         counts: cells of each class, by the reviewers' last word where they have given one.
         flags: of the sample.
@@ -27,6 +29,7 @@ class SampleCounts:
     """
 
     name: str
+    origin: str
     problem: str
     counts: Counter[str]
     flags: tuple[str, ...]
@@ -41,10 +44,13 @@ def samples_of(results: Results) -> list[SampleCounts]:
     """
     if rows := results.table(SAMPLES):
         reviews = _by_sample(results, {plain(row["sample"]) for row in rows})
-        return [_sample(row, plain(row["sample"]), reviews) for row in rows]
+        fields = [record["sample"] for record in results.records.values() if record.get("sample")]
+        origins = {sample["name"]: str(sample["folder"]) for sample in fields}
+        return [_sample(row, plain(row["sample"]), origins, reviews) for row in rows]
     reviewed = results.review.slides.values() if results.review else ()
     by_slide = {plain(review.cells.written): [review] for review in reviewed}
-    return [_sample(row, plain(row["slide"]), by_slide) for row in results.table(DIFFERENTIAL)]
+    origins = {name: str(record.get("source", "")) for name, record in results.records.items()}
+    return [_sample(row, plain(row["slide"]), origins, by_slide) for row in results.table(DIFFERENTIAL)]
 
 
 def _by_sample(results: Results, names: set[str]) -> dict[str, list[SlideReview]]:
@@ -64,14 +70,17 @@ def _by_sample(results: Results, names: set[str]) -> dict[str, list[SlideReview]
     return found
 
 
-def _sample(row: Row, name: str, reviews: dict[str, list[SlideReview]]) -> SampleCounts:
+def _sample(
+    row: Row, name: str, origins: Mapping[str, str], reviews: Mapping[str, Sequence[SlideReview]]
+) -> SampleCounts:
+    origin = origins.get(name, "")
     flags = tuple(flag for flag in row["flags"].split(";") if flag)
     if row["status"] != DONE:
         reason = row.get("reason") or row.get("left_out") or "no reason is known"
-        return SampleCounts(name, f"{row['status']}: {reason}", Counter(), flags, ())
+        return SampleCounts(name, origin, f"{row['status']}: {reason}", Counter(), flags, ())
     counts = Counter({kind: int(row[f"{kind}_count"]) for kind in BY_NAME})
     own = tuple(reviews.get(name, ()))
     for review in own:
         counts.subtract(review.before)
         counts.update(review.after)
-    return SampleCounts(name, "", counts, flags, own)
+    return SampleCounts(name, origin, "", counts, flags, own)
