@@ -89,18 +89,8 @@ def merge(sources: Sequence[Path], out: Path, added: NewReview = NOTHING_NEW, no
         absent = _absent(parts) & records.keys()
         records |= {name: _flagged(records[name]) for name in absent}
         review = add_review(folder, list(records.values()), log, added, now or datetime.now(UTC))
-        run: dict[str, Any] = {
-            "tool": "wbc-cli",
-            "version": wbc_cli.__version__,
-            "merged_from": [run for part in parts for run in part.run.get("merged_from", [part.run])],
-            "status": "incomplete" if missing else "finished",
-            "missing": missing,
-            "not_in_input": sorted(absent),
-            "unread": _unread(parts),
-        }
+        run = _run(parts, missing, absent, review)
         folder.write_tables(records.values())
-        if review:
-            run["review"] = review.log.summary
         folder.write_report(run, records.values(), review)
         folder.write_run(run, records.values())
     failed = sum(record["status"] == FAILED for record in records.values())
@@ -115,6 +105,20 @@ def _parts(source: Path) -> tuple[list[_Part], list[str]]:
         files = {shard: source / f"run-{shard.label}.json" for shard in shards}
     parts = [_Part(source, _read(file)) for file in files.values() if file.exists()]
     return parts, [f"{source}: shard {shard} has not run" for shard, file in files.items() if not file.exists()]
+
+
+def _run(parts: Sequence[_Part], missing: list[str], absent: set[str], review: Review | None) -> dict[str, Any]:
+    """What run.json says of the merge."""
+    run: dict[str, Any] = {
+        "tool": "wbc-cli",
+        "version": wbc_cli.__version__,
+        "merged_from": [run for part in parts for run in part.run.get("merged_from", [part.run])],
+        "status": "incomplete" if missing else "finished",
+        "missing": missing,
+        "not_in_input": sorted(absent),
+        "unread": _unread(parts),
+    }
+    return {**run, "review": review.log.summary} if review else run
 
 
 def _records(part: _Part, missing: list[str]) -> Iterator[tuple[str, SlideRecord]]:

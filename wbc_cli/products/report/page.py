@@ -70,10 +70,7 @@ def write_report(
         settings=settings_of(run),
         classes=list(BY_NAME.values()),
         whole=whole,
-        small={
-            "below_100": sum(FEWER_THAN_100 in record["flags"] for record in counted),
-            "below_200": sum(FEWER_THAN_200 in record["flags"] for record in counted),
-        },
+        small=_small(counted),
         whole_chart=_image(differential_chart(_dicts(whole.classes))),
         charts=_charts(counted, _dicts(whole.classes)),
         charted=MOST_CHARTED,
@@ -90,6 +87,12 @@ def write_report(
     )
     # file names that are not UTF-8 reach us as surrogates, which no encoding takes as they are
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _small(records: Sequence[SlideRecord]) -> dict[str, int]:
+    """How many slides have too few cells for narrow intervals."""
+    flags = {"below_100": FEWER_THAN_100, "below_200": FEWER_THAN_200}
+    return {name: sum(flag in record["flags"] for record in records) for name, flag in flags.items()}
 
 
 def _templates() -> Environment:
