@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from lab import Lab
+from schemas import complaints, misfits
 
 from wbc_cli.cli import main
 from wbc_cli.model.config import ModelConfig
@@ -39,9 +41,16 @@ class Outcome:
     err: str
 
 
+@pytest.fixture(scope="session", autouse=True)
+def every_record_fits_its_schema(tmp_path_factory):
+    """Hold all slide.json and run.json that the tests of this process have had written against their schemas."""
+    yield
+    assert misfits(tmp_path_factory.getbasetemp()) == {}
+
+
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """Call the program in this process: `call("analyze", folder)`."""
+    """Call the program in this process: `call("analyze", folder)`; what it prints as JSON has to fit its schema."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     signals = {number: signal.getsignal(number) for number in STOP_SIGNALS}
@@ -51,7 +60,10 @@ def call(monkeypatch, capsys):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             main()
-        return Outcome(int(stopped.value.code or 0), *capsys.readouterr())
+        outcome = Outcome(int(stopped.value.code or 0), *capsys.readouterr())
+        if arguments[0] == "analyze" and "--json" in arguments and outcome.out:
+            assert complaints("summary", json.loads(outcome.out)) == []
+        return outcome
 
     yield run
     root.handlers[:] = handlers

@@ -8,19 +8,22 @@ import io
 import re
 import shutil
 import time
+from datetime import UTC, datetime
 from zipfile import ZipFile
 
 import cv2
 import numpy as np
 import pytest
-from fakes import NO_PRODUCTS, ArrayReader, blank, disc, make_cell, make_result, rows
-from report_runs import make_small_run, some_cells, write_report
+from fakes import NO_PRODUCTS, ArrayReader, blank, committed, disc, make_cell, make_result, rows
+from report_runs import HOSTILE, RUN, make_small_run, some_cells, write_report
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.thumbnails import THUMBNAILS, read_thumbnails, write_thumbnails
+from wbc_cli.run.merge import merge
+from wbc_cli.run.reviews import NewReview
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (
@@ -192,23 +195,57 @@ def test_by_keyboard_alone_cells_are_typed_and_saved_as_csv(page, small_run):
     page.browser.refresh()  # what was said stays
     assert page.one("#n-reviewed").text == "3"
     page.one("#export").click()
+    assert page.focused("name") == "reviewer"  # it asks who says so
+    page.press("Dr. Ann, MD")
+    page.press(Keys.TAB)
+    page.browser.refresh()  # and asks once
+    page.one("#export").click()
     saved = page.browser.downloads / "corrections.csv"
     until = time.monotonic() + 20
     while not saved.exists() and time.monotonic() < until:
         time.sleep(0.1)
     found = list(csv.DictReader(io.StringIO(saved.read_text(encoding="utf-8"))))
     saved.unlink()
-    assert list(found[0]) == ["slide", "cell", "class"]
+    assert list(found[0]) == ["slide", "cell", "class", "reviewer", "time"]
+    assert {row["reviewer"] for row in found} == {"Dr. Ann, MD"}
+    ages = [(datetime.now(UTC) - datetime.fromisoformat(row["time"])).total_seconds() for row in found]
+    assert all(0 <= age < 120 for age in ages)
     classes = dict(zip(((s, n) for s, n, _ in wanted), ("lymphocyte", "unidentified", "eosinophil"), strict=True))
     assert {(row["slide"].removeprefix("'"), int(row["cell"])): row["class"] for row in found} == classes
 
 
 def test_slides_are_named_in_the_corrections_as_in_cells_csv(page, small_run):
     page.script("for (let c = 0; c < count; c++) say(c, 'blast')")
-    found = csv.DictReader(io.StringIO(page.script("return correctionsCsv()")))
+    found = csv.DictReader(io.StringIO(page.script("return correctionsCsv('Ann')")))
     expected = {(cell["slide"], cell["cell"]) for cell in table_cells(small_run)}
     assert {(row["slide"], row["cell"]) for row in found} == expected
     assert ("'=cmd.png", "1") in expected
+
+
+def test_corrections_of_the_page_come_back_with_reviewer_and_time_and_the_page_shows_who_signed(
+    page, small_run, tmp_path
+):
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(small_run / "slides", run.slides, dirs_exist_ok=True)
+    run.write_run(RUN, committed(run))
+    page.script("said.clear(); for (const c of [0, 1, 150]) say(c, 'monocyte')")
+    file = tmp_path / "corrections.csv"
+    file.write_text(page.script("return correctionsCsv('Ann')"), encoding="utf-8")
+    merge([run.out], run.out, NewReview([file], ["monday", "'=cmd.png"], "Ann"))
+    again = Page(page.browser, run.out / "report.html")
+    assert [text.startswith("✓ Ann") for text in (e.text for e in again.all("#reviews td:nth-child(3)"))] == [0, 1, 1]
+    again.script("said.clear(); for (const c of [0, 1, 150]) say(c, 'blast')")
+    file.write_text(page.script("return correctionsCsv('Bob')"), encoding="utf-8")
+    merge([run.out], run.out, NewReview([file]))
+    again = Page(page.browser, run.out / "report.html")
+    assert page.browser.get_log("browser") == []
+    reviewed = {row.find_element("css selector", "th").text: row.text for row in again.all("#reviews tbody tr")}
+    assert set(reviewed) == {HOSTILE, "=cmd.png", "monday"}
+    assert "Ann" in reviewed["monday"] and "Bob" in reviewed["monday"]
+    assert "they differ on 1 cell:" in reviewed["monday"]
+    assert "changed since Ann signed" in reviewed["monday"]
+    assert "✓ Ann" in reviewed["=cmd.png"]
+    assert "monday" in again.one("header .bad a[href='#reviews']").find_element("xpath", "..").text
 
 
 def test_a_phone_shows_it_without_scrolling_sideways_and_dark_where_the_system_is(page):

@@ -27,6 +27,7 @@ from wbc_cli.run.job import Job
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.plan import Plan, absent, known_names, make_plan, share_out
+from wbc_cli.run.reviews import kept_review
 from wbc_cli.run.samples import Samples, find_samples
 from wbc_cli.run.stopping import Stop
 from wbc_cli.run.supervisor import Event, Supervisor
@@ -310,7 +311,7 @@ class Run:
             MachineError: the run folder cannot be written.
         """
         profile = self.options.compute.profile
-        run = {
+        run: dict[str, Any] = {
             "tool": "wbc-cli",
             "version": wbc_cli.__version__,
             "weights_sha256": self.plan.model["weights"],
@@ -329,8 +330,14 @@ class Run:
         else:
             records = self.folder.with_overlaps(self.records.values())
             self.folder.write_tables(records, self.options.stop_width)
+            review, problem = kept_review(self.folder, records)
+            if problem:
+                self.terminal.note(f"the reviews do not count: {problem}")
+                run["review"] = {"problem": problem}
+            elif review:
+                run["review"] = review.log.summary
             if "report" not in self.options.write:
                 self.folder.remove_report()
             elif self.used or not self.folder.has_report(run, records):
-                self.folder.write_report(run, records)
+                self.folder.write_report(run, records, review, problem)
             self.folder.write_run(run, records)

@@ -148,20 +148,28 @@ def merge(
         list[Path] | None,
         typer.Option(help="CSV of corrections (slide, cell, class), as the report saves it; may be repeated."),
     ] = None,
+    reviewer: Annotated[
+        str | None, typer.Option(help="Who signs, and who reviewed what the corrections do not say of whom it is.")
+    ] = None,
+    sign: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SLIDE", help="Sign the reviewed slide, or all that fit a pattern; may be repeated."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Join the tables of several runs, or of the shards of one, as if all had been done at once.
 
-    With --review also writes differential-reviewed.csv: for every slide that the corrections name, which counts as
-    reviewed in full, the counts before and after, and their agreement (Cohen's kappa).
+    With --review or --sign enters who said what, and when, into review-log.jsonl, and writes differential-reviewed.csv:
+    for every slide that the corrections name, which counts as reviewed in full, the counts before and after, and their
+    agreement (Cohen's kappa); and reviewers.csv, where two have reviewed the same slide.
     """
     from wbc_cli.run.merge import merge as join  # noqa: PLC0415 - it takes a second, which `--help` must not
+    from wbc_cli.run.reviews import NewReview  # noqa: PLC0415
 
     terminal = terminal_of(quiet, False)
-    merged = join(runs, out, review or ())
-    if merged.reviewed:
-        agreement = "not defined" if merged.kappa is None else f"{merged.kappa:.3f}"
-        terminal.note(f"reviewed slides: {merged.reviewed}, Cohen's kappa {agreement}; see differential-reviewed.csv")
+    merged = join(runs, out, NewReview(review or (), sign or (), reviewer))
+    for what in merged.review.in_words if merged.review else ():
+        terminal.note(what)
     for what in merged.missing:
         terminal.note(f"missing: {what}")
     terminal.note(f"slides: {merged.slides}, failed: {merged.failed}; tables in {out}")

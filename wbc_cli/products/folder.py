@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from wbc_cli.products.names import SCHEMA_VERSION, USUAL_PRODUCTS
 from wbc_cli.products.overlap import flag_overlaps, write_overlaps
 from wbc_cli.products.overlay import write_overlay
 from wbc_cli.products.report.page import write_report
+from wbc_cli.products.report.reviews import review_part
 from wbc_cli.products.samples import samples_of, write_samples
 from wbc_cli.products.tables import (
     FAILED,
@@ -36,7 +37,10 @@ from wbc_cli.products.tables import (
     write_differential,
 )
 from wbc_cli.products.thumbnails import THUMBNAILS, write_thumbnails
-from wbc_cli.review import Review, read_review
+from wbc_cli.review.log import LOG, LOG_SUM, ReviewLog
+from wbc_cli.review.reviewed import Review
+from wbc_cli.review.slides import RunCells
+from wbc_cli.review.tables import has_pairs, write_pairs, write_reviewed
 from wbc_cli.slides.reader import SlideReader
 
 RECORD = "slide.json"
@@ -47,6 +51,7 @@ REPORT = "report.html"
 SAMPLES = "samples.csv"
 OVERLAPS = "overlaps.csv"
 REVIEWED = "differential-reviewed.csv"
+REVIEWERS = "reviewers.csv"
 
 
 class RunFolder:
@@ -196,29 +201,64 @@ class RunFolder:
         self._replace_or_remove(SAMPLES, bool(samples), lambda path: write_samples(samples, path))
         self._replace_or_remove(OVERLAPS, bool(samples), lambda path: write_overlaps(ordered, path))
 
-    def write_report(self, run: Mapping[str, Any], records: Iterable[SlideRecord]) -> None:
+    def write_report(
+        self,
+        run: Mapping[str, Any],
+        records: Iterable[SlideRecord],
+        review: Review | None = None,
+        review_problem: str = "",
+    ) -> None:
         """Write report.html from committed slides in one go.
 
         Args:
             run: what it says of the run, as for `write_run`.
             records: of the slides that belong in it.
+            review: what reviewers say of them.
+            review_problem: why that is not known, though there is a log of it.
 
         Raises:
             MachineError: OUT cannot be written.
         """
         ordered = by_name(records)
-        self._replace_file(REPORT, lambda path: write_report(run, ordered, self.slides, path))
+        reviews = review_part(review, review_problem)
+        self._replace_file(REPORT, lambda path: write_report(run, ordered, self.slides, reviews, path))
 
-    def write_review(self, files: Sequence[Path]) -> Review:
-        """Write differential-reviewed.csv from cells.csv and a reviewer's corrections in one go.
+    def cells_of(self, records: Iterable[SlideRecord]) -> RunCells:
+        """The cells of committed slides."""
+        counted = [str(record["name"]) for record in by_name(records) if record["status"] != FAILED]
+        return RunCells({name: self.slides / name / CELLS for name in counted})
+
+    def write_log(self, log: ReviewLog) -> None:
+        """Write the log of reviews, then the checksum of it: killed in between, both are still of one chain.
 
         Raises:
-            UsageError: the corrections do not fit the cells.
             MachineError: OUT cannot be written.
         """
-        review = read_review(files, self.out / CELLS)
-        self._replace_file(REVIEWED, review.write)
-        return review
+        if not (self.out / LOG).exists():
+            self._replace_file(LOG_SUM, lambda path: _write_text(ReviewLog().sum_line, path))
+        self._replace_file(LOG, lambda path: _write_text(log.text.decode("ascii"), path))
+        self._replace_file(LOG_SUM, lambda path: _write_text(log.sum_line, path))
+
+    def write_review(self, review: Review) -> None:
+        """Write differential-reviewed.csv and, where two have seen the same slide, reviewers.csv, each in one go.
+
+        Raises:
+            MachineError: OUT cannot be written.
+        """
+        self._replace_file(REVIEWED, lambda path: write_reviewed(review, path))
+        if has_pairs(review):
+            self._replace_file(REVIEWERS, lambda path: write_pairs(review, path))
+        else:
+            self._remove_file(REVIEWERS)
+
+    def remove_review(self) -> None:
+        """Remove the tables of a review that nothing vouches for any more.
+
+        Raises:
+            MachineError: OUT cannot be written.
+        """
+        self._remove_file(REVIEWED)
+        self._remove_file(REVIEWERS)
 
     def remove_report(self) -> None:
         """Remove the page of an earlier run, which the tables may contradict by now.
@@ -226,8 +266,7 @@ class RunFolder:
         Raises:
             MachineError: OUT cannot be written.
         """
-        with _disk_errors(self.out):
-            (self.out / REPORT).unlink(missing_ok=True)
+        self._remove_file(REPORT)
 
     def write_run(self, run: Mapping[str, Any], records: Iterable[SlideRecord], name: str = RUN) -> None:
         """Write run.json in one go.
@@ -281,6 +320,10 @@ class RunFolder:
             write(fresh)
             fresh.replace(final)
 
+    def _remove_file(self, name: str) -> None:
+        with _disk_errors(self.out):
+            (self.out / name).unlink(missing_ok=True)
+
 
 def _run_record(run: Mapping[str, Any], records: Iterable[SlideRecord]) -> dict[str, Any]:
     slides = [{key: r.get(key) for key in ("name", "path", "status", "reason", "sample")} for r in by_name(records)]
@@ -288,7 +331,11 @@ def _run_record(run: Mapping[str, Any], records: Iterable[SlideRecord]) -> dict[
 
 
 def _write_json(value: Mapping[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    _write_text(json.dumps(value, indent=2) + "\n", path)
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,11 @@ from wbc_cli.classes import CLASS_NAMES, UNIDENTIFIED
 from wbc_cli.errors import UsageError
 from wbc_cli.products.features import FEATURES, read_features
 from wbc_cli.products.folder import RECORD
-from wbc_cli.products.tables import FAILED, SlideRecord, text
-from wbc_cli.review import read_corrections
-from wbc_cli.rows import read_rows
+from wbc_cli.products.tables import FAILED, SlideRecord
+from wbc_cli.review.corrections import read_corrections
+from wbc_cli.review.slides import RunCells
 
+_SOMEBODY = "unnamed"
 _MOST = 20_000  # cells that the features' mean and deviation are taken of
 
 
@@ -31,7 +34,7 @@ class Reviewed:
         slides: of each.
         everything: float16 [M, width], the features of cells of these runs, reviewed or not.
         weights: checksum of the weights that the runs were made with.
-        undecided: how many more cells the reviewer called unidentified, which teach nothing.
+        undecided: how many more cells reviewers called unidentified, or not the same; these teach nothing.
     """
 
     features: NDArray[np.float16]
@@ -60,10 +63,10 @@ def read_reviewed(runs: Sequence[Path], reviews: Sequence[Path]) -> Reviewed:
             another, or features were not kept.
     """
     slides = _slides(runs)
-    cells = {(slide, row["cell"]) for slide in slides for _, row in _cells(slides[slide])}
-    said = read_corrections(reviews, cells, " and ".join(map(str, runs)))
+    said = _said(reviews, slides)
     kept = {slide: _features(slides[slide]) for slide in dict.fromkeys(slide for slide, _ in said)}
-    typed = [(key, name) for key, name in said.items() if name != UNIDENTIFIED.name]
+    agreed = {key: names.pop() for key, names in said.items() if len(names) == 1}
+    typed = [(key, name) for key, name in agreed.items() if name != UNIDENTIFIED.name]
     if not typed:
         raise UsageError(f"{reviews[0]}: no reviewed cell with a type; save the corrections from the report")
     return Reviewed(
@@ -76,8 +79,17 @@ def read_reviewed(runs: Sequence[Path], reviews: Sequence[Path]) -> Reviewed:
     )
 
 
+def _said(reviews: Sequence[Path], slides: Mapping[str, _Slide]) -> dict[tuple[str, str], set[str]]:
+    """What reviewers call each cell that they name, by slide and cell; each reviewer's last word counts."""
+    cells = RunCells({name: slide.folder / "cells.csv" for name, slide in slides.items()})
+    words: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for said in read_corrections(reviews, cells, _SOMEBODY, datetime.now(UTC)):
+        words[said.slide, said.cell][said.reviewer] = said.class_name
+    return {key: set(by_reviewer.values()) for key, by_reviewer in words.items()}
+
+
 def _slides(runs: Sequence[Path]) -> dict[str, _Slide]:
-    """The analysed slides of runs, by their name as tables write it."""
+    """The analysed slides of runs, by name."""
     found: dict[str, _Slide] = {}
     for run in runs:
         records = sorted((run / "slides").glob(f"*/{RECORD}"))
@@ -86,7 +98,7 @@ def _slides(runs: Sequence[Path]) -> dict[str, _Slide]:
         for file in records:
             try:
                 record = json.loads(file.read_text(encoding="utf-8"))
-                name, usable = text(record["name"]), record["status"] != FAILED
+                name, usable = str(record["name"]), record["status"] != FAILED
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UsageError(f"{file}: cannot be read ({error}); run the analysis again") from error
             if usable and name in found and found[name].record != record:
@@ -94,10 +106,6 @@ def _slides(runs: Sequence[Path]) -> dict[str, _Slide]:
             if usable:
                 found[name] = _Slide(file.parent, record)
     return found
-
-
-def _cells(slide: _Slide) -> list[tuple[int, dict[str, str]]]:
-    return list(read_rows(slide.folder / "cells.csv", ("cell",)))
 
 
 def _features(slide: _Slide) -> NDArray[np.float16]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from wbc_cli.errors import ExitCode, MachineError, UsageError
 from wbc_cli.products.folder import RUN, RunFolder
 from wbc_cli.products.samples import stop_width_of
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
+from wbc_cli.review.reviewed import Review
 from wbc_cli.run.lock import LOCK, locked
+from wbc_cli.run.reviews import NOTHING_NEW, NewReview, add_review, joined_log
 from wbc_cli.run.shards import SHARDS, Shard, read_shares
 
 
@@ -29,15 +32,13 @@ class Merged:
         slides: that the tables hold.
         failed: how many of them failed.
         missing: what has not been done yet, in words.
-        reviewed: slides that a reviewer's corrections name.
-        kappa: their agreement with what was found; None where it is not defined.
+        review: what reviewers say of them; None where nobody has.
     """
 
     slides: int
     failed: int
     missing: tuple[str, ...]
-    reviewed: int = 0
-    kappa: float | None = None
+    review: Review | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -53,17 +54,18 @@ class _Part:
     run: dict[str, Any]
 
 
-def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) -> Merged:
+def merge(sources: Sequence[Path], out: Path, added: NewReview = NOTHING_NEW, now: datetime | None = None) -> Merged:
     """Join runs into OUT: tables, and the slides' folders (as links to the same files where the disk has them).
 
     Args:
         sources: run folders. One with shards counts for all of its shards.
         out: where the tables go; it may be the only source, whose shards are joined in place.
-        corrections: of a reviewer, see `review.read_review`.
+        added: what reviewers hand in.
+        now: the time of what does not say its own; that of the clock if not given.
 
     Raises:
-        UsageError: a source holds no run, or two of them hold different results for a slide of the same name, or the
-            corrections do not fit.
+        UsageError: a source holds no run, or two of them hold different results for a slide of the same name, or what
+            reviewers hand in does not fit, or a log of reviews is damaged.
         MachineError: a source is in use, or OUT cannot be written.
     """
     for source in sources:
@@ -79,6 +81,7 @@ def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) 
             found, lacking = _parts(source)
             parts += found
             missing += lacking
+        log = joined_log(out, sources)
         records: dict[str, SlideRecord] = {}
         for part in parts:
             for name, record in _records(part, missing):
@@ -86,24 +89,14 @@ def merge(sources: Sequence[Path], out: Path, corrections: Sequence[Path] = ()) 
                 records[name] = record
         absent = _absent(parts) & records.keys()
         records |= {name: _flagged(records[name]) for name in absent}
-        run = {
-            "tool": "wbc-cli",
-            "version": wbc_cli.__version__,
-            "merged_from": [run for part in parts for run in part.run.get("merged_from", [part.run])],
-            "status": "incomplete" if missing else "finished",
-            "missing": missing,
-            "not_in_input": sorted(absent),
-            "unread": _unread(parts),
-        }
+        review = add_review(folder, list(records.values()), log, added, now or datetime.now(UTC))
+        run = _run(parts, missing, absent, review)
         flagged = folder.with_overlaps(records.values())
         folder.write_tables(flagged, stop_width_of(run))
-        folder.write_report(run, flagged)
+        folder.write_report(run, flagged, review)
         folder.write_run(run, records.values())
-        review = folder.write_review(corrections) if corrections else None
     failed = sum(record["status"] == FAILED for record in records.values())
-    if review is None:
-        return Merged(len(records), failed, tuple(missing))
-    return Merged(len(records), failed, tuple(missing), len(review.before), review.kappa)
+    return Merged(len(records), failed, tuple(missing), review)
 
 
 def _parts(source: Path) -> tuple[list[_Part], list[str]]:
@@ -114,6 +107,20 @@ def _parts(source: Path) -> tuple[list[_Part], list[str]]:
         files = {shard: source / f"run-{shard.label}.json" for shard in shards}
     parts = [_Part(source, _read(file)) for file in files.values() if file.exists()]
     return parts, [f"{source}: shard {shard} has not run" for shard, file in files.items() if not file.exists()]
+
+
+def _run(parts: Sequence[_Part], missing: list[str], absent: set[str], review: Review | None) -> dict[str, Any]:
+    """What run.json says of the merge."""
+    run: dict[str, Any] = {
+        "tool": "wbc-cli",
+        "version": wbc_cli.__version__,
+        "merged_from": [run for part in parts for run in part.run.get("merged_from", [part.run])],
+        "status": "incomplete" if missing else "finished",
+        "missing": missing,
+        "not_in_input": sorted(absent),
+        "unread": _unread(parts),
+    }
+    return {**run, "review": review.log.summary} if review else run
 
 
 def _records(part: _Part, missing: list[str]) -> Iterator[tuple[str, SlideRecord]]:

@@ -35,21 +35,32 @@ function flagInWords(flag) {
   return flag === "refused" ? "its slide was refused" : data.flags[flag] ?? flag;
 }
 
-// What a reviewer has said, by cell; kept by the browser, where it does so, for the next time the page is opened.
+// What a reviewer has said, and when, by cell; kept by the browser, where it does so, for the next time the page is
+// opened, and the reviewer's name for every page.
 const said = new Map();
-const storageKey = `wbc-cli report ${data.run}`;
+const storageKey = `wbc-cli review ${data.run}`, reviewerKey = "wbc-cli reviewer";
 
-function say(cell, className) {
-  if (className === null) said.delete(cell);
-  else said.set(cell, className);
+function keep(key, text) {
   try {
-    localStorage.setItem(storageKey, JSON.stringify([...said]));
+    localStorage.setItem(key, text);
   } catch { /* a browser may keep nothing for files; the CSV is what counts */ }
 }
 
-try {
-  for (const [cell, className] of JSON.parse(localStorage.getItem(storageKey) ?? "[]")) said.set(cell, className);
-} catch { /* as above */ }
+function kept(key) {
+  try {
+    return localStorage.getItem(key);
+  } catch {
+    return null; // as above
+  }
+}
+
+function say(cell, className) {
+  if (className === null) said.delete(cell);
+  else said.set(cell, { className, time: `${new Date().toISOString().slice(0, 19)}Z` });
+  keep(storageKey, JSON.stringify([...said]));
+}
+
+for (const [cell, word] of JSON.parse(kept(storageKey) ?? "[]")) said.set(cell, word);
 
 // Filters: each a question that a cell must answer with yes.
 
@@ -80,9 +91,9 @@ function chosenCells(filters) {
 
 // The file that `wbc-cli merge --review` reads.
 
-function correctionsCsv() {
+function correctionsCsv(reviewer) {
   const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-  const rows = [...said].sort(([a], [b]) => a - b)
-    .map(([cell, className]) => `${quoted(data.slides[data.slide[cell]][1])},${data.id[cell]},${className}\n`);
-  return `slide,cell,class\n${rows.join("")}`;
+  const rows = [...said].sort(([a], [b]) => a - b).map(([cell, { className, time }]) =>
+    `${[data.slides[data.slide[cell]][1], data.id[cell], className, reviewer, time].map((v) => quoted(String(v))).join(",")}\n`);
+  return `slide,cell,class,reviewer,time\n${rows.join("")}`;
 }

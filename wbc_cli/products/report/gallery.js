@@ -35,7 +35,7 @@ function makeCard(cell, place) {
   }
   const what = element("span", "what");
   what.append(swatch(givenClass(cell)), givenClass(cell).label);
-  const reviewed = said.has(cell) ? `✓ ${classLabel(said.get(cell))}` : flagsOf(cell).join(", ");
+  const reviewed = said.has(cell) ? `✓ ${classLabel(said.get(cell).className)}` : flagsOf(cell).join(", ");
   card.append(
     picture, what,
     element("span", "", `${data.confidence[cell].toFixed(1)} % ${likeliestIfOther(cell)}`),

@@ -39,13 +39,16 @@ _ROOM_FOR_REST = 6_000_000  # charts, script, and what is said of 20,000 cells
 _SCRIPTS = ("data.js", "gallery.js", "review.js")
 
 
-def write_report(run: Mapping[str, Any], records: Sequence[SlideRecord], slides: Path, path: Path) -> None:
+def write_report(
+    run: Mapping[str, Any], records: Sequence[SlideRecord], slides: Path, reviews: Mapping[str, Any], path: Path
+) -> None:
     """Write the page.
 
     Args:
         run: what run.json says of the run.
         records: of its slides, by name.
         slides: the folder that has theirs.
+        reviews: see `reviews.review_part`.
         path: of the page.
 
     Raises:
@@ -71,14 +74,12 @@ def write_report(run: Mapping[str, Any], records: Sequence[SlideRecord], slides:
         style=style,
         script=script,
         run=run,
+        reviews=reviews,
         settings=settings_of(run),
         profiles=profiles_of(run),
         classes=list(BY_NAME.values()),
         whole=whole,
-        small={
-            "below_100": sum(FEWER_THAN_100 in record["flags"] for record in counted),
-            "below_200": sum(FEWER_THAN_200 in record["flags"] for record in counted),
-        },
+        small=_small(counted),
         whole_chart=_image(differential_chart(_dicts(whole.classes))),
         charts=_charts(charted, _dicts(whole.classes)),
         samples=[_sample(sample) for sample in samples] if grouped else [],
@@ -98,6 +99,12 @@ def write_report(run: Mapping[str, Any], records: Sequence[SlideRecord], slides:
     )
     # file names that are not UTF-8 reach us as surrogates, which no encoding takes as they are
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _small(records: Sequence[SlideRecord]) -> dict[str, int]:
+    """How many slides have too few cells for narrow intervals."""
+    flags = {"below_100": FEWER_THAN_100, "below_200": FEWER_THAN_200}
+    return {name: sum(flag in record["flags"] for record in records) for name, flag in flags.items()}
 
 
 def _templates() -> Environment:

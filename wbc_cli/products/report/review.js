@@ -24,7 +24,7 @@ function open(at) {
     return row;
   }));
   part("classes").querySelectorAll("button").forEach((button, i) => {
-    button.setAttribute("aria-pressed", button.value === said.get(cell));
+    button.setAttribute("aria-pressed", button.value === said.get(cell)?.className);
     if (i >= data.probabilities) return; // unidentified has none
     button.querySelector("progress").value = data.p[cell][i];
     button.querySelector("b").textContent = `${data.p[cell][i].toFixed(1)} %`;
@@ -80,9 +80,13 @@ grid.addEventListener("click", (event) => {
   if (card) open(Number(card.dataset.place));
 });
 
+const reviewer = filters.elements.reviewer;
+reviewer.value = kept(reviewerKey) ?? "";
+reviewer.addEventListener("change", () => keep(reviewerKey, reviewer.value.trim()));
 document.getElementById("export").addEventListener("click", () => {
+  if (!reviewer.reportValidity()) return; // who says so is a part of it
   const link = element("a");
-  link.href = URL.createObjectURL(new Blob([correctionsCsv()], { type: "text/csv" }));
+  link.href = URL.createObjectURL(new Blob([correctionsCsv(reviewer.value.trim())], { type: "text/csv" }));
   link.download = "corrections.csv";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);

@@ -1,0 +1,1 @@
+"""What reviewers say of a run's cells: corrections, the log that keeps them, and what they come to."""
