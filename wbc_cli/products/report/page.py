@@ -6,21 +6,18 @@ other. The same committed slides and the same run give the same bytes.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, DIFFERENTIAL_NAMES
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
 from wbc_cli.products.drawing import NOTICE
 from wbc_cli.products.report.cells import Gallery, ReportCell, collect
 from wbc_cli.products.report.charts import class_chart, differential_chart
+from wbc_cli.products.report.frame import image, part, policy, style, templates
 from wbc_cli.products.report.settings import settings_of
 from wbc_cli.products.report.words import CELL_FLAGS, SLIDE_FLAGS, in_words
 from wbc_cli.products.selection import needs_review
@@ -55,12 +52,12 @@ def write_report(run: Mapping[str, Any], records: Sequence[SlideRecord], slides:
     gallery = collect(tables, THUMBNAILS, room)
     cells = _cells(gallery, [name for name, _ in tables])
     whole = together(counted)
-    style, script = _part("page.css") + _class_colours(), "".join(map(_part, _SCRIPTS))
-    template = _templates().get_template("page.html")
+    look, script = style(), "".join(map(part, _SCRIPTS))
+    template = templates("wbc_cli.products.report").get_template("page.html")
     text = template.render(
         notice=NOTICE,
-        policy=_policy(style, script),
-        style=style,
+        policy=policy(look, script),
+        style=look,
         script=script,
         run=run,
         settings=settings_of(run),
@@ -70,7 +67,7 @@ def write_report(run: Mapping[str, Any], records: Sequence[SlideRecord], slides:
             "below_100": sum(FEWER_THAN_100 in record["flags"] for record in counted),
             "below_200": sum(FEWER_THAN_200 in record["flags"] for record in counted),
         },
-        whole_chart=_image(differential_chart(_dicts(whole.classes))),
+        whole_chart=image(differential_chart(_dicts(whole.classes))),
         charts=_charts(counted, _dicts(whole.classes)),
         charted=MOST_CHARTED,
         records=[{**record, "said": [in_words(f, SLIDE_FLAGS) for f in record.get("flags", ())]} for record in records],
@@ -88,42 +85,6 @@ def write_report(run: Mapping[str, Any], records: Sequence[SlideRecord], slides:
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("wbc_cli.products.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    environment.filters["url"] = lambda name: quote(name.encode("utf-8", "surrogateescape"))
-    environment.filters["fixed"] = lambda value, decimals=1: "" if value is None else f"{value:.{decimals}f}"
-    environment.filters["thousands"] = lambda number: f"{number:,}"
-    return environment
-
-
-def _part(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def _class_colours() -> str:
-    """The colours of every product, as classes: the policy allows no style in an element."""
-    return "".join(".c-{}{{background:rgb({},{},{})}}\n".format(kind.name, *kind.colour) for kind in BY_NAME.values())
-
-
-def _policy(style: str, script: str) -> str:
-    """Allow this style, this script and what stands in the page, and nothing else."""
-
-    def source(text: str) -> str:
-        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-    return (
-        f"default-src 'none'; img-src data:; style-src {source(style)}; script-src {source(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
 def _charts(records: Sequence[SlideRecord], whole: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A chart a class for every forty slides; none where one slide is all there is."""
     shown = [record for record in records if record["differential"]["differential_cells"]][:MOST_CHARTED]
@@ -133,7 +94,7 @@ def _charts(records: Sequence[SlideRecord], whole: Mapping[str, Mapping[str, Any
             "first": group[0]["name"],
             "last": group[-1]["name"],
             "images": {
-                name: _image(
+                name: image(
                     class_chart(name, [(r["name"], r["differential"]["classes"][name]) for r in group], whole[name])
                 )
                 for name in DIFFERENTIAL_NAMES
@@ -141,11 +102,6 @@ def _charts(records: Sequence[SlideRecord], whole: Mapping[str, Mapping[str, Any
         }
         for group in groups
     ]
-
-
-def _image(svg: str | None) -> str | None:
-    """A chart as the source of an image: by itself, so that its ids and styles meet no others."""
-    return svg and "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
 
 
 def _dicts(classes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
