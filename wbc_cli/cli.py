@@ -9,7 +9,7 @@ import typer
 
 import wbc_cli
 from wbc_cli.commands.cross_validation import cross_validate
-from wbc_cli.commands.evidence import compare
+from wbc_cli.commands.evidence import compare, monitor
 from wbc_cli.commands.machine import bench, demo, doctor
 from wbc_cli.commands.model import evaluate, train
 from wbc_cli.commands.runs import analyze, merge, slurm
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, demo, evaluate, train, cross_validate, merge, compare, slurm, bench, doctor):
+for command in (analyze, demo, evaluate, train, cross_validate, merge, compare, monitor, slurm, bench, doctor):
     app.command()(command)
 
 
