@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,7 @@ def bland_altman(reference: NDArray[np.float64], tested: NDArray[np.float64]) ->
     )
 
 
+@cache
 def tolerance_factor(count: int, share: float, confidence: float) -> float:
     """How many deviations above the mean a share of a normal population lies at most, with such confidence.
 
