@@ -94,7 +94,7 @@ def monitor(
     ] = "",
     false_alarm_every: Annotated[
         int, typer.Option(min=1, help="Days or batches between false alarms, on average, of all figures together.")
-    ] = 365,
+    ] = 1000,
     quiet: Quiet = False,
 ) -> None:
     """Watch focus, background, stain, colour, scale, confidence and class shares from day to day.

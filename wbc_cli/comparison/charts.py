@@ -50,8 +50,8 @@ def difference_chart(found: ClassAgreement, reference: str, tested: str) -> str:
 
 def _panel(found: ClassAgreement, what: str) -> tuple[Figure, Axes]:
     with matplotlib.rc_context(AS_TEXT):
-        figure = Figure(figsize=(SIDE, SIDE), layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(SIDE, SIDE))
+        axes = figure.add_axes((0.17, 0.14, 0.79, 0.76))  # a layout engine takes as long as all the rest
     title = f"{BY_NAME[found.name].label}{what}"
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)
     axes.grid(alpha=0.3)

@@ -18,8 +18,8 @@ _NAMED = 6  # groups whose names the axis has
 def control_chart(watched: Watched, found: Monitoring) -> str:
     """Draw both charts of a figure; what breaks a limit is a cross."""
     with matplotlib.rc_context(AS_TEXT):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(WIDTH, HEIGHT))
+        axes = figure.add_axes((0.12, 0.12, 0.82, 0.77))  # a layout engine takes as long as all the rest
     of, places = watched.chart, np.arange(len(found.groups))
     reference = np.flatnonzero(found.reference)
     axes.axvspan(reference[0] - 0.5, reference[-1] + 0.5, color=FAINT, alpha=0.12, linewidth=0)
@@ -34,6 +34,8 @@ def control_chart(watched: Watched, found: Monitoring) -> str:
         broken = {alarm.group for alarm in found.alarms if alarm.kind == kind and alarm.figure == watched.figure}
         where = [i for i, group in enumerate(found.groups) if group in broken]
         axes.plot(where, values[where], "x", color=BROKEN, markersize=8, markeredgewidth=2)
+    if watched.figure.label.endswith("%"):
+        axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
     _frame(axes, watched.figure.label, found.groups)
     return svg(figure)
 
