@@ -142,6 +142,15 @@ def test_what_is_not_compared_is_said_and_nothing_is_left_out_in_silence(compare
     )
 
 
+def test_a_sample_in_which_the_tool_found_nothing_is_told_of(compared, tmp_path):
+    counts = {"neutrophil": 120, "lymphocyte": 80}
+    run = write_run(tmp_path / "run", [record("a.png", counts), record("b.png", {})])
+    lines = [(name, "ann", kind, n) for name in "ab" for kind, n in counts.items()]
+    answer, figures, _ = compared(run, write_reference(tmp_path / "r.csv", lines))
+    assert "in 1 samples one side has no cell of the differential" in answer.err
+    assert figures["wbc-cli", "neutrophil", "within_limits"]["n"] == "1"
+
+
 def test_too_few_cells_or_samples_for_a_figure_are_warned_of(compared, tmp_path):
     counts = {"neutrophil": 60, "lymphocyte": 30}
     run = write_run(tmp_path / "run", [record(f"{i}.png", counts) for i in range(8)])

@@ -102,7 +102,7 @@ def monitor(
     Writes monitor.html with the control charts (Shewhart and EWMA) and monitor.csv. Where a limit is broken after the
     reference period, says so in one line on standard output, and the exit code is 3.
     """
-    from wbc_cli.monitoring.monitor import groups_of, parse_period, summaries  # noqa: PLC0415 - statistics import slowly
+    from wbc_cli.monitoring.monitor import groups_of, parse_period, summaries, warnings  # noqa: PLC0415 - statistics import slowly
     from wbc_cli.monitoring.monitor import monitor as hold  # noqa: PLC0415
     from wbc_cli.monitoring.page import write_page  # noqa: PLC0415
     from wbc_cli.monitoring.reading import read_dates, read_slides  # noqa: PLC0415
@@ -124,6 +124,8 @@ def monitor(
     with _written(out):
         write_csv(found, out / "monitor.csv")
         write_page(found, about, out / "monitor.html")
+    for text in warnings(found):
+        terminal.note(f"note: {text}")
     days = sum(found.judged)
     terminal.note(f"held against {period.first} to {period.last}: {days} {by.value}s; see {out / 'monitor.html'}")
     if found.alarms:

@@ -175,6 +175,9 @@ def _of_pair(pair: Pair) -> Iterator[str]:
         yield f"{who}: {pair.samples} samples; regression and limits of agreement need {FEWEST_SAMPLES} or more."
     if pair.tested != TOOL:
         return
+    empty = pair.samples - len(pair.classes[0].samples)
+    if empty:
+        yield f"{who}: in {empty} samples one side has no cell of the differential; they are in no figure."
     rare = [found.name for found in pair.classes if found.line is None or np.median(found.reference) == 0]
     if rare:
         yield f"{who}: too few cells, or samples, with {', '.join(rare)} for a regression to mean much."

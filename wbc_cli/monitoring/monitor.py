@@ -17,7 +17,7 @@ from wbc_cli.monitoring.reading import Slide
 FEWEST = 5
 """Groups of the reference period, below which limits mean nothing."""
 ENOUGH = 20
-"""Groups of the reference period, below which limits are wide."""
+"""Groups of the reference period, below which limits are so wide that a drift is seen late."""
 SHEWHART, EWMA = "Shewhart", "EWMA"
 
 
@@ -105,6 +105,18 @@ def summaries(found: Monitoring) -> list[str]:
         f"{of[next(reversed(of))].words}; beyond its limits on {len(of)} of {judged}, first on {next(iter(of))}"
         for of in latest
     ]
+
+
+def warnings(found: Monitoring) -> list[str]:
+    """What the limits cannot tell, in words."""
+    count, said = sum(found.reference), []
+    if count < ENOUGH:
+        said.append(f"The reference period has {count} days or batches; of fewer than {ENOUGH} the limits are wide.")
+    if not any(found.judged):
+        said.append("Nothing that is to be judged comes after the reference period: no limit can be broken.")
+    if found.unknown:
+        said.append(f"Too seldom measured in the reference period to be watched: {'; '.join(found.unknown)}.")
+    return said
 
 
 def parse_period(text: str, groups: Sequence[str], since: str, by_run: bool) -> Period:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.monitoring.charts import control_chart
-from wbc_cli.monitoring.monitor import ENOUGH, Monitoring, summaries
+from wbc_cli.monitoring.monitor import Monitoring, summaries, warnings
 from wbc_cli.products.drawing import NOTICE
 from wbc_cli.products.report.frame import image, policy, style, templates
 
@@ -37,6 +37,6 @@ def write_page(found: Monitoring, about: Mapping[str, Any], path: Path) -> None:
         alarms=summaries(found),
         watched=[(each, image(control_chart(each, found))) for each in ordered],
         last=len(found.groups) - 1,
-        enough=ENOUGH,
+        warnings=warnings(found),
     )
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
