@@ -74,7 +74,7 @@ def read_results(folder: Path) -> Results:
         if row["status"] == DONE:
             samples[name] = {kind: _count(table, number, row[column]) for kind, column in columns.items()}
         else:
-            not_counted[name] = f"{row['status']}: {row.get('reason', '')}".rstrip(": ")
+            not_counted[name] = f"{row['status']}: {row.get('reason') or row.get('left_out', '')}".rstrip(": ")
     return Results(Reader(TOOL, samples, frozenset(BY_NAME)), not_counted, table, folder / "cells.csv")
 
 
