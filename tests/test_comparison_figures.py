@@ -60,6 +60,13 @@ def test_exchanging_the_methods_gives_the_same_line():
     assert 1 / other.slope.value == pytest.approx(line.slope.value, rel=1e-3)
 
 
+def test_of_thousands_of_samples_some_are_taken_evenly():
+    x = np.random.default_rng(0).uniform(0, 100, 7000)
+    line = passing_bablok(x, 1 + 2 * x)
+    assert line.slope.n == 2334
+    assert (line.slope.value, line.intercept.value) == pytest.approx((2, 1))
+
+
 def test_there_is_no_line_of_too_few_or_equal_samples():
     assert passing_bablok(np.arange(4.0), np.arange(4.0)) is None
     assert passing_bablok(np.zeros(60), np.zeros(60)) is None

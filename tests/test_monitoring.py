@@ -208,6 +208,7 @@ def test_days_can_be_given_and_a_slide_in_two_runs_counts_once(call, runs, tmp_p
     [
         (("--reference", "3"), "--reference 3: holds 3 of 30 days or batches; limits need 5 or more"),
         (("--reference", "2027-01-01:2027-02-01"), "holds 0 of 30"),
+        (("--by", "run", "--reference", "a:z"), "holds 0 of 30"),
         (("--since", "yesterday"), "--since yesterday: give a day, as 2026-01-31"),
         (("--by", "run", "--since", "nowhere"), "--since nowhere: give one of the runs"),
     ],

@@ -138,8 +138,8 @@ def parse_period(text: str, groups: Sequence[str], since: str, by_run: bool) -> 
         inside = list(groups[: int(text)])
     elif colon and first in groups and last in groups:
         inside = list(groups[groups.index(first) : groups.index(last) + 1])
-    else:
-        inside = [group for group in groups if colon and first <= group <= last]
+    else:  # days without slides
+        inside = [group for group in groups if colon and not by_run and first <= group <= last]
     if len(inside) < FEWEST:
         raise UsageError(
             f"--reference {text}: holds {len(inside)} of {len(groups)} days or batches; limits need {FEWEST} or more, "
