@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.classes import BY_NAME
+from wbc_cli.comparison.abnormal import DISTRIBUTION, EITHER, MORPHOLOGY
 from wbc_cli.comparison.charts import difference_chart, scatter_chart
 from wbc_cli.comparison.compare import Comparison
 from wbc_cli.products.drawing import NOTICE
 from wbc_cli.products.report.frame import image, policy, style, templates
 
-_KINDS = {
-    "distribution": "Any class of the differential",
-    "morphology": "Any immature or nucleated red cell",
-    "either": "Either",
-}
+_KINDS = (DISTRIBUTION, MORPHOLOGY, EITHER)
 
 
 def write_page(comparison: Comparison, about: Mapping[str, Any], path: Path) -> None:
