@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wbc_cli.inference import bands, coarse
-from wbc_cli.inference.coarse import candidates, density_table, slide_colours, slide_glass
+from wbc_cli.inference.coarse import SlideColours, candidates, density_table, slide_colours, slide_glass
 from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, SaliencyPrior
 from wbc_cli.parallel import Tasks
 
@@ -69,7 +69,8 @@ def find_where_density_is_seen(density, threshold):
         return np.clip(density[:, ::STRIDE, ::STRIDE, 1], 0, 1)
 
     with ThreadPoolExecutor(1) as pool, Tasks(pool) as tasks:
-        return candidates(reader, saliency, COARSE_UM_PER_PX, glass, threshold, tasks)
+        colours = SlideColours(glass, slide_colours(reader, COARSE_UM_PER_PX).statistics)
+        return candidates(reader, saliency, COARSE_UM_PER_PX, colours, threshold, tasks)
 
 
 def drawn(side, *spots):

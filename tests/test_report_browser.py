@@ -14,87 +14,20 @@ from zipfile import ZipFile
 import cv2
 import numpy as np
 import pytest
+from browsing import Page
 from fakes import NO_PRODUCTS, ArrayReader, blank, committed, disc, make_cell, make_result, rows
 from report_runs import HOSTILE, RUN, make_small_run, some_cells, write_report
-from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.select import Select
 
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.thumbnails import THUMBNAILS, read_thumbnails, write_thumbnails
 from wbc_cli.run.merge import merge
 from wbc_cli.run.reviews import NewReview
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
-
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory):
     return make_small_run(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """A Chromium without a window; its downloads go to `browser.downloads`."""
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs the Debian packages chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.downloads = tmp_path_factory.mktemp("downloads")
-    driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(driver.downloads)})
-    yield driver
-    driver.quit()
-
-
-class Page:
-    """The page in the browser, as a reviewer handles it."""
-
-    def __init__(self, browser, path):
-        self.browser = browser
-        browser.get(path.as_uri())
-
-    def all(self, selector):
-        return self.browser.find_elements("css selector", selector)
-
-    def one(self, selector):
-        return self.browser.find_element("css selector", selector)
-
-    def script(self, text):
-        return self.browser.execute_script(text)
-
-    def choose(self, name, label):
-        select = Select(self.one(f"select[name={name}]"))
-        (text,) = (option.text for option in select.options if option.text.startswith(label))
-        select.select_by_visible_text(text)
-
-    def fill(self, name, value):
-        self.script(f"filters.elements['{name}'].value = '{value}'; update()")
-
-    def shown(self):
-        """Slide, id and confidence of the cells on the cards, in order."""
-        return self.script("return shown.map((c) => [slideName(c), data.id[c], data.confidence[c] / 100])")
-
-    def press(self, key):
-        self.browser.switch_to.active_element.send_keys(key)
-
-    def focused(self, attribute):
-        return self.browser.switch_to.active_element.get_attribute(attribute)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import typer
 import wbc_cli
 from wbc_cli.commands.adapt import adapt
 from wbc_cli.commands.cross_validation import cross_validate
+from wbc_cli.commands.evidence import compare, monitor
 from wbc_cli.commands.export import export
 from wbc_cli.commands.guide import guide
 from wbc_cli.commands.machine import bench, demo, doctor
@@ -27,7 +28,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, demo, evaluate, train, cross_validate, merge, adapt, export, slurm, bench, doctor, guide):
+for command in (
+    *(analyze, demo, merge, slurm, adapt, compare, monitor, export),
+    *(evaluate, train, cross_validate, bench, doctor, guide),
+):
     app.command()(command)
 
 

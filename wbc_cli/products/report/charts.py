@@ -19,7 +19,7 @@ WIDTH = 4.6  # inches: the text is as large as the page's, and still legible on 
 LEFT = 0.37  # share of the width that the names have
 ABOVE, ROW, BELOW = 0.3, 0.27, 0.55
 LONGEST = 18  # characters of a slide's name
-_AS_TEXT: Any = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif", "font.size": 9}
+AS_TEXT: Any = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif", "font.size": 9}
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def differential_chart(classes: Mapping[str, Mapping[str, Any]]) -> str | None:
         return None
     figure, axes = _panel(len(found))
     for place, row in enumerate(found):
-        _draw(axes, place, [row], _hex(row.name))
+        _draw(axes, place, [row], colour_of(row.name))
     _name_rows(axes, [BY_NAME[row.name].label for row in found])
-    return _svg(figure)
+    return svg(figure)
 
 
 def class_chart(name: str, slides: Sequence[tuple[str, Mapping[str, Any]]], together: Mapping[str, Any]) -> str | None:
@@ -66,16 +66,16 @@ def class_chart(name: str, slides: Sequence[tuple[str, Mapping[str, Any]]], toge
     if whole is None or not rows:
         return None
     figure, axes = _panel(len(rows) + 1)
-    axes.axvspan(whole.low, whole.high, color=_hex(name), alpha=0.12, linewidth=0)
+    axes.axvspan(whole.low, whole.high, color=colour_of(name), alpha=0.12, linewidth=0)
     _draw(axes, 0, [whole], INK)
-    _draw(axes, 1, rows, _hex(name))
+    _draw(axes, 1, rows, colour_of(name))
     _name_rows(axes, [_short(row.name) for row in (whole, *rows)])
     axes.set_title(BY_NAME[name].label, loc="left", fontsize=10, fontweight="bold", color=INK)
-    return _svg(figure)
+    return svg(figure)
 
 
 def _panel(rows: int) -> tuple[Figure, Axes]:
-    with matplotlib.rc_context(_AS_TEXT):
+    with matplotlib.rc_context(AS_TEXT):
         height = ABOVE + ROW * rows + BELOW
         figure = Figure(figsize=(WIDTH, height))
         axes = figure.add_axes((LEFT, BELOW / height, 0.98 - LEFT, ROW * rows / height))
@@ -115,9 +115,10 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
         label.label1.set_parse_math(False)  # a name may have dollar signs
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """Draw a figure, without date and random ids: the same chart has the same bytes."""
     drawn = io.StringIO()
-    with matplotlib.rc_context(_AS_TEXT):  # no date and no random ids: the same chart has the same bytes
+    with matplotlib.rc_context(AS_TEXT):
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = drawn.getvalue()
     return text[text.index("<svg") :]
@@ -127,5 +128,6 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-LONGEST // 2 + 1 :]}"
 
 
-def _hex(name: str) -> str:
+def colour_of(name: str) -> str:
+    """The colour of a class, as #rrggbb."""
     return "#{:02x}{:02x}{:02x}".format(*BY_NAME[name].colour)

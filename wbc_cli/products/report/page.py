@@ -6,22 +6,19 @@ other. The same committed slides and the same run give the same bytes.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, DIFFERENTIAL_NAMES
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
 from wbc_cli.products.drawing import NOTICE
 from wbc_cli.products.report.cells import Gallery, ReportCell, collect
 from wbc_cli.products.report.charts import class_chart, differential_chart
+from wbc_cli.products.report.frame import image, part, policy, style, templates
 from wbc_cli.products.report.settings import profiles_of, settings_of
 from wbc_cli.products.report.words import CELL_FLAGS, SAMPLE_FLAGS, SLIDE_FLAGS, in_words
 from wbc_cli.products.samples import Sample, samples_of, stop_width_of
@@ -66,12 +63,12 @@ def write_report(
     grouped = any(len(sample.used) + len(sample.left_out) > 1 for sample in samples)
     charted = [(s.name, asdict(s.differential)) for s in samples if s.used] if grouped else _differentials(counted)
     whole = together(counted)
-    style, script = _part("page.css") + _class_colours(), "".join(map(_part, _SCRIPTS))
-    template = _templates().get_template("page.html")
+    look, script = style(), "".join(map(part, _SCRIPTS))
+    template = templates("wbc_cli.products.report").get_template("page.html")
     text = template.render(
         notice=NOTICE,
-        policy=_policy(style, script),
-        style=style,
+        policy=policy(look, script),
+        style=look,
         script=script,
         run=run,
         reviews=reviews,
@@ -80,7 +77,7 @@ def write_report(
         classes=list(BY_NAME.values()),
         whole=whole,
         small=_small(counted),
-        whole_chart=_image(differential_chart(_dicts(whole.classes))),
+        whole_chart=image(differential_chart(_dicts(whole.classes))),
         charts=_charts(charted, _dicts(whole.classes)),
         samples=[_sample(sample) for sample in samples] if grouped else [],
         of_sample=of_sample,
@@ -107,42 +104,6 @@ def _small(records: Sequence[SlideRecord]) -> dict[str, int]:
     return {name: sum(flag in record["flags"] for record in records) for name, flag in flags.items()}
 
 
-def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("wbc_cli.products.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    environment.filters["url"] = lambda name: quote(name.encode("utf-8", "surrogateescape"))
-    environment.filters["fixed"] = lambda value, decimals=1: "" if value is None else f"{value:.{decimals}f}"
-    environment.filters["thousands"] = lambda number: f"{number:,}"
-    return environment
-
-
-def _part(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def _class_colours() -> str:
-    """The colours of every product, as classes: the policy allows no style in an element."""
-    return "".join(".c-{}{{background:rgb({},{},{})}}\n".format(kind.name, *kind.colour) for kind in BY_NAME.values())
-
-
-def _policy(style: str, script: str) -> str:
-    """Allow this style, this script and what stands in the page, and nothing else."""
-
-    def source(text: str) -> str:
-        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-    return (
-        f"default-src 'none'; img-src data:; style-src {source(style)}; script-src {source(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
 def _differentials(records: Sequence[SlideRecord]) -> list[tuple[str, Mapping[str, Any]]]:
     return [(record["name"], record["differential"]) for record in records]
 
@@ -158,7 +119,7 @@ def _charts(
             "first": group[0][0],
             "last": group[-1][0],
             "images": {
-                kind: _image(class_chart(kind, [(name, classes[kind]) for name, classes in group], whole[kind]))
+                kind: image(class_chart(kind, [(name, classes[kind]) for name, classes in group], whole[kind]))
                 for kind in DIFFERENTIAL_NAMES
             },
         }
@@ -178,11 +139,6 @@ def _sample(sample: Sample) -> dict[str, Any]:
         "twice": sample.twice,
         "said": [in_words(flag, SAMPLE_FLAGS) for flag in sample.flags],
     }
-
-
-def _image(svg: str | None) -> str | None:
-    """A chart as the source of an image: by itself, so that its ids and styles meet no others."""
-    return svg and "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
 
 
 def _dicts(classes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,74 @@
+"""Cell by cell: the confusion matrix of two readers, kappa, and how many cells of each class are called right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from statsmodels.stats.inter_rater import cohens_kappa
+
+from wbc_cli.classes import BY_NAME
+from wbc_cli.comparison.counts import CellKey
+from wbc_cli.comparison.estimate import Estimate, proportion
+
+
+@dataclass(frozen=True)
+class CellAgreement:
+    """The same cells by two readers.
+
+    Attributes:
+        classes: that either has seen.
+        confusion: cells, a row a class of the reference and a column a class of the tested method.
+        agreement: share of the cells that both call the same.
+        kappa: the same beyond chance; None where chance gives all of it.
+        sensitivity, specificity: of the tested method by class, against the reference; None where there are no such
+            cells.
+    """
+
+    classes: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    agreement: Estimate
+    kappa: Estimate | None
+    sensitivity: Mapping[str, Estimate | None]
+    specificity: Mapping[str, Estimate | None]
+
+
+def cell_agreement(reference: Mapping[CellKey, str], tested: Mapping[CellKey, str]) -> CellAgreement | None:
+    """Compare the cells that both have; None where there are none."""
+    shared = [(name, tested[key]) for key, name in reference.items() if key in tested]
+    if not shared:
+        return None
+    classes = tuple(name for name in BY_NAME if any(name in pair for pair in set(shared)))
+    place = {name: i for i, name in enumerate(classes)}
+    table = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(table, tuple(np.array([[place[a], place[b]] for a, b in shared]).T), 1)
+    right, total = int(np.trace(table)), int(table.sum())
+    agreement = proportion(right, total)
+    assert agreement is not None
+    of_reference, of_tested = table.sum(axis=1), table.sum(axis=0)
+    return CellAgreement(
+        classes,
+        tuple(tuple(map(int, row)) for row in table),
+        agreement,
+        kappa_of(table),
+        {name: proportion(int(table[i, i]), int(of_reference[i])) for i, name in enumerate(classes)},
+        {
+            name: proportion(int(total - of_reference[i] - of_tested[i] + table[i, i]), int(total - of_reference[i]))
+            for i, name in enumerate(classes)
+        },
+    )
+
+
+def kappa_of(table: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> Estimate | None:
+    """Cohen's kappa of a square table, with the interval of Fleiss, Cohen and Everitt; None where it is not defined.
+
+    Where all agree there is no interval: that formula's has no width then.
+    """
+    total = int(table.sum())
+    if total == 0 or (table.sum(axis=0) * table.sum(axis=1)).sum() == total**2:
+        return None
+    if np.trace(table) == total:
+        return Estimate(1.0, None, None, total)
+    found = cohens_kappa(table)
+    return Estimate(float(found.kappa), max(-1.0, float(found.kappa_low)), min(1.0, float(found.kappa_upp)), total)

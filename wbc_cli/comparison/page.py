@@ -1,0 +1,52 @@
+"""comparison.html: the comparison as one page, in the report's style."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wbc_cli.classes import BY_NAME
+from wbc_cli.comparison.abnormal import DISTRIBUTION, EITHER, MORPHOLOGY
+from wbc_cli.comparison.charts import difference_chart, scatter_chart
+from wbc_cli.comparison.compare import Comparison
+from wbc_cli.products.drawing import NOTICE
+from wbc_cli.products.report.frame import image, policy, style, templates
+
+_KINDS = (DISTRIBUTION, MORPHOLOGY, EITHER)
+
+
+def write_page(comparison: Comparison, about: Mapping[str, Any], path: Path) -> None:
+    """Write the page.
+
+    Args:
+        comparison: what was found.
+        about: where it comes from, as comparison.json says it.
+        path: of the page.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    look = style()
+    first = comparison.pairs[0]
+    charts = {
+        found.name: [image(draw(found, first.reference, first.tested)) for draw in (scatter_chart, difference_chart)]
+        for found in first.classes
+        if found.samples
+    }
+    text = (
+        templates("wbc_cli.comparison")
+        .get_template("comparison.html")
+        .render(
+            notice=NOTICE,
+            policy=policy(look),
+            style=look,
+            about=about,
+            comparison=comparison,
+            first=first,
+            charts=charts,
+            labels={name: kind.label for name, kind in BY_NAME.items()},
+            kinds=_KINDS,
+        )
+    )
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")

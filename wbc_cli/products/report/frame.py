@@ -1,0 +1,59 @@
+"""What every page of ours is made of: templates, the style, the security policy, pictures that stand in the page.
+
+Nothing in a page is fetched, and its policy allows no other style and script than its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from wbc_cli.classes import BY_NAME
+
+
+def templates(package: str) -> Environment:
+    """The templates in the folder of a package; whatever a file name holds comes out escaped."""
+    environment = Environment(
+        loader=PackageLoader(package, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.filters["url"] = lambda name: quote(name.encode("utf-8", "surrogateescape"))
+    environment.filters["fixed"] = lambda value, decimals=1: "" if value is None else f"{value:.{decimals}f}"
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    return environment
+
+
+def part(name: str) -> str:
+    """A file of this folder: the style, or a script."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def style() -> str:
+    """The style of every page, with the colours of the classes: the policy allows no style in an element."""
+    colours = (".c-{}{{background:rgb({},{},{})}}\n".format(kind.name, *kind.colour) for kind in BY_NAME.values())
+    return part("page.css") + "".join(colours)
+
+
+def policy(style: str, script: str = "") -> str:
+    """Allow this style, this script and what stands in the page, and nothing else."""
+
+    def source(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; img-src data:; style-src {source(style)}; script-src {source(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def image(svg: str | None) -> str | None:
+    """A chart as the source of an image: by itself, so that its ids and styles meet no others."""
+    return svg and "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
