@@ -152,7 +152,7 @@ def test_reviews_of_several_runs_teach_together_and_unidentified_ones_nothing(ru
     ("change", "said"),
     [
         (lambda text: text.replace("s3,2,", "s3,99,"), "no cell '99'"),
-        (lambda text: text + "s3,2,platelet\ns3,2,blast\n", "says blast"),
+        (lambda text: text + "s3,2,platelet\n", "says platelet"),
         (lambda text: "".join(text.splitlines(keepends=True)[:9]), "review 25 or more"),
     ],
 )
