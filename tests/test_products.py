@@ -197,7 +197,7 @@ def test_a_slide_without_cells_has_a_row_and_its_products(tmp_path):
     assert rows(tmp_path / "cells.csv") == []
     made = {path.name for path in (tmp_path / "slides" / "slide").iterdir()}
     pictures = {"mask.ome.tif", "classes.ome.tif", "overlay.png", "explain.png", "cells.geojson", "thumbnails.zip"}
-    assert made == {"cells.csv", "slide.json", *pictures}
+    assert made == {"cells.csv", "slide.json", "features.safetensors", *pictures}
     assert read_png(tmp_path / "slides" / "slide" / "overlay.png").shape[0] > 2 * 200  # enlarged, and the legend
 
 

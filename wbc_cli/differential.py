@@ -16,8 +16,6 @@ NOT_WHITE_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES if not c.white_
 FEWER_THAN_100 = "fewer_than_100_cells"
 FEWER_THAN_200 = "fewer_than_200_cells"
 
-STOP_WIDTH = 15.0
-"""Percentage points: with the usual 200 cells the interval of a share of a half is 14 wide."""
 _MOST_CELLS = 1_000_000
 
 

@@ -26,9 +26,8 @@ from wbc_cli.commands.options import (
     products,
     terminal_of,
 )
-from wbc_cli.differential import STOP_WIDTH
 from wbc_cli.errors import UsageError
-from wbc_cli.products.names import PRODUCTS, USUAL_PRODUCTS
+from wbc_cli.products.names import PRODUCTS, STOP_WIDTH, USUAL_PRODUCTS
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.samples import BY_FOLDER, NO_SAMPLES
 from wbc_cli.run.shards import Shard

@@ -13,14 +13,13 @@ from types import MappingProxyType
 from typing import Any
 
 from wbc_cli.cells import SlideResult
-from wbc_cli.differential import STOP_WIDTH
 from wbc_cli.errors import MachineError
 from wbc_cli.products.explain import write_explain
 from wbc_cli.products.features import FEATURES, write_features
 from wbc_cli.products.file_pixels import in_file_pixels
 from wbc_cli.products.geojson import write_geojson
 from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
-from wbc_cli.products.names import SCHEMA_VERSION, USUAL_PRODUCTS
+from wbc_cli.products.names import SCHEMA_VERSION, STOP_WIDTH, USUAL_PRODUCTS
 from wbc_cli.products.overlap import flag_overlaps, write_overlaps
 from wbc_cli.products.overlay import write_overlay
 from wbc_cli.products.report.page import write_report

@@ -1,4 +1,7 @@
-"""The products of a slide that can be left out, as `--write` names them; tables and records always are written."""
+"""What the command line has to know of the products before anything heavy is loaded.
+
+The products of a slide that can be left out, as `--write` names them; tables and records always are written.
+"""
 
 from __future__ import annotations
 
@@ -7,3 +10,6 @@ PRODUCTS: tuple[str, ...] = (*USUAL_PRODUCTS, "png")
 
 SCHEMA_VERSION = 1
 """Of the records (JSON) in a run folder."""
+
+STOP_WIDTH = 15.0
+"""Percentage points of the widest interval of a sample: with the usual 200 cells that of a half is 14 wide."""

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200, STOP_WIDTH, Differential, more_cells
+from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200, Differential, more_cells
+from wbc_cli.products.names import STOP_WIDTH
 from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED, TWICE
 from wbc_cli.products.tables import (
     COUNT_COLUMNS,

@@ -110,7 +110,7 @@ def _slides(runs: Sequence[Path]) -> dict[str, _Slide]:
 
 def _features(slide: _Slide) -> NDArray[np.float16]:
     features = read_features(slide.folder / FEATURES)
-    if features is None:
+    if features is None or len(features) != len(_cells(slide)):
         raise UsageError(
             f"{slide.folder / FEATURES}: not there or damaged; analyse the slide again, with features among --write"
         )
