@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from wbc_cli.products.features import FEATURES, read_features
 from wbc_cli.products.folder import RECORD
 from wbc_cli.products.tables import FAILED, SlideRecord
 from wbc_cli.review.corrections import read_corrections
-from wbc_cli.review.slides import RunCells
+from wbc_cli.review.slides import RunCells, SlideCells
 
 _SOMEBODY = "unnamed"
 _MOST = 20_000  # cells that the features' mean and deviation are taken of
@@ -63,8 +63,9 @@ def read_reviewed(runs: Sequence[Path], reviews: Sequence[Path]) -> Reviewed:
             another, or features were not kept.
     """
     slides = _slides(runs)
-    said = _said(reviews, slides)
-    kept = {slide: _features(slides[slide]) for slide in dict.fromkeys(slide for slide, _ in said)}
+    cells = RunCells({name: slide.folder / "cells.csv" for name, slide in slides.items()})
+    said = _said(reviews, cells)
+    kept = {slide: _features(slides[slide], cells.of(slide)) for slide in dict.fromkeys(slide for slide, _ in said)}
     agreed = {key: names.pop() for key, names in said.items() if len(names) == 1}
     typed = [(key, name) for key, name in agreed.items() if name != UNIDENTIFIED.name]
     if not typed:
@@ -79,9 +80,8 @@ def read_reviewed(runs: Sequence[Path], reviews: Sequence[Path]) -> Reviewed:
     )
 
 
-def _said(reviews: Sequence[Path], slides: Mapping[str, _Slide]) -> dict[tuple[str, str], set[str]]:
+def _said(reviews: Sequence[Path], cells: RunCells) -> dict[tuple[str, str], set[str]]:
     """What reviewers call each cell that they name, by slide and cell; each reviewer's last word counts."""
-    cells = RunCells({name: slide.folder / "cells.csv" for name, slide in slides.items()})
     words: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for said in read_corrections(reviews, cells, _SOMEBODY, datetime.now(UTC)):
         words[said.slide, said.cell][said.reviewer] = said.class_name
@@ -108,9 +108,9 @@ def _slides(runs: Sequence[Path]) -> dict[str, _Slide]:
     return found
 
 
-def _features(slide: _Slide) -> NDArray[np.float16]:
+def _features(slide: _Slide, cells: SlideCells | None) -> NDArray[np.float16]:
     features = read_features(slide.folder / FEATURES)
-    if features is None or len(features) != len(_cells(slide)):
+    if features is None or cells is None or len(features) != len(cells.classes):
         raise UsageError(
             f"{slide.folder / FEATURES}: not there or damaged; analyse the slide again, with features among --write"
         )
