@@ -82,8 +82,17 @@ def test_it_says_by_whom_and_when(run, tmp_path):
     assert table[ALL_SLIDES]["reviewers"] == "Bob; Ann"
 
 
-@pytest.mark.parametrize("arguments", [(), ("--reviewer", "=cmd"), ("--reviewer", "two\nlines")])
-def test_corrections_of_nobody_are_refused(run, call, tmp_path, arguments):
+def test_corrections_that_do_not_say_whose_they_are_are_of_the_account_that_enters_them(
+    run, call, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LOGNAME", "ann")
+    file = corrections(tmp_path, "a,2,eosinophil")
+    assert call("merge", run.out, "-o", run.out, "--review", file).code == 0
+    assert reviewed(run)["a"]["reviewers"] == "ann"
+
+
+@pytest.mark.parametrize("arguments", [("--reviewer", "=cmd"), ("--reviewer", "two\nlines")])
+def test_what_cannot_be_a_name_is_refused(run, call, tmp_path, arguments):
     answer = call("merge", run.out, "-o", run.out, "--review", corrections(tmp_path, "a,2,eosinophil"), *arguments)
     assert answer.code == 2
     assert "--reviewer" in answer.err

@@ -148,7 +148,8 @@ def merge(
         typer.Option(help="CSV of corrections (slide, cell, class), as the report saves it; may be repeated."),
     ] = None,
     reviewer: Annotated[
-        str | None, typer.Option(help="Who signs, and who reviewed what the corrections do not say of whom it is.")
+        str | None,
+        typer.Option(help="Who signs, and who made corrections that do not say whose they are; else your account."),
     ] = None,
     sign: Annotated[
         list[str] | None,

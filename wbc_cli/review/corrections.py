@@ -33,7 +33,7 @@ class Correction:
     time: datetime
 
 
-def read_corrections(files: Sequence[Path], cells: RunCells, reviewer: str | None, now: datetime) -> list[Correction]:
+def read_corrections(files: Sequence[Path], cells: RunCells, reviewer: str, now: datetime) -> list[Correction]:
     """Read corrections and hold them against the cells of a run.
 
     Args:
@@ -44,8 +44,7 @@ def read_corrections(files: Sequence[Path], cells: RunCells, reviewer: str | Non
         now: the time of the rows that do not give theirs.
 
     Raises:
-        UsageError: a file cannot be read, names what is not there, does not say whose it is, or contradicts another
-            of the same reviewer.
+        UsageError: a file cannot be read, names what is not there, or contradicts another of the same reviewer.
     """
     said: dict[tuple[str, str, str, datetime], Correction] = {}
     for file in files:
@@ -73,13 +72,11 @@ def checked_reviewer(name: str, place: str) -> None:
         )
 
 
-def _correction(row: dict[str, str], place: str, cells: RunCells, reviewer: str | None, now: datetime) -> Correction:
+def _correction(row: dict[str, str], place: str, cells: RunCells, reviewer: str, now: datetime) -> Correction:
     slide = _slide(row.get("slide", ""), place, row["cell"], cells)
     if row["class"] not in BY_NAME:
         raise UsageError(f"{place}: no class {row['class']!r}; give one of {', '.join(BY_NAME)}")
     who = row.get("reviewer") or reviewer
-    if not who:
-        raise UsageError(f"{place}: does not say who reviewed the cell; give --reviewer NAME, or a column reviewer")
     checked_reviewer(who, place)
     try:
         when = utc_time(row["time"]) if row.get("time") else now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,8 @@ class NewReview:
     Attributes:
         corrections: files, see `read_corrections`.
         sign: slides to sign when these are entered, see `signatures_of`.
-        reviewer: who signs, and who has made the corrections that do not say so.
+        reviewer: who signs, and who has made the corrections that do not say so; these are of the account that enters
+            them if not given.
     """
 
     corrections: Sequence[Path] = ()
@@ -42,6 +44,14 @@ class NewReview:
 
 
 NOTHING_NEW = NewReview()
+
+
+def _account() -> str:
+    """The name of the account that the program runs under."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without users
+        return "unnamed"
 
 
 def kept_review(folder: RunFolder, records: Iterable[SlideRecord]) -> tuple[Review | None, str]:
@@ -99,7 +109,7 @@ def add_review(
     """
     cells = folder.cells_of(records)
     review = review_of(log, cells)
-    corrections = read_corrections(added.corrections, cells, added.reviewer, now)
+    corrections = read_corrections(added.corrections, cells, added.reviewer or _account(), now)
     log = log.extended(news_of(corrections, review, cells, now))
     review = review_of(log, cells)
     if added.sign and added.reviewer:
