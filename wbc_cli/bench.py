@@ -24,7 +24,7 @@ from rich.table import Table
 from tifffile import TiffFile
 
 from wbc_cli.inference.bands import BLOCK
-from wbc_cli.inference.coarse import slide_glass
+from wbc_cli.inference.coarse import slide_colours
 from wbc_cli.inference.device import upload
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.pipeline import Analyser
@@ -213,13 +213,13 @@ def _measure_parts(bench: Bench, path: Path, analyser: Analyser, pool: ThreadPoo
         scale = slide_scale(engine.network.scale, reader, None).um_per_px
         with bench.timed("coarse decode"):
             _decode(reader, max(1.0, COARSE_UM_PER_PX / scale), tasks)
-        glass = slide_glass(reader, scale)
-        search = Search(analyser.stream, tasks, reader, scale, glass, lambda done, planned, cells: None)
+        colours = slide_colours(reader, scale)
+        search = Search(analyser.stream, tasks, reader, scale, colours, lambda done, planned, cells: None)
         with bench.timed("coarse pass"):
             places = search.salient()
         bench.pointed = len(places)
     with closing(open_slide(path)) as reader, Tasks(pool) as tasks, bench.timed("window decode"):
-        for window in [tasks.submit(cut, reader, place, engine.config.window_px, glass) for place in places]:
+        for window in [tasks.submit(cut, reader, place, engine.config.window_px, colours.glass) for place in places]:
             window.result()
     with bench.timed("network"):
         bare_network(engine, bench.windows)

@@ -75,6 +75,7 @@ class Cell:
         cam_stability: correlation of the Grad-CAM with that in a window shifted by 1.6 um, -1 to 1; None for a cell
             whose type is clear.
         morphology: its attributes; empty where the model has not learned to describe such a cell.
+        features: float16 [width], what its type was read from, so that it can be read anew without the picture.
         flags: short words: "edge" (cut by the image border or a tile that cannot be read), "explanation" (Grad-CAM
             lies elsewhere), "unstable" (it moves when the window is shifted), "atypical" (unlike the cells that the
             model has learned from).
@@ -97,6 +98,7 @@ class Cell:
     explanation: Explanation
     flags: tuple[str, ...] = ()
     morphology: Morphology = field(default_factory=dict)
+    features: NDArray[np.float16] = field(default_factory=lambda: np.zeros(0, np.float16))
 
 
 @dataclass(frozen=True)

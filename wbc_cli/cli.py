@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import wbc_cli
+from wbc_cli.commands.adapt import adapt
 from wbc_cli.commands.cross_validation import cross_validate
 from wbc_cli.commands.export import export
 from wbc_cli.commands.machine import bench, demo, doctor
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (analyze, demo, evaluate, train, cross_validate, merge, export, slurm, bench, doctor):
+for command in (analyze, demo, evaluate, train, cross_validate, merge, adapt, export, slurm, bench, doctor):
     app.command()(command)
 
 

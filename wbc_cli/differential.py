@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from wbc_cli.cells import Cell
 from wbc_cli.classes import BY_NAME, CLASSES, DIFFERENTIAL_NAMES, UNIDENTIFIED
-from wbc_cli.intervals import clopper_pearson
+from wbc_cli.intervals import clopper_pearson, interval_width
 
 NOT_WHITE_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES if not c.white_cell)
 
 FEWER_THAN_100 = "fewer_than_100_cells"
 FEWER_THAN_200 = "fewer_than_200_cells"
+
+STOP_WIDTH = 15.0
+"""Percentage points: with the usual 200 cells the interval of a share of a half is 14 wide."""
+_MOST_CELLS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,27 @@ def of_counts(numbers: Mapping[str, int]) -> Differential:
         per_100_wbc={name: 100 * counts[name] / white if white else None for name in NOT_WHITE_NAMES},
         flags=_count_flags(total),
     )
+
+
+def more_cells(differential: Differential, width: float) -> int | None:
+    """How many more cells it takes until the widest interval is narrow enough, if the shares stay as they are.
+
+    Args:
+        differential: what has been counted.
+        width: of the widest interval of a class, in percentage points.
+
+    Returns:
+        0 where it is narrow enough; None without any cells, or where a million are too few.
+    """
+    total = differential.differential_cells
+    shares = [share.count / total for share in differential.classes.values()] if total else []
+
+    def narrow(cells: int) -> bool:
+        return all(100 * interval_width(share * cells, cells) <= width for share in shares)
+
+    if not total or not narrow(_MOST_CELLS):
+        return None
+    return bisect_left(range(total, _MOST_CELLS), True, key=narrow)
 
 
 def _count_flags(total: int) -> tuple[str, ...]:

@@ -7,15 +7,21 @@ from scipy.special import betaincinv
 _OUTSIDE = 0.025  # on either side of a 95 % interval
 
 
-def clopper_pearson(count: int, total: int) -> tuple[float, float]:
+def clopper_pearson(count: float, total: int) -> tuple[float, float]:
     """The exact 95 % interval of a proportion, as quantiles of beta distributions (Clopper and Pearson, 1934).
 
     The same as `scipy.stats.binomtest`, whose p-value takes a hundred times as long as all this.
 
     Args:
-        count: 0 to total.
+        count: 0 to total; of a total that is only thought of it need not be whole.
         total: 1 or more.
     """
     low = float(betaincinv(count, total - count + 1, _OUTSIDE)) if count else 0.0
     high = float(betaincinv(count + 1, total - count, 1 - _OUTSIDE)) if count < total else 1.0
     return low, high
+
+
+def interval_width(count: float, total: int) -> float:
+    """How wide the interval of `clopper_pearson` is, 0 to 1."""
+    low, high = clopper_pearson(count, total)
+    return high - low

@@ -27,6 +27,7 @@ class ComputeOptions:
         batch_size: windows a pass; None chooses by device.
         workers: threads that read; None for one a core.
         min_confidence: below it a cell is unidentified; None for the model's own.
+        profile: file of a laboratory's profile; None for the shipped type head.
     """
 
     device: str = "auto"
@@ -35,16 +36,19 @@ class ComputeOptions:
     batch_size: int | None = None
     workers: int | None = None
     min_confidence: float | None = None
+    profile: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self) | {"weights": None if self.weights is None else str(self.weights)}
+        return asdict(self) | {name: path and str(path) for name, path in self._files().items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ComputeOptions:
         """What `to_dict` gave."""
-        weights = values["weights"]
-        return cls(**{**values, "weights": None if weights is None else Path(weights)})
+        return cls(**{**values, **{name: values[name] and Path(values[name]) for name in cls()._files()}})
+
+    def _files(self) -> dict[str, Path | None]:
+        return {"weights": self.weights, "profile": self.profile}
 
 
 def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
@@ -52,7 +56,7 @@ def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
 
     Raises:
         MachineError: weights or device are not to be had.
-        UsageError: an unknown device.
+        UsageError: an unknown device, or a profile that cannot be used with the weights.
     """
     # Here and not above: torch takes seconds, and `--help` needs none of it.
     from wbc_cli.inference.engine import Engine, choose_device, choose_precision  # noqa: PLC0415
@@ -60,10 +64,14 @@ def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
     from wbc_cli.inference.stream import Stream  # noqa: PLC0415
     from wbc_cli.model.files import default_folder  # noqa: PLC0415
     from wbc_cli.model.storage import load  # noqa: PLC0415
+    from wbc_cli.profile.apply import apply_profile  # noqa: PLC0415
+    from wbc_cli.profile.file import read_profile  # noqa: PLC0415
 
     keep_freed_memory()
     device = choose_device(options.device)
     model = load(options.weights or default_folder())
+    if options.profile:
+        apply_profile(read_profile(options.profile), model, options.profile)
     engine = Engine(model.network, device, choose_precision(options.precision, device), options.batch_size)
     least = model.network.config.min_confidence if options.min_confidence is None else options.min_confidence
     return Analyser(Stream(engine, options.workers or available_cores()), least), model

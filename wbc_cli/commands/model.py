@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +25,13 @@ from wbc_cli.commands.options import (
     write_text,
 )
 from wbc_cli.cores import available_cores
+from wbc_cli.errors import UsageError
+from wbc_cli.profile import FEWEST_REVIEWED
+
+if TYPE_CHECKING:
+    from wbc_cli.console import Terminal
+    from wbc_cli.evaluation.report import Evaluation
+    from wbc_cli.model.storage import LoadedModel
 
 
 def evaluate(
@@ -60,6 +68,13 @@ def evaluate(
     faithfulness: Annotated[
         int, typer.Option(min=0, help="Cells whose Grad-CAM is put to the checks of faithfulness; 0 for none.")
     ] = 100,
+    few_shot: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Also measure what a laboratory's profile brings after so many reviewed cells, such as 25,50,100,200.",
+        ),
+    ] = None,
     min_confidence: MinConfidence = None,
     device: Device = "auto",
     precision: Precision = PrecisionName.auto,
@@ -72,6 +87,7 @@ def evaluate(
     """Measure the pipeline that `analyze` runs on labelled images."""
     terminal = terminal_of(quiet, verbose)
     compute = compute_options(device, precision, weights, batch_size, workers, min_confidence)
+    reviewed = _counts(few_shot) if few_shot else []
     from wbc_cli.evaluation.faithfulness import Probe  # noqa: PLC0415
     from wbc_cli.evaluation.folder import write_folder  # noqa: PLC0415
     from wbc_cli.evaluation.report import Conditions, tables  # noqa: PLC0415
@@ -83,7 +99,7 @@ def evaluate(
 
     known = read_layout(layout, manifest) if layout else read_manifest(manifest, check_files=True)
     samples = select(known, split, dataset or ())
-    analyser, _ = load_analyser(compute)
+    analyser, model = load_analyser(compute)
     conditions = Conditions(analyser.min_confidence, ignore_scale, constant_background, faithfulness)
     if out:
         out.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is better known before the work
@@ -103,8 +119,32 @@ def evaluate(
         terminal.out.print(table)
     if out:
         write_folder(evaluation, out)
+    also = {"few_shot": _few_shot(evaluation, model, reviewed, out, terminal)} if reviewed else {}
     if json_file:
-        write_text(json_file, json.dumps(evaluation.to_dict(), indent=2) + "\n")
+        write_text(json_file, json.dumps(evaluation.to_dict() | also, indent=2) + "\n")
+
+
+def _counts(text: str) -> list[int]:
+    """The numbers of cells that --few-shot names."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) >= FEWEST_REVIEWED for part in parts):
+        raise UsageError(f"--few-shot {text}: give numbers of cells from {FEWEST_REVIEWED} on, such as 25,50,100,200")
+    return [int(part) for part in parts]
+
+
+def _few_shot(
+    evaluation: Evaluation, model: LoadedModel, counts: list[int], out: Path | None, terminal: Terminal
+) -> list[dict[str, Any]]:
+    """Measure, show and write what profiles bring; for JSON."""
+    from wbc_cli.evaluation.few_shot import few_shot, few_shot_table, write_few_shot  # noqa: PLC0415
+    from wbc_cli.profile.adapt import Teacher  # noqa: PLC0415
+
+    with terminal.progress("data sets and numbers of cells") as advance:
+        rows = few_shot(evaluation.scores, Teacher(model), counts, progress=advance)
+    terminal.out.print(few_shot_table(rows))
+    if out:
+        write_few_shot(rows, out / "few_shot.csv")
+    return [asdict(row) for row in rows]
 
 
 def train(

@@ -43,6 +43,7 @@ BatchSize = Annotated[str, typer.Option(help="Windows a pass: auto or a number."
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Reading threads; default one a core.", rich_help_panel="Computing")
 ]
+ProfileFile = Annotated[Path | None, typer.Option("--profile", help="A laboratory's profile, as `adapt` writes it.")]
 MinConfidence = Annotated[
     float | None, typer.Option(min=0, max=1, help="Below it a cell is called unidentified; default from the model.")
 ]
@@ -69,6 +70,7 @@ def compute_options(
     batch_size: str,
     workers: int | None,
     min_confidence: float | None,
+    profile: Path | None = None,
 ) -> ComputeOptions:
     """How to compute.
 
@@ -78,7 +80,7 @@ def compute_options(
     if batch_size != "auto" and not (batch_size.isdecimal() and int(batch_size) > 0):
         raise UsageError(f"--batch-size {batch_size}: give auto or a positive number")
     size = None if batch_size == "auto" else int(batch_size)
-    return ComputeOptions(device, precision.value, weights, size, workers, min_confidence)
+    return ComputeOptions(device, precision.value, weights, size, workers, min_confidence, profile)
 
 
 def products(text: str) -> frozenset[str]:

@@ -16,6 +16,7 @@ from wbc_cli.commands.options import (
     MinConfidence,
     Precision,
     PrecisionName,
+    ProfileFile,
     Quiet,
     Verbose,
     Weights,
@@ -25,14 +26,17 @@ from wbc_cli.commands.options import (
     products,
     terminal_of,
 )
+from wbc_cli.differential import STOP_WIDTH
 from wbc_cli.errors import UsageError
 from wbc_cli.products.names import PRODUCTS, USUAL_PRODUCTS
 from wbc_cli.run.options import TIME_LIMIT, AnalyzeOptions
+from wbc_cli.run.samples import BY_FOLDER, NO_SAMPLES
 from wbc_cli.run.shards import Shard
 from wbc_cli.run.stopping import stopping
 from wbc_cli.slurm import PROGRAM, Resources, batch_script
 
 _SCRIPTS_OWN = frozenset({"--shard", "--restart", "--prune", "--out", "-o", "--dry-run"})
+_WITH_PATHS = frozenset({"--weights", "--samples", "--profile"})
 
 
 def analyze(
@@ -52,6 +56,7 @@ def analyze(
         ),
     ] = ",".join(USUAL_PRODUCTS),
     min_confidence: MinConfidence = None,
+    profile: ProfileFile = None,
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Look closely everywhere, not only where the saliency prior points.")
     ] = False,
@@ -67,6 +72,18 @@ def analyze(
     time_limit: Annotated[
         float, typer.Option(min=1, help="Seconds without progress after which a slide is given up.")
     ] = TIME_LIMIT,
+    samples: Annotated[
+        str,
+        typer.Option(
+            metavar="folder|FILE.csv|none",
+            help="What is one sample: the pictures of a folder, or what a table with the columns path, sample and "
+            "(if known) mpp says.",
+        ),
+    ] = BY_FOLDER,
+    stop_width: Annotated[
+        float,
+        typer.Option(min=1, max=100, help="Percentage points that the widest interval of a sample may have."),
+    ] = STOP_WIDTH,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the slides that would be analysed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON on standard output.")] = False,
     device: Device = "auto",
@@ -83,12 +100,23 @@ def analyze(
     differential.csv, cells.csv, run.json, report.html, and for each slide a mask, an overlay and an explanation sheet.
     """
     terminal = terminal_of(quiet, verbose)
-    compute = compute_options(device, precision, weights, batch_size, workers, min_confidence)
+    compute = compute_options(device, precision, weights, batch_size, workers, min_confidence, profile)
     part = Shard.parse(shard) if shard else None
     if part and prune:
         raise UsageError("--prune: a shard does not know the others' slides; prune in a run without --shard")
     choice = AnalyzeOptions(
-        tuple(paths), out, mpp, products(write), exhaustive, compute, restart, prune, part, time_limit
+        tuple(paths),
+        out,
+        mpp,
+        products(write),
+        exhaustive,
+        compute,
+        restart,
+        prune,
+        part,
+        time_limit,
+        samples,
+        stop_width,
     )
     with stopping() as stop:  # from the first moment on: schedulers do not wait for imports
         from wbc_cli import analyze as analysis  # noqa: PLC0415 - it takes a second, which `--help` must not
@@ -188,6 +216,6 @@ def _for_analyze(paths: list[Path], options: list[str]) -> list[str]:
     if trial.returncode:
         raise typer.Exit(trial.returncode)  # it has said why
     return [
-        str(Path(word).absolute()) if before == "--weights" else word
+        str(Path(word).absolute()) if before in _WITH_PATHS and word not in (BY_FOLDER, NO_SAMPLES) else word
         for before, word in zip(["", *options], options, strict=False)
     ]

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wbc_cli.cells import ATYPICAL, Cell
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, UNIDENTIFIED
 from wbc_cli.manifest import NOT_BLAST
@@ -33,6 +36,7 @@ class Answer:
             `confidence` but where the truth has fewer classes than the model, and 0 for an atypical cell, whose type is
             the last to be given.
         consistency: of the cell's explanation: `cam_in_cell`, `cam_saliency`, `cam_stability`; empty likewise.
+        features: of the cell, see `Cell`; None likewise.
     """
 
     truth: str
@@ -42,6 +46,7 @@ class Answer:
     probability: float | None = None
     cell_confidence: float | None = None
     consistency: Mapping[str, float | None] = field(default_factory=dict)
+    features: NDArray[np.float16] | None = field(default=None, compare=False)
 
     @property
     def right(self) -> bool:
@@ -74,7 +79,8 @@ def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
     consistency = {name: getattr(cell, name) for name in CONSISTENCY}
     if not (blast_or_not and truth in (BLAST, NOT_BLAST)):
         probability = float(cell.probabilities[CLASS_NAMES.index(truth)])
-        return Answer(truth, cell.class_name, cell.confidence, likeliest == truth, probability, rank, consistency)
+        likely = likeliest == truth
+        return Answer(truth, cell.class_name, cell.confidence, likely, probability, rank, consistency, cell.features)
     says_blast = likeliest == BLAST
     blast_probability = float(cell.probabilities[CLASS_NAMES.index(BLAST)])
     return Answer(
@@ -85,6 +91,7 @@ def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
         blast_probability if truth == BLAST else 1 - blast_probability,
         rank,
         consistency,
+        cell.features,
     )
 
 

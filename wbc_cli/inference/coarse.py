@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,7 +12,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from wbc_cli.inference.bands import MARGIN, Band, Grid, bands, read_coarse
-from wbc_cli.model.saliency import COARSE_UM_PER_PX, GLASS, STRIDE, stain_density
+from wbc_cli.model.saliency import (
+    COARSE_UM_PER_PX,
+    GLASS,
+    STRIDE,
+    FieldStatistics,
+    field_statistics,
+    prior_input,
+    stain_density,
+)
 from wbc_cli.parallel import Tasks
 from wbc_cli.slides.gaps import Box
 from wbc_cli.slides.patchy import gaps_of
@@ -31,8 +40,44 @@ _NEIGHBOURS = np.ones((3, 3), np.uint8)
 Saliency = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
+@dataclass(frozen=True, eq=False)
+class SlideColours:
+    """What the densities of a slide are measured against.
+
+    Attributes:
+        glass: uint8 [3], its colour where nothing lies.
+        statistics: of the densities of what is stained.
+    """
+
+    glass: NDArray[np.uint8]
+    statistics: FieldStatistics
+
+
+def slide_colours(reader: SlideReader, um_per_px: float) -> SlideColours:
+    """Measure the colours of a slide on squares spread over it.
+
+    Raises:
+        SlideError: a region cannot be read.
+    """
+    squares = _squares(reader, um_per_px)
+    glass = _glass(squares)
+    # As one picture one pixel high: statistics care for pixels and not for where they lie.
+    pixels = np.concatenate([square.reshape(-1, 3) for square in squares])
+    density = torch.from_numpy(cv2.LUT(pixels[None], density_table(glass)))
+    return SlideColours(glass, field_statistics(density.permute(0, 2, 1)[..., None]))
+
+
 def slide_glass(reader: SlideReader, um_per_px: float) -> NDArray[np.uint8]:
-    """The colour of a slide where nothing lies, uint8 [3], from squares spread over it."""
+    """The colour of a slide where nothing lies, uint8 [3], from squares spread over it.
+
+    Raises:
+        SlideError: a region cannot be read.
+    """
+    return _glass(_squares(reader, um_per_px))
+
+
+def _squares(reader: SlideReader, um_per_px: float) -> list[NDArray[np.uint8]]:
+    """Squares spread over a slide at the coarse scale, those that can be read where some can."""
     side = min(round(_SAMPLE * COARSE_UM_PER_PX / um_per_px), reader.width, reader.height)
     downsample = COARSE_UM_PER_PX / um_per_px
     squares = {
@@ -41,8 +86,12 @@ def slide_glass(reader: SlideReader, um_per_px: float) -> NDArray[np.uint8]:
         for y in _spread(reader.height, side)
     }
     readable = [square for box, square in squares.items() if not gaps_of(reader).touch(box)]
+    return readable or list(squares.values())
+
+
+def _glass(squares: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     counts = np.zeros((3, 256), np.int64)
-    for square in readable or squares.values():
+    for square in squares:
         counts += np.stack([np.bincount(square[..., c].ravel(), minlength=256) for c in range(3)])
     shares = counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True)
     return np.asarray((shares >= GLASS).argmax(axis=1), np.uint8)
@@ -52,7 +101,7 @@ def candidates(
     reader: SlideReader,
     saliency: Saliency,
     um_per_px: float,
-    glass: NDArray[np.uint8],
+    colours: SlideColours,
     threshold: float,
     tasks: Tasks,
 ) -> NDArray[np.float64]:
@@ -65,7 +114,7 @@ def candidates(
         reader: the slide.
         saliency: the prior, as `Engine.saliency`.
         um_per_px: scale of the slide's level 0.
-        glass: from `slide_glass`.
+        colours: from `slide_colours`.
         threshold: least saliency, 0 to 1; places from half of it on are looked at again before they are left out.
         tasks: reads and looks at blocks.
 
@@ -76,10 +125,9 @@ def candidates(
         SlideError: a region cannot be read.
     """
     grid = Grid.of(reader, um_per_px)
-    table = density_table(glass)
 
     def look(band: Band, left: int) -> NDArray[np.float64]:
-        return _look(band, left, grid, saliency, table, threshold)
+        return _look(band, left, grid, saliency, colours, threshold)
 
     found = [np.empty((0, 3))]
     for band in bands(reader, grid, tasks):
@@ -89,15 +137,15 @@ def candidates(
 
 
 def _look(
-    band: Band, left: int, grid: Grid, saliency: Saliency, table: NDArray[np.float32], threshold: float
+    band: Band, left: int, grid: Grid, saliency: Saliency, colours: SlideColours, threshold: float
 ) -> NDArray[np.float64]:
     """Peaks of the saliency in one block of a band: float [n, 3], x, y in level-0 pixels and saliency."""
     start = max(0, left - MARGIN)
     block = band.rows[:, start : left + grid.side + MARGIN]
-    density = np.asarray(cv2.LUT(block, table), np.float32)
-    if density.max(initial=0) < _FAINTEST:
+    pixels = prior_pixels(block, colours)
+    if pixels[..., :3].max(initial=0) < _FAINTEST:
         return np.empty((0, 3))
-    peaks = _peaks(saliency(density[None])[0])
+    peaks = _peaks(saliency(pixels[None])[0])
     x = (peaks[:, 0] + 0.5) * STRIDE + start
     y = (peaks[:, 1] + 0.5) * STRIDE + band.top
     # Places of the last half pixel may lie a little beyond the slide, and are its own, too.
@@ -105,7 +153,7 @@ def _look(
     x, y, peaks = x[own], y[own], peaks[own]
     # Of 563 places above the threshold, in slides and fields, none fell below it when looked at again.
     doubtful = np.flatnonzero((peaks[:, 2] >= threshold / 2) & (peaks[:, 2] < threshold))
-    peaks[doubtful, 2] = _again(density, peaks[doubtful, :2], saliency)
+    peaks[doubtful, 2] = _again(pixels, peaks[doubtful, :2], saliency)
     return np.column_stack([x * grid.unit, y * grid.unit, peaks[:, 2]])
 
 
@@ -114,6 +162,16 @@ def density_table(glass: NDArray[np.uint8]) -> NDArray[np.float32]:
     light = torch.arange(256, dtype=torch.float32)[:, None] / 255
     table: NDArray[np.float32] = stain_density(light, torch.from_numpy(glass).float() / 255)[None].numpy()
     return table
+
+
+def prior_pixels(rgb: NDArray[np.uint8], colours: SlideColours) -> NDArray[np.float32]:
+    """What the prior sees of coarse pixels, float32 [h, w, 6], see `saliency.prior_input`."""
+    density = torch.from_numpy(density_table(colours.glass)).permute(0, 2, 1)[..., None]
+    both = prior_input(density, colours.statistics)[0, :, :, 0].T.numpy()
+    pixels = np.empty((*rgb.shape[:2], 6), np.float32)
+    for first in (0, 3):  # a table has as many channels as the picture
+        pixels[..., first : first + 3] = cv2.LUT(rgb, np.ascontiguousarray(both[None, :, first : first + 3]))
+    return pixels
 
 
 def _spread(length: int, side: int) -> list[int]:
@@ -129,7 +187,7 @@ def _peaks(saliency: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.column_stack([columns, rows, smooth[rows, columns]]).astype(np.float64)
 
 
-def _again(density: NDArray[np.float32], places: NDArray[np.float64], saliency: Saliency) -> NDArray[np.float32]:
+def _again(pixels: NDArray[np.float32], places: NDArray[np.float64], saliency: Saliency) -> NDArray[np.float32]:
     """Saliency of places [n, 2] (column and row of the map) that does not hang on how their pixels fall.
 
     The prior gives one answer for STRIDE x STRIDE coarse pixels, and another when the picture begins one pixel further.
@@ -139,7 +197,7 @@ def _again(density: NDArray[np.float32], places: NDArray[np.float64], saliency: 
     if not len(places):
         return np.empty(0, np.float32)
     reach, side = STRIDE * _AROUND, 2 * STRIDE * _AROUND
-    padded = np.pad(density, ((reach, reach + STRIDE), (reach, reach + STRIDE), (0, 0)), mode="edge")
+    padded = np.pad(pixels, ((reach, reach + STRIDE), (reach, reach + STRIDE), (0, 0)), mode="edge")
     patches = sliding_window_view(padded, (side, side), axis=(0, 1))
     middle = slice(side // 2 - STRIDE, side // 2 + 2 * STRIDE)
     found = []

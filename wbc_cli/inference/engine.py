@@ -48,6 +48,7 @@ class WindowCell:
         cam_stability: correlation of the Grad-CAM with that of the same class in a window shifted by 1.6 um; None for a
             cell whose type is clear, which is not looked at again.
         morphology: int64 [attributes], the likeliest value of each of `morphology.ATTRIBUTES`.
+        features: float16 [width], what the type head typed it from: the type features' mean over the cell.
     """
 
     label: int
@@ -59,6 +60,7 @@ class WindowCell:
     cam_saliency: float
     cam_stability: float | None
     morphology: NDArray[np.int64]
+    features: NDArray[np.float16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,10 +295,11 @@ class Engine:
         cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
         head = self.network.morphology
         looks = head.values(head.pool(second.features, answer.texture, answer.maps.segments, windows)[n, k])
-        *columns, values, found = download(logits, distance, cam, energy, salient, agreement, looks, stability)
+        columns = download(logits, distance, cam, energy, salient, agreement, looks, pooled.half(), stability)
+        *columns, values, kept, found = columns
         stable = dict(zip(unclear.tolist(), found.tolist(), strict=True))
         numeric = (column.tolist() if column.ndim == 1 else column for column in columns)
-        return *numeric, [stable.get(cell) for cell in range(len(owners))], values
+        return *numeric, [stable.get(cell) for cell in range(len(owners))], values, kept
 
     def _stability(
         self, features: torch.Tensor, likeliest: torch.Tensor, owners: NDArray[np.int64], second: SecondLook

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.inference.coarse import candidates, density_table, slide_glass
+from wbc_cli.inference.coarse import candidates, prior_pixels, slide_colours
 from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.stream import Stream
 from wbc_cli.model.saliency import COARSE_UM_PER_PX
@@ -46,13 +45,12 @@ def point(stream: Stream, reader: SlideReader, um_per_px: float) -> Pointing:
     engine = stream.engine
     threshold = engine.config.saliency_threshold
     reader = within_field(reader)
-    glass = slide_glass(reader, um_per_px)
+    colours = slide_colours(reader, um_per_px)
     with Tasks(stream.readers) as tasks:
-        places = candidates(reader, engine.saliency, um_per_px, glass, threshold, tasks)
-    table = density_table(glass)
+        places = candidates(reader, engine.saliency, um_per_px, colours, threshold, tasks)
     kept = seen = 0
     for square in _squares(reader, um_per_px):
-        saliency = engine.saliency(np.asarray(cv2.LUT(square, table), np.float32)[None])
+        saliency = engine.saliency(prior_pixels(square, colours)[None])
         kept += int(np.count_nonzero(saliency >= threshold))
         seen += saliency.size
     return Pointing(places, kept / seen)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wbc_cli.inference.assembly import Sighting, sightings, unique
-from wbc_cli.inference.coarse import candidates
+from wbc_cli.inference.coarse import SlideColours, candidates
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Place, cut, everywhere
 from wbc_cli.parallel import Tasks
@@ -33,7 +33,7 @@ class Search:
         tasks: the slide's share of the stream's readers.
         reader: the open slide.
         um_per_px: its scale.
-        glass: uint8 [3], its colour where nothing lies.
+        colours: what its stain is measured against.
         watch: is told how far the search is.
     """
 
@@ -41,7 +41,7 @@ class Search:
     tasks: Tasks
     reader: SlideReader
     um_per_px: float
-    glass: NDArray[np.uint8]
+    colours: SlideColours
     watch: Watch
 
     @property
@@ -61,7 +61,7 @@ class Search:
         """
         engine = self.stream.engine
         threshold = engine.config.saliency_threshold
-        points = candidates(self.reader, engine.saliency, self.um_per_px, self.glass, threshold, self.tasks)
+        points = candidates(self.reader, engine.saliency, self.um_per_px, self.colours, threshold, self.tasks)
         places = (Place.around(x, y, self.side) for x, y in points)
         return sorted(places, key=lambda place: (place.y // _ROW, place.x))
 
@@ -90,7 +90,7 @@ class Search:
         return found
 
     def _window(self, place: Place) -> RGBImage:
-        return cut(self.reader, place, self.stream.engine.config.window_px, self.glass)
+        return cut(self.reader, place, self.stream.engine.config.window_px, self.colours.glass)
 
     def _missed(self, found: list[Sighting], middles: NDArray[np.float64]) -> list[Place]:
         """Windows for cells that a window's border cuts and that no window has had in its middle yet."""

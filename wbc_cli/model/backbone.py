@@ -68,11 +68,6 @@ class Backbone(nn.Module):
             }
         )
 
-    def freeze_fine_stages(self) -> None:
-        """Learn no more at strides 2 and 4."""
-        self.stem.requires_grad_(False)
-        self.stages[:2].requires_grad_(False)
-
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features of [N, C, S, S], one tensor for each of STRIDES."""
         x = self.stem(x)

@@ -27,13 +27,13 @@ class ModelConfig:
         alignment: trained with the saliency-alignment loss.
         class_weights: trained with class-weighted losses.
         classes: the outputs of the type head, in order.
-        temperature: divides the type logits; fitted on the validation split.
+        temperature: divides the type logits; fitted on laboratories that were left out, or on the validation split.
+        temperature_growth: the power of a cell's Mahalanobis distance, above 1, that the temperature grows by.
         min_confidence: below it a cell is called unidentified.
         saliency_threshold: the prior's working point for candidates, 0 to 1.
-        cell_saliency: a cell with less of it, on average, is no white cell.
     """
 
-    backbone: str = "efficientnet_lite0"
+    backbone: str = "efficientnet_lite2"
     window_px: int = 160
     um_per_px: float = 0.2
     width: int = 128
@@ -45,9 +45,9 @@ class ModelConfig:
     class_weights: bool = True
     classes: tuple[str, ...] = CLASS_NAMES
     temperature: float = 1.0
+    temperature_growth: float = 1.0
     min_confidence: float = 0.5
     saliency_threshold: float = 0.5
-    cell_saliency: float = 0.15
 
     @property
     def window_um(self) -> float:
@@ -57,7 +57,7 @@ class ModelConfig:
     def same_network(self, other: ModelConfig) -> bool:
         """Whether weights of the one fit the other."""
         learned = ("stain", "alignment", "class_weights")
-        read_out = ("temperature", "min_confidence", "saliency_threshold", "cell_saliency")
+        read_out = ("temperature", "temperature_growth", "min_confidence", "saliency_threshold")
         return replace(self, **{name: getattr(other, name) for name in (*learned, *read_out)}) == other
 
     def to_json(self) -> str:

@@ -59,7 +59,7 @@ class SGCLDFF(nn.Module):
         self.backbone = Backbone(config.backbone, in_channels, config.window_px, config.swin, imagenet)
         channels = self.backbone.channels
         self.fusion = CrossLayerFusion(channels, STRIDES, config.width, config.fusion)
-        self.segmentation = SegmentationHead(config.width, channels[1], channels[0])
+        self.segmentation = SegmentationHead(config.width, channels[1], channels[0], config.class_weights)
         self.types = TypeHead(config.width, 2 * config.width, len(config.classes))
         self.typicality = Typicality(2 * config.width, len(config.classes))
         fine = sum(c for c, stride in zip(channels, STRIDES, strict=True) if stride <= FUSED_STRIDE)

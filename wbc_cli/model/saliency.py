@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,17 @@ GLASS = 0.9
 
 _LEAST = 0.03  # of the light, see optical_density
 _GAIN = 2.0  # brings nuclei, at densities around one half, near what batch normalisation is used to
+_STAINED = 0.25  # mean density from which on a pixel shows something
+_STEADY = 0.1  # density that is added to the deviation: keeps what is all alike from being set against itself
+_FEW = 0.005  # share of a picture's pixels: fewer stained ones say nothing about its red cells
+_LOWEST, _HIGHEST = -4.0, 6.0  # deviations
 
 
 class SaliencyPrior(nn.Module):
     """Saliency of white cells from stain densities at 2 um a pixel.
+
+    Each density enters twice: as it is, and relative to what is stained in the same field, nearly all of it red cells.
+    What differs from the red cells of its own field is a candidate, whatever the laboratory's colours.
 
     A stride-2 stem and depthwise stages with growing dilation, about 300 multiplications for each square micrometre.
     Batch statistics are frozen after training, so that the answer at a place depends on its surroundings alone and not
@@ -33,7 +41,7 @@ class SaliencyPrior(nn.Module):
     def __init__(self, width: int = 32) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, width // 2, 3, STRIDE, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
+            nn.Conv2d(6, width // 2, 3, STRIDE, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
         )
         self.widen = nn.Sequential(nn.Conv2d(width // 2, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.stages = nn.ModuleList(_depthwise(width, dilation) for dilation in (1, 2, 3))
@@ -45,7 +53,7 @@ class SaliencyPrior(nn.Module):
         """Saliency logits.
 
         Args:
-            x: float [N, 3, H, W], from `stain_density`.
+            x: float [N, 6, H, W], from `prior_input`.
 
         Returns:
             float [N, 1, ceil(H / 2), ceil(W / 2)].
@@ -113,6 +121,46 @@ def stain_density(rgb: Tensor, glass: Tensor) -> Tensor:
     return _GAIN * optical_density(rgb, glass, _LEAST)
 
 
+class FieldStatistics(NamedTuple):
+    """Mean and deviation of the stain densities of what a field shows, by channel.
+
+    Attributes:
+        mean, deviation: float [N, 3, 1, 1].
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+
+def field_statistics(density: Tensor) -> FieldStatistics:
+    """Statistics over the stained pixels of each picture; of all pixels where hardly any are stained.
+
+    Args:
+        density: float [N, 3, H, W], from `stain_density`.
+    """
+    stained = (density.mean(dim=1, keepdim=True) > _STAINED).to(density.dtype)
+    few = stained.mean(dim=(2, 3), keepdim=True) < _FEW
+    weight = torch.where(few, torch.ones_like(stained), stained)
+    total = weight.sum(dim=(2, 3), keepdim=True)
+    mean = (density * weight).sum(dim=(2, 3), keepdim=True) / total
+    variance = ((density - mean).square() * weight).sum(dim=(2, 3), keepdim=True) / total
+    return FieldStatistics(mean, variance.sqrt())
+
+
+def prior_input(density: Tensor, statistics: FieldStatistics) -> Tensor:
+    """What the prior sees: densities, and how far they lie from those of the field, in deviations.
+
+    Args:
+        density: float [N, 3, H, W], from `stain_density`.
+        statistics: of the field that the pictures are from.
+
+    Returns:
+        float [N, 6, H, W].
+    """
+    relative = (density - statistics.mean) / (statistics.deviation + _STEADY)
+    return torch.cat([density, relative.clamp(_LOWEST, _HIGHEST)], dim=1)
+
+
 def optical_density(rgb: Tensor, glass: Tensor, least: float) -> Tensor:
     """Optical density (natural logarithm) against the glass; `least` of the light keeps it finite in the dark."""
     return torch.log((glass + least) / (rgb + least))
@@ -132,5 +180,6 @@ def window_saliency(prior: SaliencyPrior, windows: Tensor, um_per_px: float) -> 
     side = max(1, round(windows.shape[-1] * um_per_px / COARSE_UM_PER_PX))
     coarse = F.adaptive_avg_pool2d(windows.float(), side)
     glass = glass_colour(coarse)
-    saliency = torch.sigmoid(prior(stain_density(coarse, glass)))
+    density = stain_density(coarse, glass)
+    saliency = torch.sigmoid(prior(prior_input(density, field_statistics(density))))
     return F.interpolate(saliency, size=windows.shape[-2:], mode="bilinear", align_corners=False), glass

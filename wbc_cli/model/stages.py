@@ -1,6 +1,6 @@
 """The networks a backbone can be made of, each cut into a stem and one stage for each stride.
 
-EfficientNet-Lite0 is what wbc-cli ships. The others are baselines to compare it with, and start from random weights;
+An EfficientNet-Lite is what wbc-cli ships. The others are baselines to compare it with, and start from random weights;
 their norms are the same in training and use and do not depend on the batch.
 """
 
@@ -19,7 +19,9 @@ from wbc_cli.errors import UsageError
 from wbc_cli.model.folded import fold
 
 STRIDES = (2, 4, 8, 16, 32)
-PRETRAINED = "efficientnet_lite0"
+PRETRAINED = ("efficientnet_lite0", "efficientnet_lite2")
+"""Those that ImageNet's weights are to be had of."""
+
 # Where each of the strides above ends among the seven block groups of an EfficientNet.
 _STAGE_ENDS = (0, 1, 2, 4, 6)
 
@@ -51,8 +53,8 @@ def cut(name: str, in_channels: int, window_px: int, imagenet: Mapping[str, Tens
         UsageError: there is no such backbone.
         ValueError: ImageNet weights for a backbone that has none.
     """
-    if name == PRETRAINED:
-        return _efficientnet_lite0(in_channels, imagenet)
+    if name in PRETRAINED:
+        return _efficientnet_lite(name, in_channels, imagenet)
     if name not in _BASELINES:
         raise UsageError(f"backbone={name}: there is no such backbone; give one of {', '.join(BACKBONES)}")
     if imagenet is not None:
@@ -60,8 +62,8 @@ def cut(name: str, in_channels: int, window_px: int, imagenet: Mapping[str, Tens
     return _BASELINES[name](in_channels, window_px)
 
 
-def _efficientnet_lite0(in_channels: int, imagenet: Mapping[str, Tensor] | None) -> Stages:
-    net: Any = timm.create_model(PRETRAINED, pretrained=False, in_chans=in_channels, bn_eps=1e-3)
+def _efficientnet_lite(name: str, in_channels: int, imagenet: Mapping[str, Tensor] | None) -> Stages:
+    net: Any = timm.create_model(name, pretrained=False, in_chans=in_channels, bn_eps=1e-3)
     if imagenet is not None:
         net.load_state_dict(_rename(net, imagenet, in_channels))
     # Random weights have no statistics, and learn without them: features keep a deviation of 0.4 to 9 at every depth.
@@ -133,4 +135,4 @@ class _Permute(nn.Module):
 
 
 _BASELINES: dict[str, Callable[[int, int], Stages]] = {"resnet18": _resnet18, "swin_nano": _swin_nano}
-BACKBONES = (PRETRAINED, *_BASELINES)
+BACKBONES = (*PRETRAINED, *_BASELINES)

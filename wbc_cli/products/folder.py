@@ -13,15 +13,19 @@ from types import MappingProxyType
 from typing import Any
 
 from wbc_cli.cells import SlideResult
+from wbc_cli.differential import STOP_WIDTH
 from wbc_cli.errors import MachineError
 from wbc_cli.products.explain import write_explain
+from wbc_cli.products.features import FEATURES, write_features
 from wbc_cli.products.file_pixels import in_file_pixels
 from wbc_cli.products.geojson import write_geojson
 from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
 from wbc_cli.products.names import SCHEMA_VERSION, USUAL_PRODUCTS
+from wbc_cli.products.overlap import flag_overlaps, write_overlaps
 from wbc_cli.products.overlay import write_overlay
 from wbc_cli.products.report.page import write_report
 from wbc_cli.products.report.reviews import review_part
+from wbc_cli.products.samples import samples_of, write_samples
 from wbc_cli.products.tables import (
     FAILED,
     SlideRecord,
@@ -44,6 +48,8 @@ CELLS = "cells.csv"
 DIFFERENTIAL = "differential.csv"
 RUN = "run.json"
 REPORT = "report.html"
+SAMPLES = "samples.csv"
+OVERLAPS = "overlaps.csv"
 REVIEWED = "differential-reviewed.csv"
 REVIEWERS = "reviewers.csv"
 
@@ -103,6 +109,7 @@ class RunFolder:
             "explain": ("explain.png", partial(write_explain, result, reader)),
             "geojson": ("cells.geojson", partial(write_geojson, own, reader)),
             "report": (THUMBNAILS, partial(write_thumbnails, result, reader)),
+            "features": (FEATURES, partial(write_features, result)),
         }
 
         def write_products(folder: Path) -> None:
@@ -170,11 +177,18 @@ class RunFolder:
         whole = record.get("schema_version") == SCHEMA_VERSION and sizes == record.get("products", {})
         return record if whole else None
 
-    def write_tables(self, records: Iterable[SlideRecord]) -> None:
-        """Write differential.csv and cells.csv from committed slides, each in one go and in the order of the names.
+    def with_overlaps(self, records: Iterable[SlideRecord]) -> list[SlideRecord]:
+        """Records of a run's slides, flagged where fields of one sample overlap, so that cells may count twice."""
+        return flag_overlaps(records, self.slides)
+
+    def write_tables(self, records: Iterable[SlideRecord], stop_width: float = STOP_WIDTH) -> None:
+        """Write differential.csv, cells.csv, and samples.csv and overlaps.csv where there are samples.
+
+        From committed slides, each in one go and in the order of the names.
 
         Args:
             records: of the slides that belong in them; what else OUT holds stays out.
+            stop_width: percentage points that the widest interval of a sample may have.
 
         Raises:
             MachineError: OUT cannot be written.
@@ -183,6 +197,9 @@ class RunFolder:
         counted = [self.slides / record["name"] / CELLS for record in ordered if record["status"] != FAILED]
         self._replace_file(CELLS, lambda path: join_cells(counted, path))
         self._replace_file(DIFFERENTIAL, lambda path: write_differential(ordered, path))
+        samples = samples_of(ordered, stop_width)
+        self._replace_or_remove(SAMPLES, bool(samples), lambda path: write_samples(samples, path))
+        self._replace_or_remove(OVERLAPS, bool(samples), lambda path: write_overlaps(ordered, path))
 
     def write_report(
         self,
@@ -273,6 +290,14 @@ class RunFolder:
         wanted = {**_run_record(run, records), "seconds": known.get("seconds")}
         return bool(known == wanted) and (self.out / REPORT).exists()
 
+    def _replace_or_remove(self, name: str, wanted: bool, write: Callable[[Path], None]) -> None:
+        """What an earlier run wrote would contradict the rest where it is not wanted any more."""
+        if wanted:
+            self._replace_file(name, write)
+            return
+        with _disk_errors(self.out):
+            (self.out / name).unlink(missing_ok=True)
+
     def _replace_slide(self, name: str, write: Callable[[Path], None]) -> None:
         """Fill a fresh folder beside the slides and rename it into place.
 
@@ -301,7 +326,7 @@ class RunFolder:
 
 
 def _run_record(run: Mapping[str, Any], records: Iterable[SlideRecord]) -> dict[str, Any]:
-    slides = [{key: r[key] for key in ("name", "path", "status", "reason")} for r in by_name(records)]
+    slides = [{key: r.get(key) for key in ("name", "path", "status", "reason", "sample")} for r in by_name(records)]
     return {"schema_version": SCHEMA_VERSION, **run, "slides": slides}
 
 

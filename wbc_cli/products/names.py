@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-USUAL_PRODUCTS: tuple[str, ...] = ("mask", "classes", "overlay", "explain", "geojson", "report")
+USUAL_PRODUCTS: tuple[str, ...] = ("mask", "classes", "overlay", "explain", "geojson", "report", "features")
 PRODUCTS: tuple[str, ...] = (*USUAL_PRODUCTS, "png")
 
 SCHEMA_VERSION = 1

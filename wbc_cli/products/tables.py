@@ -35,12 +35,15 @@ CELL_COLUMNS: tuple[str, ...] = (
     *("morphology", *ATTRIBUTES),
 )
 NOT_COUNTED_NAMES: tuple[str, ...] = tuple(n for n in CLASS_NAMES if n not in DIFFERENTIAL_NAMES)
-DIFFERENTIAL_COLUMNS: tuple[str, ...] = (
-    *("slide", "status", "reason", "cells", "differential_cells"),
+COUNT_COLUMNS: tuple[str, ...] = (
+    *("cells", "differential_cells"),
     *(f"{name}_{figure}" for name in DIFFERENTIAL_NAMES for figure in ("count", "percent", "low", "high")),
     *(f"{name}_count" for name in (*NOT_COUNTED_NAMES, UNIDENTIFIED.name)),
     *("unidentified_percent", "unidentified_low", "unidentified_high"),
     *(f"{name}_per_100_wbc" for name in NOT_WHITE_NAMES),
+)
+DIFFERENTIAL_COLUMNS: tuple[str, ...] = (
+    *("slide", "status", "reason", *COUNT_COLUMNS),
     *("um_per_px", "um_per_px_source", "um_per_px_relative_error", "flags"),
 )
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -108,7 +111,7 @@ def write_cells(result: SlideResult, path: Path) -> None:
     Raises:
         OSError: the disk is full or read-only.
     """
-    with _open_table(path) as file:
+    with open_table(path) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(CELL_COLUMNS)
         also = (REFUSED,) if result.refusal else ()
@@ -121,7 +124,7 @@ def join_cells(tables: Iterable[Path], path: Path) -> None:
     Raises:
         OSError: the disk is full or read-only, or a slide's table is missing.
     """
-    with _open_table(path) as file:
+    with open_table(path) as file:
         csv.writer(file, lineterminator="\n").writerow(CELL_COLUMNS)
         for table in tables:
             with table.open(encoding="utf-8", newline="") as slide:
@@ -138,66 +141,77 @@ def write_differential(records: Iterable[SlideRecord], path: Path) -> None:
     Raises:
         OSError: the disk is full or read-only.
     """
-    with _open_table(path) as file:
+    with open_table(path) as file:
         rows = csv.DictWriter(file, DIFFERENTIAL_COLUMNS, restval="", lineterminator="\n")
         rows.writeheader()
         rows.writerows(_differential_row(record) for record in records)
 
 
-def _open_table(path: Path) -> TextIO:
+def open_table(path: Path) -> TextIO:
+    """Open a table to write it.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
     # file names that are not UTF-8 reach us as surrogates, which no encoding takes as they are
     return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def _cell_row(slide: str, cell: Cell, also: tuple[str, ...]) -> list[str]:
     return [
-        _text(slide),
-        *map(str, (cell.id, _fixed(cell.x, 1), _fixed(cell.y, 1), *cell.box)),
+        text(slide),
+        *map(str, (cell.id, fixed(cell.x, 1), fixed(cell.y, 1), *cell.box)),
         cell.class_name,
-        *(_fixed(p, 4) for p in cell.probabilities),
-        _fixed(cell.confidence, 4),
-        _fixed(cell.area_um2, 2),
-        _fixed(cell.nucleus_area_um2, 2),
-        _fixed(cell.saliency, 3),
-        _fixed(cell.cam_in_cell, 3),
-        _fixed(cell.cam_saliency, 3),
-        _fixed(cell.cam_stability, 3),
-        _text(";".join((*cell.flags, *also))),
+        *(fixed(p, 4) for p in cell.probabilities),
+        fixed(cell.confidence, 4),
+        fixed(cell.area_um2, 2),
+        fixed(cell.nucleus_area_um2, 2),
+        fixed(cell.saliency, 3),
+        fixed(cell.cam_in_cell, 3),
+        fixed(cell.cam_saliency, 3),
+        fixed(cell.cam_stability, 3),
+        text(";".join((*cell.flags, *also))),
         describe(cell.morphology),
         *(cell.morphology.get(name, "") for name in ATTRIBUTES),
     ]
 
 
 def _differential_row(record: SlideRecord) -> dict[str, str]:
-    row = {column: _text(record[key]) for column, key in (("slide", "name"), ("status",) * 2, ("reason",) * 2)}
+    row = {column: text(record[key]) for column, key in (("slide", "name"), ("status",) * 2, ("reason",) * 2)}
     if record["status"] == FAILED:
         return row
     scale = record["scale"]
     row |= {
-        "um_per_px": _fixed(scale["um_per_px"], 6),
+        "um_per_px": fixed(scale["um_per_px"], 6),
         "um_per_px_source": scale["source"],
-        "um_per_px_relative_error": _fixed(scale["relative_error"], 4),
-        "flags": _text(";".join(record["flags"])),
+        "um_per_px_relative_error": fixed(scale["relative_error"], 4),
+        "flags": text(";".join(record["flags"])),
     }
     if record["status"] == REFUSED:
         return row
-    differential = record["differential"]
-    row |= {"cells": str(differential["cells"]), "differential_cells": str(differential["differential_cells"])}
+    return row | count_columns(record["differential"])
+
+
+def count_columns(differential: Mapping[str, Any]) -> dict[str, str]:
+    """The counts of one differential (as a record holds it) under COUNT_COLUMNS."""
+    row = {"cells": str(differential["cells"]), "differential_cells": str(differential["differential_cells"])}
     for name, share in (*differential["classes"].items(), (UNIDENTIFIED.name, differential["unidentified"])):
         row |= _share_columns(name, share)
     row |= {f"{name}_count": str(count) for name, count in differential["others"].items()}
-    row |= {f"{name}_per_100_wbc": _fixed(rate, 2) for name, rate in differential["per_100_wbc"].items()}
+    row |= {f"{name}_per_100_wbc": fixed(rate, 2) for name, rate in differential["per_100_wbc"].items()}
     return row
 
 
 def _share_columns(name: str, share: Mapping[str, Any]) -> dict[str, str]:
-    percents = {f"{name}_{figure}": _fixed(share[figure], 2) for figure in ("percent", "low", "high")}
+    percents = {f"{name}_{figure}": fixed(share[figure], 2) for figure in ("percent", "low", "high")}
     return {f"{name}_count": str(share["count"]), **percents}
 
 
-def _fixed(value: float | None, decimals: int) -> str:
+def fixed(value: float | None, decimals: int) -> str:
+    """A number with its decimals; empty where there is none."""
     return "" if value is None else f"{value:.{decimals}f}"
 
 
-def _text(value: str) -> str:
+def text(value: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
     return f"'{value}" if value.startswith(FORMULA_STARTS) else value

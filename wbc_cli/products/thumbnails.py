@@ -38,10 +38,16 @@ def write_thumbnails(result: SlideResult, reader: SlideReader, path: Path) -> No
     with ZipFile(path, "w", ZIP_STORED) as archive:
         for cell in sorted(sample(result.cells, MOST), key=lambda cell: cell.id):
             x0, y0, x1, y1 = cell.box
-            side = max(FIELD_UM / result.scale.um_per_px, 1.1 * max(x1 - x0, y1 - y0))
+            um_per_px = result.scale.um_per_px
+            side = shown_um(max(x1 - x0, y1 - y0) * um_per_px) / um_per_px
             view = View.square((x0 + x1 - side) / 2, (y0 + y1 - side) / 2, side, SIDE)
             # without a time of its own an entry has that of 1980, and the same slide the same bytes
             archive.writestr(ZipInfo(f"{cell.id}{SUFFIX}"), _webp(view.read(reader)))
+
+
+def shown_um(length_um: float) -> float:
+    """How wide the picture of a cell is, by the longer side of its box; both in micrometres."""
+    return max(FIELD_UM, 1.1 * length_um)
 
 
 def read_thumbnails(path: Path, ids: Iterable[int]) -> dict[int, bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import wbc_cli
 from wbc_cli.errors import MachineError
 from wbc_cli.model.files import CONFIG_NAME, checksum, default_folder
+from wbc_cli.profile.file import read_profile
 from wbc_cli.run.options import AnalyzeOptions
 
 _AT_ONCE = 4 << 20  # bytes
@@ -25,6 +26,7 @@ def model_fingerprint(options: AnalyzeOptions) -> Fingerprint:
 
     Raises:
         MachineError: the weights are missing or damaged.
+        UsageError: the profile is damaged, or was learned with other weights.
     """
     folder = options.compute.weights or default_folder()
     weights = checksum(folder)
@@ -32,7 +34,13 @@ def model_fingerprint(options: AnalyzeOptions) -> Fingerprint:
         config = (folder / CONFIG_NAME).read_bytes()
     except OSError as error:
         raise MachineError(f"{folder / CONFIG_NAME}: cannot be read ({error.strerror}); reinstall") from error
+    profile = {}
+    if options.compute.profile:
+        found = read_profile(options.compute.profile)
+        found.refuse_other_weights(weights, options.compute.profile)
+        profile = {"profile": found.checksum}
     return {
+        **profile,
         "version": wbc_cli.__version__,
         "weights": weights,
         "config": _digest(config),

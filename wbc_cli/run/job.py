@@ -21,6 +21,8 @@ class Job:
         fields: which field of its file a slide is, by name, where that has several.
         known: by name, what the files of slides held whose results stand if they still hold it.
         model: what the run is made with, as the records are to say.
+        samples: what the records say of their slides' samples, by name, see `samples.SampleKey`.
+        scales: micrometres a pixel that go before `um_per_px`, by name.
         um_per_px, write, exhaustive, compute: see AnalyzeOptions.
         alone: one slide at a time, to see which of them it is that brings the process down.
         time_limit: seconds without progress after which a slide counts as hung.
@@ -33,6 +35,8 @@ class Job:
     fields: dict[str, int]
     known: dict[str, str]
     model: dict[str, str]
+    samples: dict[str, dict[str, str]]
+    scales: dict[str, float]
     um_per_px: float | None
     write: list[str]
     exhaustive: bool

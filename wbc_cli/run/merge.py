@@ -16,6 +16,7 @@ from typing import Any
 import wbc_cli
 from wbc_cli.errors import ExitCode, MachineError, UsageError
 from wbc_cli.products.folder import RUN, RunFolder
+from wbc_cli.products.samples import stop_width_of
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.review.reviewed import Review
 from wbc_cli.run.lock import LOCK, locked
@@ -90,8 +91,9 @@ def merge(sources: Sequence[Path], out: Path, added: NewReview = NOTHING_NEW, no
         records |= {name: _flagged(records[name]) for name in absent}
         review = add_review(folder, list(records.values()), log, added, now or datetime.now(UTC))
         run = _run(parts, missing, absent, review)
-        folder.write_tables(records.values())
-        folder.write_report(run, records.values(), review)
+        flagged = folder.with_overlaps(records.values())
+        folder.write_tables(flagged, stop_width_of(run))
+        folder.write_report(run, flagged, review)
         folder.write_run(run, records.values())
     failed = sum(record["status"] == FAILED for record in records.values())
     return Merged(len(records), failed, tuple(missing), review)

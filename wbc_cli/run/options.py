@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wbc_cli.differential import STOP_WIDTH
 from wbc_cli.loading import ComputeOptions
+from wbc_cli.run.samples import BY_FOLDER
 from wbc_cli.run.shards import Shard
 
 TIME_LIMIT = 3600.0
@@ -27,6 +29,8 @@ class AnalyzeOptions:
         prune: take out what the run folder has of slides that are not in the input any more.
         shard: do only this part of the slides.
         time_limit: seconds without progress after which a slide counts as hung and fails.
+        samples: which pictures are of one sample, see `samples.find_samples`.
+        stop_width: percentage points that the widest interval of a sample may have, for "how many more cells".
     """
 
     paths: tuple[Path, ...]
@@ -39,6 +43,8 @@ class AnalyzeOptions:
     prune: bool = False
     shard: Shard | None = None
     time_limit: float = TIME_LIMIT
+    samples: str = BY_FOLDER
+    stop_width: float = STOP_WIDTH
 
     def what_matters(self) -> dict[str, Any]:
         """The options that a slide's results depend on."""
@@ -59,4 +65,6 @@ class AnalyzeOptions:
             **{**compute, "weights": compute["weights"] or "shipped"},
             "shard": None if self.shard is None else str(self.shard),
             "time_limit": self.time_limit,
+            "samples": self.samples,
+            "stop_width": self.stop_width,
         }

@@ -14,6 +14,7 @@ from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.run.fingerprint import Fingerprint, input_stamp
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
+from wbc_cli.run.samples import SampleKey, Samples
 from wbc_cli.run.shards import SHARDS, Shard, Shares, read_shares, spread
 from wbc_cli.run.stopping import Stop
 from wbc_cli.slides.discover import SlideSource, file_size
@@ -38,7 +39,12 @@ class Plan:
 
 
 def make_plan(
-    slides: Sequence[SlideSource], options: AnalyzeOptions, model: Fingerprint, folder: RunFolder, stop: Stop
+    slides: Sequence[SlideSource],
+    options: AnalyzeOptions,
+    samples: Samples,
+    model: Fingerprint,
+    folder: RunFolder,
+    stop: Stop,
 ) -> Plan:
     """Compare what is asked for with what the run folder has.
 
@@ -47,6 +53,7 @@ def make_plan(
 
     Raises:
         StoppedError, KeyboardInterrupt: a signal came.
+        MachineError: the run folder cannot be written.
     """
     kept: dict[str, SlideRecord] = {}
     known: dict[str, str] = {}
@@ -55,11 +62,21 @@ def make_plan(
         record = None if options.restart else folder.record(slide.name)
         if not record or record["status"] == FAILED or record.get("model") != model or "input" not in record:
             continue
+        if record.get("mpp") != samples.um_per_px.get(slide.name):
+            continue
         if record["input"]["stamp"] == input_stamp(slide.files):
-            kept[slide.name] = record
+            kept[slide.name] = _in_its_sample(record, samples.keys.get(slide.name), folder)
         else:
             known[slide.name] = record["input"]["content"]
     return Plan({slide.name: slide for slide in slides}, kept, known, model)
+
+
+def _in_its_sample(record: SlideRecord, key: SampleKey | None, folder: RunFolder) -> SlideRecord:
+    """A slide's record with the sample that it belongs to now, on the disk as well."""
+    if record.get("sample") == key:
+        return record
+    folder.confirm(record, Path(record["path"]), {"sample": key})
+    return {**record, "sample": key}
 
 
 def known_names(out: Path) -> dict[str, str]:

@@ -179,6 +179,7 @@ class _One:
         """
         stream, path = self.analyser.stream, files[0]
         made: dict[str, Any] = {"source": str(path.absolute()), "model": self.job.model, "used": self.used}
+        made |= {"sample": self.job.samples.get(name), "mpp": self.job.scales.get(name)}
         heartbeat = self.heartbeats[name] = Heartbeat()
         try:
             with heartbeat.working(), ExitStack() as held:
@@ -230,7 +231,7 @@ class _One:
         record = self.folder.record(name) if self.job.known.get(name) == made["input"]["content"] else None
         if record is None:
             return False
-        self.folder.confirm(record, path, {"source": made["source"], "input": made["input"]})
+        self.folder.confirm(record, path, {key: made[key] for key in ("source", "input", "sample")})
         return True
 
     def _commit(self, reader: SlideReader, name: str, made: Mapping[str, Any], heartbeat: Heartbeat) -> int:
@@ -242,7 +243,8 @@ class _One:
                 said = time.monotonic()
                 self.emit({"event": "watch", "slide": name, "done": done, "planned": planned, "cells": cells})
 
-        result = self.analyser.analyse(reader, name, self.job.um_per_px, watch, heartbeat)
+        um_per_px = self.job.scales.get(name, self.job.um_per_px)
+        result = self.analyser.analyse(reader, name, um_per_px, watch, heartbeat)
         self.folder.commit(result, reader, frozenset(self.job.write), made, heartbeat.beat)
         return len(result.cells)
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from wbc_cli.slides.fields import Contents
 
 
+_UNKNOWN = PurePath()
+
+
 @dataclass(frozen=True)
 class SlideSource:
     """One slide to analyse.
@@ -34,6 +37,7 @@ class SlideSource:
         parts: its other files, where it has several.
         problem: why it cannot even be tried to open, if so: a link to nothing, a folder that may not be read, an entry
             of a list without a file. It is a slide that fails, so that nobody takes it for analysed.
+        known_by: its path relative to the folder it was found in, or to that of the list, or its file name.
     """
 
     name: str
@@ -41,6 +45,7 @@ class SlideSource:
     field: int | None = None
     parts: tuple[Path, ...] = ()
     problem: str = ""
+    known_by: PurePath = _UNKNOWN
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -102,7 +107,7 @@ def discover(paths: Sequence[Path], known: Mapping[str, str] = MappingProxyType(
     parts = find_parts(known_by)
     slides = []
     for path, name in unique_names(known_by, known).items():
-        slide = SlideSource(name, path, None, parts.get(path, ()), search.problems.get(path, ""))
+        slide = SlideSource(name, path, None, parts.get(path, ()), search.problems.get(path, ""), known_by[path])
         slides += _fields(slide, contents[path]) if path in contents else [slide]
     ordered = tuple(sorted(slides, key=lambda slide: slide.name))
     return Discovery(ordered, tuple(sorted(search.skipped)), dict(sorted(search.unread.items())))

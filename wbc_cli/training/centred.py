@@ -1,11 +1,10 @@
-"""The trained network on the centred cell of every image: for validation, calibration and pseudo-masks."""
+"""The trained network on the centred cell of every image: for validation and calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,13 +12,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from wbc_cli.inference.engine import choose_precision
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.second_look import look_again
-from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF, Answer
 from wbc_cli.training.batches import to_tensor
-from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, TrainingImage
-from wbc_cli.training.outline import whole_cell
+from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE, TrainingImage
 from wbc_cli.training.sampling import warp
 
 _BATCH = 32
@@ -59,16 +57,20 @@ def centred_views(
     """Look at the middle of each image, upright, at the config's scale; if asked, twice at unclear cells, as in use."""
     config = network.config
     network.eval()
+    dtype = choose_precision("auto", device)
+
+    def precision() -> torch.autocast:
+        return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
     def type_features(windows: Tensor) -> Tensor:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        with torch.no_grad(), precision():
             return network.type_features(windows).float()
 
     for start in range(0, len(images), _BATCH):
         chunk = images[start : start + _BATCH]
         cuts = [_centre(image, config.um_per_px, config.window_px) for image in chunk]
         windows = to_tensor(np.stack([c[0] for c in cuts]), device)
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        with torch.no_grad(), precision():
             answer: Answer = network(windows)
         answer = answer._replace(features=answer.features.float(), texture=answer.texture.float())
         features = answer.features
@@ -88,49 +90,6 @@ def centred_views(
             )
 
 
-def pseudo_code(view: CentredView, um_per_px: float) -> NDArray[np.uint8]:
-    """The code of an image from what the network saw.
-
-    Only what the model is sure of counts, with the cytoplasm that `whole_cell` adds to the centred cell; the rest, and
-    what lies outside the window, is IGNORE. Where people drew a mask it stays, and the model only marks as IGNORE what
-    it takes for further cells, which such masks leave out. An image whose centred cell the model missed keeps its code.
-    """
-    image = view.image
-    if not view.cell:
-        return image.code
-    kinds = view.probabilities.argmax(axis=0)
-    sure = view.probabilities.max(axis=0) > 0.75
-    order = np.where(view.cells == view.cell, 1, view.cells + 1)
-    code = np.where(view.cells > 0, order * 4 + np.maximum(kinds, 1), 0)
-    stray = (view.cells == 0) & (kinds > 0)
-    code = np.where(sure & ~stray, code, IGNORE).astype(np.uint8)
-    small = cv2.resize(view.rgb, code.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
-    whole = whole_cell(small, view.cells == view.cell, view.probabilities[2] > 0.5, um_per_px * MAP_STRIDE)
-    added = whole & (view.cells != view.cell)
-    # Where the model sees another cell, or a nucleus outside any, one of the two is wrong.
-    code[added] = np.where((view.cells == 0) & (kinds < 2), 1 * 4 + 1, IGNORE)[added]
-    zoom = image.um_per_px / (um_per_px * MAP_STRIDE)
-    height, width = image.rgb.shape[:2]
-    matrix = np.array(
-        [
-            [zoom, 0, code.shape[1] / 2 - 0.5 - zoom * (width - 1) / 2],
-            [0, zoom, code.shape[0] / 2 - 0.5 - zoom * (height - 1) / 2],
-        ]
-    )
-    drawn: NDArray[np.uint8] = cv2.warpAffine(
-        code,
-        matrix,
-        (width, height),
-        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=IGNORE,
-    )
-    if not image.masked:
-        return drawn
-    further = (image.code == 0) & (drawn != IGNORE) & (drawn % 4 > 0) & (drawn // 4 != 1)
-    return np.where(further, IGNORE, image.code).astype(np.uint8)
-
-
 @dataclass(frozen=True)
 class Validation:
     """Figures on the centred cells: share of right types, mean IoU of drawn masks, mean IoU of their nuclei."""
@@ -142,7 +101,7 @@ class Validation:
 
 def validate(views: Sequence[CentredView], blast: int) -> Validation:
     """Score views against the labels and drawn masks of their images."""
-    right = [_is_right(v, blast) for v in views if v.image.targets]
+    right = [_is_right(v, blast) for v in views if v.image.targets and v.image.targets[0].label != UNKNOWN_TYPE]
     masked = [v for v in views if v.image.masked]
     ious = [(_iou(v, 1), _iou(v, 2)) for v in masked] or [(np.nan, np.nan)]
     cell, nucleus = np.mean(ious, axis=0)

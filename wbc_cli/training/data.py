@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wbc_cli.cells import NUCLEUS
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.manifest import NOT_BLAST, RED_CELL, WHITE_CELL, Box, Sample
 from wbc_cli.slides import open_slide
@@ -18,10 +19,14 @@ STORED_UM_PER_PX = 0.16
 IGNORE = 255
 UNKNOWN_TYPE = -1
 NOT_BLAST_TYPE = -2
+PART_UNKNOWN = 3
+"""A pixel of a cell in a mask that does not tell nuclei from cytoplasm."""
 _NO_CELL_RADIUS_UM = 9.0  # around a centred platelet
+_BORDER_UM = 8.0  # of a field with boxes: many sets leave out the cells that its border cuts
+_CELL_DIAMETER_UM = 13.0  # of a white cell on a smear, in the mean; a granulocyte has 12 to 15, a lymphocyte 9 to 15
 
 Code = NDArray[np.uint8]
-"""What a pixel is: 4 * instance + (0 background, 1 cytoplasm, 2 nucleus), or IGNORE."""
+"""What a pixel is: 4 * instance + (0 background, 1 cytoplasm, 2 nucleus, PART_UNKNOWN), or IGNORE."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +92,21 @@ def load_rgb(sample: Sample) -> NDArray[np.uint8]:
         reader.close()
 
 
+def scale_by_cells(sample: Sample) -> float | None:
+    """Micrometres per pixel of a sample, guessed from the size of its masked cells; None without a mask of cells.
+
+    Raises:
+        SlideError: the mask cannot be read.
+    """
+    if sample.mask is None:
+        return None
+    instances = _instances(load_rgb(replace(sample, image=sample.mask))[..., 0], sample)
+    areas = np.bincount(instances.ravel())[1:]
+    if not len(areas):
+        return None
+    return _CELL_DIAMETER_UM / (2 * float(np.sqrt(np.median(areas) / np.pi)))
+
+
 def load_image(sample: Sample, um_per_px: float) -> TrainingImage:
     """Load one sample at the stored scale.
 
@@ -116,6 +136,8 @@ def _supervision(sample: Sample, shape: Sequence[int], um_per_px: float) -> tupl
     if sample.mask is not None:
         kinds = load_rgb(replace(sample, image=sample.mask))[..., 0]
         instances = _instances(kinds, sample)
+        if not (kinds == NUCLEUS).any():
+            kinds = np.where(kinds > 0, np.uint8(PART_UNKNOWN), np.uint8(0))
         targets = tuple(
             Target(float(x), float(y), i + 1, label if _is_typed(sample, i) else UNKNOWN_TYPE)
             for i, (y, x) in enumerate(ndimage.center_of_mass(instances > 0, instances, range(1, instances.max() + 1)))
@@ -123,7 +145,7 @@ def _supervision(sample: Sample, shape: Sequence[int], um_per_px: float) -> tupl
         return (instances * 4 + np.where(instances > 0, kinds, 0)).astype(np.uint8), targets
     cells = [box for box in sample.boxes if box.label not in (RED_CELL, "platelet")]
     if cells:
-        return _from_boxes(cells, label, height, width)
+        return _from_boxes(cells, label, height, width, round(_BORDER_UM / um_per_px))
     if not sample.labels:
         return np.zeros((height, width), np.uint8), ()
     code = np.full((height, width), IGNORE, np.uint8)
@@ -132,9 +154,15 @@ def _supervision(sample: Sample, shape: Sequence[int], um_per_px: float) -> tupl
     return code, (Target(*centre, 0, label),)
 
 
-def _from_boxes(boxes: Sequence[Box], label: int, height: int, width: int) -> tuple[Code, tuple[Target, ...]]:
-    """Supervision of a field whose white cells are boxed: nothing is known inside the boxes, background around them."""
-    code = np.zeros((height, width), np.uint8)
+def _from_boxes(
+    boxes: Sequence[Box], label: int, height: int, width: int, border: int
+) -> tuple[Code, tuple[Target, ...]]:
+    """Supervision of a field whose white cells are boxed.
+
+    Nothing is known inside the boxes and within `border` pixels of the field's edge; the rest is background.
+    """
+    code = np.full((height, width), IGNORE, np.uint8)
+    code[border : height - border, border : width - border] = 0
     targets = []
     for box in boxes:
         code[max(0, int(box.y0)) : int(np.ceil(box.y1)), max(0, int(box.x0)) : int(np.ceil(box.x1))] = IGNORE

@@ -13,16 +13,20 @@ from typing import cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.inference.engine import choose_precision
+from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.training.augment import augment
-from wbc_cli.training.batches import ahead, collate
-from wbc_cli.training.centred import centred_views, pseudo_code, validate
-from wbc_cli.training.data import TrainingImage
-from wbc_cli.training.losses import BLAST, losses
-from wbc_cli.training.sampling import Window, WindowSampler
+from wbc_cli.training.batches import ahead, collate, to_device
+from wbc_cli.training.centred import centred_views, validate
+from wbc_cli.training.data import IGNORE, TrainingImage
+from wbc_cli.training.losses import BLAST, Batch, losses
+from wbc_cli.training.sampling import WindowSampler
 from wbc_cli.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -32,6 +36,8 @@ OTHER = CLASS_NAMES.index("platelet")
 _WARM_UP = 150
 _CHECKPOINT_SECONDS = 240
 _LOG_EVERY = 50
+_WATCHES = 4
+_APART = 0.25  # share of the windows whose cell is stained by itself, see augment.stain
 
 
 @dataclass
@@ -55,12 +61,18 @@ class Training:
         others = [p for p in self.network.parameters() if p.requires_grad and id(p) not in known]
         rate = self.settings.learning_rate
         groups = [{"params": backbone, "lr": rate / 2}, {"params": others, "lr": rate}]
-        self.optimiser = torch.optim.AdamW(groups, weight_decay=self.settings.weight_decay)
+        fused = self.device.type == "cuda"
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=self.settings.weight_decay, fused=fused)
 
     @property
     def mean_network(self) -> SGCLDFF:
         """The network with averaged weights."""
         return cast("SGCLDFF", self.averaged.module)
+
+    @property
+    def half(self) -> bool:
+        """Whether the device computes bf16 natively; emulated it is slower than single precision."""
+        return choose_precision("auto", self.device) == torch.bfloat16
 
     @property
     def checkpoint(self) -> Path:
@@ -89,31 +101,14 @@ class Training:
         return True
 
 
-def train_network(
-    training: Training, images: Sequence[TrainingImage], held_out: Sequence[TrainingImage], trained: bool
-) -> SGCLDFF:
+def train_network(training: Training, images: Sequence[TrainingImage], held_out: Sequence[TrainingImage]) -> SGCLDFF:
     """Train to the end and return the averaged network.
 
     Args:
         training: the run; its prior and scale estimator are trained already.
         images: the training split.
-        held_out: the validation split; watched, never trained on.
-        trained: the network segments cells already, and draws the missing masks before the first step.
+        held_out: images of the validation split; watched, never trained on.
     """
-    settings = training.settings
-    drawn_at = 0 if trained else round(settings.steps * settings.pseudo_at)
-    if training.step < drawn_at:
-        _run(training, images, held_out, drawn_at)
-    if training.step < settings.steps:
-        images = _with_pseudo_masks(training, images)
-        if trained:
-            # What edges and colours look like is learned by then; the gradient down there is a fifth of a step's time.
-            training.network.backbone.freeze_fine_stages()
-        _run(training, images, held_out, settings.steps)
-    return training.mean_network.eval()
-
-
-def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence[TrainingImage], stop: int) -> None:
     settings, network, device = training.settings, training.network, training.device
     sampler = WindowSampler(images, network.config, OTHER)
     weights = (
@@ -122,44 +117,46 @@ def _run(training: Training, images: Sequence[TrainingImage], held_out: Sequence
         else torch.ones(len(CLASS_NAMES), device=device)
     )
 
-    def make(step: int) -> list[Window]:
+    def make(step: int) -> Batch:
         rng = np.random.default_rng((settings.seed, 4, step))
-        return [sampler.draw(rng) for _ in range(settings.batch)]
+        return collate([sampler.draw(rng) for _ in range(settings.batch)])
 
     generator = torch.Generator(device)
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     counted = 0
     saved = began = time.monotonic()
-    for windows in ahead(make, training.step, stop):
-        for name, value in _learn(training, windows, weights, generator).items():
-            sums[name] = sums.get(name, 0.0) + value
+    for batch in ahead(make, training.step, settings.steps):
+        for name, value in _learn(training, batch, weights, generator).items():
+            sums[name] = sums.get(name, 0.0) + value  # on the device, which is not waited for
         counted += 1
-        if training.step % _LOG_EVERY == 0 or training.step == stop:
-            means = {name: value / counted for name, value in sums.items()}
+        ended = training.step == settings.steps
+        if training.step % _LOG_EVERY == 0 or ended:
+            means = {name: float(value) / counted for name, value in sums.items()}
             speed = counted * settings.batch / (time.monotonic() - began)
             log.info("step %d of %d, %.0f windows/s, %s", training.step, settings.steps, speed, _line(means))
             record(training.folder / LOSSES, {"step": training.step, **means})
             sums, counted, began = {}, 0, time.monotonic()
-        if training.step % max(1, settings.steps // 8) == 0 or training.step == settings.steps:
+        if training.step % max(1, settings.steps // _WATCHES) == 0 or ended:
             _watch(training, held_out)
             began = time.monotonic()
-        if time.monotonic() - saved > _CHECKPOINT_SECONDS or training.step == stop:
+        if time.monotonic() - saved > _CHECKPOINT_SECONDS or ended:
             training.save()
             saved = time.monotonic()
+    return training.mean_network.eval()
 
 
-def _learn(
-    training: Training, windows: list[Window], weights: torch.Tensor, generator: torch.Generator
-) -> dict[str, float]:
+def _learn(training: Training, made: Batch, weights: torch.Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     """One step of the optimiser; returns the losses by name."""
     settings, network, device = training.settings, training.network, training.device
     network.train()
     network.prior.eval()
     generator.manual_seed(settings.seed * 1_000_003 + training.step)
     torch.manual_seed(settings.seed * 1_000_003 + training.step)  # of the dropout; a resumed run draws the same
-    batch = collate(windows, device)
-    batch.rgb[:] = augment(batch.rgb, generator)
-    with torch.autocast(device.type, torch.bfloat16):
+    batch = to_device(made, device)
+    cells = ((batch.code // 4 > 0) & (batch.code != IGNORE) & batch.masked[:, None, None]).float()
+    soft = F.avg_pool2d(F.interpolate(cells[:, None], scale_factor=MAP_STRIDE), 5, 1, 2, count_include_pad=False)
+    batch = batch._replace(rgb=augment(batch.rgb, generator, soft, _APART))
+    with torch.autocast(device.type, torch.bfloat16, enabled=training.half):
         terms = losses(network, network(batch.rgb), batch, weights)
     for group, scale in zip(training.optimiser.param_groups, (0.5, 1.0), strict=True):
         group["lr"] = scale * settings.learning_rate * rate(training.step, settings.steps)
@@ -170,7 +167,7 @@ def _learn(
     training.optimiser.step()
     training.averaged.update_parameters(network)
     training.step += 1
-    return {name: float(term.detach()) for name, term in terms.items()}
+    return {name: term.detach() for name, term in terms.items()}
 
 
 def _watch(training: Training, held_out: Sequence[TrainingImage]) -> None:
@@ -191,22 +188,6 @@ def _watch(training: Training, held_out: Sequence[TrainingImage]) -> None:
     record(training.folder / FIGURES, row)
 
 
-def _with_pseudo_masks(training: Training, images: Sequence[TrainingImage]) -> list[TrainingImage]:
-    """Masks by the averaged network at the change of stage; kept on disk, so that a resumed run sees the same."""
-    file = training.folder / "pseudo_masks.npz"
-    centred = [i for i in images if i.targets and not i.sample.boxes and i.sample.labels != ("platelet",)]
-    if not file.exists():
-        log.info("drawing masks for %d images", len(centred))
-        views = centred_views(training.mean_network, centred, training.device)
-        codes = {str(i): pseudo_code(view, training.network.config.um_per_px) for i, view in enumerate(views)}
-        aside = file.with_name("pseudo_masks.tmp.npz")
-        np.savez_compressed(aside, allow_pickle=False, **codes)
-        aside.replace(file)
-    with np.load(file) as codes:
-        drawn = {id(image): image.with_code(codes[str(i)]) for i, image in enumerate(centred)}
-    return [drawn.get(id(image), image) for image in images]
-
-
 def class_weights(images: Sequence[TrainingImage]) -> torch.Tensor:
     """Weights of the type loss: fourth root of the inverse counts (the sampler takes a square root), mean 1."""
     labels = [t.label for image in images for t in image.targets if t.label >= 0]
@@ -217,9 +198,10 @@ def class_weights(images: Sequence[TrainingImage]) -> torch.Tensor:
 
 def rate(step: int, steps: int) -> float:
     """The schedule: a short rise, then half a cosine, as a share of the peak."""
-    if step < _WARM_UP:
-        return (step + 1) / _WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * (step - _WARM_UP) / max(1, steps - _WARM_UP))) + 0.002
+    rise = min(_WARM_UP, steps // 10)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) + 0.002
 
 
 def record(file: Path, row: dict[str, float]) -> None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wbc_cli.cells import NUCLEUS
 from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.model.heads import MAP_STRIDE, OFFSET_UNIT_PX
+from wbc_cli.model.heads import MAP_STRIDE, OFFSET_UNIT_PX, SEGMENT_WEIGHTS
 from wbc_cli.model.network import SGCLDFF, Answer
-from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE
+from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, PART_UNKNOWN
 
 BLAST = CLASS_NAMES.index("blast")
-_SEGMENT_WEIGHTS = (1.0, 2.0, 1.5)  # cytoplasm is the rarest and hardest of background, cytoplasm, nucleus
+_NOT_SEEN = 0.05  # weight of background in a cell without a mask: at first the network sees no cells
+_SMOOTHING = 0.05
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
+class Batch(NamedTuple):
     """Windows and what is known of them.
 
     Attributes:
@@ -38,35 +39,47 @@ class Batch:
 
 def losses(network: SGCLDFF, answer: Answer, batch: Batch, class_weights: Tensor) -> dict[str, Tensor]:
     """Every term by its name; their sum is what training minimises."""
-    side = answer.features.shape[-1]
-    pool = F.adaptive_avg_pool2d(batch.pool[:, None], side)[:, 0]
+    pool = F.adaptive_avg_pool2d(where_typed(answer, batch)[:, None], answer.features.shape[-1])[:, 0]
     terms = {
         "segment": segment_loss(answer.maps.segments, batch.code, network.config.class_weights),
         "offset": offset_loss(answer.maps.offsets, batch.code),
         "type": type_loss(network.types.logits(network.types.pool(answer.features, pool)), batch.labels, class_weights),
     }
     if network.config.alignment:
-        terms["alignment"] = pool.new_zeros(())  # in a batch without masks; the table of losses keeps its columns
-        chosen = batch.masked & (batch.labels >= 0)
-        if bool(chosen.any()):
-            cam = network.types.cam(answer.features[chosen], batch.labels[chosen])
-            terms["alignment"] = 0.3 * alignment_loss(cam, pool[chosen])
+        cam = network.types.cam(answer.features, batch.labels.clamp_min(0))
+        terms["alignment"] = 0.3 * alignment_loss(cam, pool, batch.masked & (batch.labels >= 0))
     return terms
 
 
+def where_typed(answer: Answer, batch: Batch) -> Tensor:
+    """Weight of each place in the type, float [N, S / 2, S / 2]: the mask, or what the network takes for a cell."""
+    seen = 1 - answer.maps.segments.detach().softmax(dim=1)[:, 0]
+    return torch.where(batch.masked[:, None, None], batch.pool, batch.pool * (_NOT_SEEN + seen))
+
+
 def segment_loss(logits: Tensor, code: Tensor, weighted: bool) -> Tensor:
-    """Cross-entropy (class-weighted) and Dice over the pixels that are known."""
+    """Cross-entropy (class-weighted) and Dice, of whole cells and of nuclei, over the pixels that are known."""
     known = code != IGNORE
-    if not bool(known.any()):
-        return logits.sum() * 0
-    target = torch.where(known, code % 4, 0)
-    weights = logits.new_tensor(_SEGMENT_WEIGHTS if weighted else (1.0, 1.0, 1.0))
-    entropy = F.cross_entropy(logits, torch.where(known, target, -100), weight=weights, ignore_index=-100)
-    probability = logits.softmax(dim=1) * known[:, None]
-    truth = F.one_hot(target, 3).permute(0, 3, 1, 2) * known[:, None]
-    overlap = 2 * (probability * truth).sum(dim=(2, 3)) + 10
-    total = probability.sum(dim=(2, 3)) + truth.sum(dim=(2, 3)) + 10
-    return entropy + (1 - overlap / total)[:, 1:].mean()
+    kind = torch.where(known, code % 4, 0)
+    part_known = known & (kind != PART_UNKNOWN)
+    weights = logits.new_tensor(SEGMENT_WEIGHTS if weighted else (1.0, 1.0, 1.0))
+    log_probability = logits.log_softmax(dim=1)
+    target = kind.clamp_max(2)
+    entropy = F.nll_loss(log_probability, target, weight=weights, reduction="none") * part_known
+    weight = weights[target] * part_known
+    # Where only the cell is known, either of its parts is right.
+    of_cell = known & ~part_known
+    entropy = entropy - weights[1] * of_cell * torch.logsumexp(log_probability[:, 1:], dim=1)
+    weight = weight + weights[1] * of_cell
+    probability = log_probability.exp() * known[:, None]
+    cell, nucleus = probability[:, 1:].sum(dim=1), probability[:, 2] * part_known
+    dice = _dice(cell, (kind > 0).float()) + _dice(nucleus, ((kind == NUCLEUS) & part_known).float())
+    return entropy.sum() / weight.sum().clamp_min(1) + dice / 2
+
+
+def _dice(probability: Tensor, truth: Tensor) -> Tensor:
+    overlap = 2 * (probability * truth).sum(dim=(1, 2)) + 10
+    return (1 - overlap / (probability.sum(dim=(1, 2)) + truth.sum(dim=(1, 2)) + 10)).mean()
 
 
 def offset_loss(offsets: Tensor, code: Tensor) -> Tensor:
@@ -94,28 +107,23 @@ def offset_target(code: Tensor) -> tuple[Tensor, Tensor]:
 
 def type_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     """Class-weighted cross-entropy with smoothing; `not_blast` cells only push the blast's probability down."""
-    known = labels >= 0
-    loss = logits.sum() * 0
-    if bool(known.any()):
-        loss = (
-            loss
-            + F.cross_entropy(logits[known], labels[known], weight=class_weights, label_smoothing=0.05)
-            * known.float().mean()
-        )
-    other = labels == NOT_BLAST_TYPE
-    if bool(other.any()):
-        probability = logits[other].softmax(dim=1)[:, BLAST]
-        loss = loss - torch.log1p(-probability.clamp_max(0.999)).mean() * other.float().mean()
-    return loss
+    known = (labels >= 0).to(logits.dtype)
+    target = labels.clamp_min(0)
+    entropy = F.cross_entropy(logits, target, weight=class_weights, label_smoothing=_SMOOTHING, reduction="none")
+    loss = (entropy * known).sum() / (class_weights[target] * known).sum().clamp_min(1e-6)
+    blast = logits.softmax(dim=1)[:, BLAST].clamp_max(0.999)
+    return loss - (torch.log1p(-blast) * (labels == NOT_BLAST_TYPE)).mean()
 
 
-def alignment_loss(cam: Tensor, pool: Tensor) -> Tensor:
+def alignment_loss(cam: Tensor, pool: Tensor, chosen: Tensor) -> Tensor:
     """Share of the Grad-CAM energy that lies outside the cell (grown by one place): the saliency-alignment loss.
 
     Args:
         cam: float [N, h, w], not negative.
         pool: float [N, h, w], the cell's mask.
+        chosen: bool [N], of whom the mean is taken; 0 where there are none.
     """
     cell = F.max_pool2d((pool > 0.25).float()[:, None], 3, 1, 1)[:, 0]
     inside = (cam * cell).sum(dim=(1, 2))
-    return (1 - (inside + 1e-4) / (cam.sum(dim=(1, 2)) + 1e-4)).mean()
+    outside = 1 - (inside + 1e-4) / (cam.sum(dim=(1, 2)) + 1e-4)
+    return (outside * chosen).sum() / chosen.sum().clamp_min(1)

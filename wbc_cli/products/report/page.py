@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,8 +22,9 @@ from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
 from wbc_cli.products.drawing import NOTICE
 from wbc_cli.products.report.cells import Gallery, ReportCell, collect
 from wbc_cli.products.report.charts import class_chart, differential_chart
-from wbc_cli.products.report.settings import settings_of
-from wbc_cli.products.report.words import CELL_FLAGS, SLIDE_FLAGS, in_words
+from wbc_cli.products.report.settings import profiles_of, settings_of
+from wbc_cli.products.report.words import CELL_FLAGS, SAMPLE_FLAGS, SLIDE_FLAGS, in_words
+from wbc_cli.products.samples import Sample, samples_of, stop_width_of
 from wbc_cli.products.selection import needs_review
 from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, together
 from wbc_cli.products.thumbnails import FIELD_UM, THUMBNAILS
@@ -56,7 +58,13 @@ def write_report(
     tables = [(str(r["name"]), slides / r["name"] / "cells.csv") for r in records if r["status"] != FAILED]
     room = max(LARGEST // 10, LARGEST - _ROOM_FOR_REST - _ROOM_A_SLIDE * len(records))
     gallery = collect(tables, THUMBNAILS, room)
-    cells = _cells(gallery, [name for name, _ in tables])
+    stop_width = stop_width_of(run)
+    samples = samples_of(records, stop_width)
+    of_sample = {record["name"]: sample.name for sample in samples for record in (*sample.used, *sample.left_out)}
+    records = sorted(records, key=lambda record: of_sample.get(record["name"], ""))
+    cells = _cells(gallery, [name for name, _ in tables], of_sample)
+    grouped = any(len(sample.used) + len(sample.left_out) > 1 for sample in samples)
+    charted = [(s.name, asdict(s.differential)) for s in samples if s.used] if grouped else _differentials(counted)
     whole = together(counted)
     style, script = _part("page.css") + _class_colours(), "".join(map(_part, _SCRIPTS))
     template = _templates().get_template("page.html")
@@ -68,11 +76,15 @@ def write_report(
         run=run,
         reviews=reviews,
         settings=settings_of(run),
+        profiles=profiles_of(run),
         classes=list(BY_NAME.values()),
         whole=whole,
         small=_small(counted),
         whole_chart=_image(differential_chart(_dicts(whole.classes))),
-        charts=_charts(counted, _dicts(whole.classes)),
+        charts=_charts(charted, _dicts(whole.classes)),
+        samples=[_sample(sample) for sample in samples] if grouped else [],
+        of_sample=of_sample,
+        stop_width=stop_width,
         charted=MOST_CHARTED,
         records=[{**record, "said": [in_words(f, SLIDE_FLAGS) for f in record.get("flags", ())]} for record in records],
         counted=counted,
@@ -131,23 +143,41 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def _charts(records: Sequence[SlideRecord], whole: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A chart a class for every forty slides; none where one slide is all there is."""
-    shown = [record for record in records if record["differential"]["differential_cells"]][:MOST_CHARTED]
+def _differentials(records: Sequence[SlideRecord]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(record["name"], record["differential"]) for record in records]
+
+
+def _charts(
+    differentials: Sequence[tuple[str, Mapping[str, Any]]], whole: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """A chart a class for every forty slides or samples; none where one is all there is."""
+    shown = [(name, counts["classes"]) for name, counts in differentials if counts["differential_cells"]][:MOST_CHARTED]
     groups = [shown[i : i + SLIDES_A_CHART] for i in range(0, len(shown), SLIDES_A_CHART)] if len(shown) > 1 else []
     return [
         {
-            "first": group[0]["name"],
-            "last": group[-1]["name"],
+            "first": group[0][0],
+            "last": group[-1][0],
             "images": {
-                name: _image(
-                    class_chart(name, [(r["name"], r["differential"]["classes"][name]) for r in group], whole[name])
-                )
-                for name in DIFFERENTIAL_NAMES
+                kind: _image(class_chart(kind, [(name, classes[kind]) for name, classes in group], whole[kind]))
+                for kind in DIFFERENTIAL_NAMES
             },
         }
         for group in groups
     ]
+
+
+def _sample(sample: Sample) -> dict[str, Any]:
+    """A sample as its row shows it."""
+    return {
+        "name": sample.name,
+        "status": sample.status,
+        "used": len(sample.used),
+        "left_out": [f"{record['name']} {record['status']}: {record['reason']}" for record in sample.left_out],
+        "differential": asdict(sample.differential),
+        "more": sample.more,
+        "twice": sample.twice,
+        "said": [in_words(flag, SAMPLE_FLAGS) for flag in sample.flags],
+    }
 
 
 def _image(svg: str | None) -> str | None:
@@ -159,9 +189,10 @@ def _dicts(classes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: vars(share) for name, share in classes.items()}
 
 
-def _cells(gallery: Gallery, slides: Sequence[str]) -> dict[str, Any]:
+def _cells(gallery: Gallery, slides: Sequence[str], of_sample: Mapping[str, str]) -> dict[str, Any]:
     """What the script knows of the cells, by columns."""
     cells = gallery.cells
+    samples = {name: i for i, name in enumerate(dict.fromkeys(of_sample.values()))}
     place, kind = ({name: i for i, name in enumerate(names)} for names in (slides, BY_NAME))
     looks = {words: i for i, words in enumerate(dict.fromkeys(cell.morphology for cell in cells))}
     written = {cell.folder: (cell.slide, cell.refused) for cell in cells}
@@ -169,7 +200,10 @@ def _cells(gallery: Gallery, slides: Sequence[str]) -> dict[str, Any]:
         "classes": [{"name": c.name, "label": c.label} for c in BY_NAME.values()],
         "probabilities": len(CLASS_NAMES),
         "flags": CELL_FLAGS,
-        "slides": [[name, *written.get(name, (name, False))] for name in slides],
+        "samples": list(samples),
+        "slides": [
+            [name, *written.get(name, (name, False)), samples.get(of_sample.get(name, ""), -1)] for name in slides
+        ],
         "slide": [place[cell.folder] for cell in cells],
         "id": [cell.id for cell in cells],
         "x": [cell.x for cell in cells],

@@ -26,6 +26,16 @@ def settings_of(run: Mapping[str, Any]) -> list[dict[str, str]]:
     return found
 
 
+def profiles_of(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What is known of the laboratory's profiles that a run, or those that were merged, used; each once."""
+    found: list[Mapping[str, Any]] = []
+    for single in _singles(run):
+        profile = single.get("profile")
+        if profile and profile not in found:
+            found.append(profile)
+    return found
+
+
 def _singles(run: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     if "merged_from" not in run:
         yield run

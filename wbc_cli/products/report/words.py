@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wbc_cli.cells import ATYPICAL
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
+from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED
 from wbc_cli.products.tables import NOT_IN_INPUT
 from wbc_cli.quality import LIMITS
 from wbc_cli.slides.reader import INVERTED, RESAMPLED, SHARPEST
@@ -19,8 +20,15 @@ SLIDE_FLAGS: dict[str, str] = {
     RESAMPLED: "pixels that are not square: resampled, and the masks are as the file",
     INVERTED: "the negative of a picture: types and counts are not to be trusted",
     "no_cells": "no white cell was found",
+    OVERLAP: "overlaps another picture of its sample: cells may be counted twice, see overlaps.csv",
+    OVERLAP_UNCHECKED: "not known whether it overlaps another picture of its sample",
     NOT_IN_INPUT: "its file is not in the input any more",
     **{limit.flag: limit.reason for limit in LIMITS},
+}
+SAMPLE_FLAGS: dict[str, str] = {
+    **SLIDE_FLAGS,
+    OVERLAP: "pictures overlap",
+    OVERLAP_UNCHECKED: "not known whether its pictures overlap",
 }
 CELL_FLAGS: dict[str, str] = {
     "edge": "cut by the border of the picture",

@@ -1,0 +1,169 @@
+"""What a laboratory's profile brings after some reviewed cells, in each data set as if it were a laboratory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+from scipy.special import softmax
+
+from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.evaluation.metrics import calibration_error, calibration_terms
+from wbc_cli.evaluation.scoring import ImageScore
+from wbc_cli.profile.adapt import Teacher
+from wbc_cli.profile.head import Cells, Floats, Standard
+
+SEEDS = 20
+_FEWEST_LEFT = 25  # cells to measure on
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """The figures of one data set and number of reviewed cells: means over the draws, on the cells not drawn.
+
+    Cells that were not found count in none of them.
+
+    Attributes:
+        dataset: as in the manifest.
+        reviewed: cells.
+        written: share of the draws whose profile was better by its own evidence; the others go on with the shipped
+            head, and count with that.
+        before, after: share whose likeliest type is right, by the shipped head and by what is used then.
+        worst: least of `after` less `before` among the draws.
+        typed, right_where_typed: share of the cells that are given a type then, and how many of those are right.
+        ece_before, ece_after: calibration error (15 bins).
+    """
+
+    dataset: str
+    reviewed: int
+    written: float
+    before: float
+    after: float
+    worst: float
+    typed: float
+    right_where_typed: float
+    ece_before: float
+    ece_after: float
+
+
+def few_shot(
+    scores: Sequence[ImageScore],
+    teacher: Teacher,
+    counts: Sequence[int],
+    seeds: int = SEEDS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[FewShot]:
+    """Measure it.
+
+    Args:
+        scores: of all images; every data set of them counts as a laboratory.
+        teacher: the model that they were scored with.
+        counts: reviewed cells, drawn at random by whole groups of images, so that no group is on both sides.
+        seeds: draws of each count.
+        progress: is called with the draws that are done, and of all.
+
+    Returns:
+        A row a data set and count, where enough cells are left to measure on.
+    """
+    laboratories = [(name, cells) for name, cells in _laboratories(scores, teacher) if cells is not None]
+    plans = [(name, cells, count) for name, cells in laboratories for count in counts]
+    rows = []
+    for done, (name, cells, count) in enumerate(plans):
+        if len(cells) < count + _FEWEST_LEFT:
+            continue
+        standard = Standard.of(cells.features)
+        drawn = [_draw(cells, count, seed) for seed in range(seeds)]
+        if any(len(cells) - chosen.sum() < _FEWEST_LEFT for chosen in drawn):
+            continue  # its groups are too large
+        found = np.array([_one(cells, chosen, teacher, standard) for chosen in drawn])
+        progress(done + 1, len(plans))
+        written, before, after, typed, right, *errors = found.mean(axis=0).tolist()
+        rows.append(
+            FewShot(
+                name, count, written, before, after, float((found[:, 2] - found[:, 1]).min()), typed, right, *errors
+            )
+        )
+    return rows
+
+
+def few_shot_table(rows: Sequence[FewShot]) -> Table:
+    """Show the rows."""
+    table = Table(title=f"After so many reviewed cells (mean of {SEEDS} random draws)", title_justify="left")
+    for column in _TITLES:
+        table.add_column(column, justify="right" if table.columns else "left")
+    for row in rows:
+        name, count, *figures = asdict(row).values()
+        table.add_row(name, str(count), *(f"{figure:.3f}" for figure in figures))
+    return table
+
+
+def write_few_shot(rows: Sequence[FewShot], path: Path) -> None:
+    """Write few_shot.csv.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    pd.DataFrame(map(asdict, rows)).to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
+
+
+_TITLES = (
+    *("", "cells", "written", "right before", "right after", "worst", "typed", "right where typed"),
+    *("ECE before", "ECE after"),
+)
+
+
+def _laboratories(scores: Sequence[ImageScore], teacher: Teacher) -> Iterator[tuple[str, Cells | None]]:
+    for name in sorted({score.dataset for score in scores}):
+        answers = [
+            (answer, score.group or str(score.image))
+            for score in scores
+            if score.dataset == name
+            for answer in score.answers
+            if answer.features is not None and answer.truth in CLASS_NAMES
+        ]
+        if not answers:
+            yield name, None
+            continue
+        features = np.stack([answer.features for answer, _ in answers if answer.features is not None])
+        labels = np.array([CLASS_NAMES.index(answer.truth) for answer, _ in answers])
+        yield name, teacher.cells(features, labels, np.array([group for _, group in answers]))
+
+
+def _draw(cells: Cells, count: int, seed: int) -> np.ndarray:
+    """Which cells are reviewed: those of groups in a random order, until there are enough."""
+    names = np.random.default_rng(seed).permutation(np.unique(cells.slides))
+    place = {name: i for i, name in enumerate(names.tolist())}
+    order = np.argsort([place[name] for name in cells.slides.tolist()], kind="stable")
+    last = place[str(cells.slides[order[count - 1]])]
+    return np.array([place[name] <= last for name in cells.slides.tolist()])
+
+
+def _one(cells: Cells, chosen: np.ndarray, teacher: Teacher, standard: Standard) -> list[float]:
+    """Whether a profile is written, and the figures on the cells that were not chosen."""
+    rest = cells[~chosen]
+    learned = teacher.learn(cells[chosen], standard)
+    written = not learned.evidence.objection
+    before = softmax(teacher.head.logits(rest), axis=1)
+    after = softmax(learned.head.logits(rest) / learned.temperature, axis=1) if written else before
+    least = learned.min_confidence if written else teacher.config.min_confidence
+    right = after.argmax(axis=1) == rest.labels
+    typed = after.max(axis=1) >= least
+    return [
+        float(written),
+        float((before.argmax(axis=1) == rest.labels).mean()),
+        float(right.mean()),
+        float(typed.mean()),
+        float(right[typed].mean()) if typed.any() else 1.0,
+        _ece(before, rest),
+        _ece(after, rest),
+    ]
+
+
+def _ece(probabilities: Floats, cells: Cells) -> float:
+    right = probabilities.argmax(axis=1) == cells.labels
+    terms = calibration_terms(probabilities.max(axis=1).tolist(), right.tolist())
+    return float(calibration_error(terms.sum(axis=0)))

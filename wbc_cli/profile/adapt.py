@@ -1,0 +1,88 @@
+"""From reviewed cells to a profile, if it is better than the shipped model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.errors import UsageError
+from wbc_cli.inference.calibration import damping
+from wbc_cli.model.storage import LoadedModel
+from wbc_cli.profile import FEWEST_REVIEWED
+from wbc_cli.profile.evidence import Learned, learn
+from wbc_cli.profile.file import Profile
+from wbc_cli.profile.head import Cells, Floats, Head, Standard, learned_classes
+from wbc_cli.profile.reviewed import Reviewed, read_reviewed
+
+
+class Teacher:
+    """The shipped model, as far as a profile is learned from it."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self.config, self.checksum, self._network = model.network.config, model.checksum, model.network
+        types = model.network.types.classify
+        weight, bias = (parameter.detach().double().cpu().numpy() for parameter in (types.weight, types.bias))
+        self.head = Head(weight, bias).cooled(self.config.temperature)
+
+    @torch.inference_mode()
+    def cells(self, features: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> Cells:
+        """Make cells to learn from of features [N, width], labels [N] and slides [N]."""
+        typicality = self._network.typicality
+        inputs = torch.from_numpy(features.astype(np.float32)).to(typicality.centres.device)
+        distances = typicality(inputs).cpu().numpy()
+        flatter: Floats = np.array([damping(self.config, float(distance)) for distance in distances])
+        return Cells(features.astype(np.float64), labels, slides, flatter)
+
+    def learn(self, cells: Cells, standard: Standard) -> Learned:
+        """See `evidence.learn`."""
+        return learn(cells, self.head, standard, self.config.min_confidence)
+
+
+def adapt(model: LoadedModel, runs: Sequence[Path], reviews: Sequence[Path]) -> tuple[Profile, Reviewed, str]:
+    """Learn a profile.
+
+    Args:
+        model: that the runs were made with.
+        runs, reviews: see `reviewed.read_reviewed`.
+
+    Returns:
+        The profile, the cells it was learned from, and why it is not to be used: empty where it is better than the
+        shipped model.
+
+    Raises:
+        UsageError: the runs or reviews do not fit, or there are too few cells to learn from.
+    """
+    reviewed = read_reviewed(runs, reviews)
+    if reviewed.weights != model.checksum:
+        raise UsageError(f"{runs[0]}: was made with other weights; give these with --weights, or analyse it again")
+    slides = len(np.unique(reviewed.slides))
+    if len(reviewed.labels) < FEWEST_REVIEWED or slides < 2:
+        raise UsageError(
+            f"{reviews[0]}: {len(reviewed.labels)} reviewed cells with a type on {slides} slides; review "
+            f"{FEWEST_REVIEWED} or more, on two slides or more, so that what they teach can be checked"
+        )
+    teacher = Teacher(model)
+    cells = teacher.cells(reviewed.features, reviewed.labels, reviewed.slides)
+    learned = teacher.learn(cells, Standard.of(reviewed.everything))
+    counts = np.bincount(reviewed.labels, minlength=len(CLASS_NAMES))
+    profile = Profile(
+        weights_sha256=model.checksum,
+        classes=CLASS_NAMES,
+        reviewed={name: int(count) for name, count in zip(CLASS_NAMES, counts, strict=True) if count},
+        learned=tuple(CLASS_NAMES[i] for i in learned_classes(reviewed.labels, len(CLASS_NAMES))),
+        weight=_rounded(learned.head.weight).tolist(),
+        bias=_rounded(learned.head.bias).tolist(),
+        temperature=learned.temperature,
+        min_confidence=learned.min_confidence,
+        evidence={name: round(value, 4) for name, value in vars(learned.evidence).items()},
+    )
+    return profile, reviewed, learned.evidence.objection
+
+
+def _rounded(values: Floats) -> Floats:
+    """As exact as the weights are, so that a profile is small."""
+    return np.asarray(values.round(6))

@@ -1,0 +1,32 @@
+"""A profile put to use: its type head in the place of the shipped one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from wbc_cli.model.storage import LoadedModel
+from wbc_cli.profile.file import Profile
+
+
+def apply_profile(profile: Profile, model: LoadedModel, path: Path) -> None:
+    """Have a model type cells as a profile says.
+
+    Everything that follows from the types follows with them: the second look, Grad-CAM, confidence.
+
+    Args:
+        profile: of a laboratory.
+        model: changed in place.
+        path: of the profile, for the message.
+
+    Raises:
+        UsageError: the profile was learned with other weights.
+    """
+    profile.refuse_other_weights(model.checksum, path)
+    network = model.network
+    with torch.no_grad():
+        network.types.classify.weight.copy_(torch.tensor(profile.weight))
+        network.types.classify.bias.copy_(torch.tensor(profile.bias))
+    network.config = replace(network.config, temperature=profile.temperature, min_confidence=profile.min_confidence)
