@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import anndata
 import numpy as np
@@ -207,15 +207,6 @@ def with_samples(tmp_path, names):
         run.commit(make_result(some_cells(20), 300, 200, slide), blank(), NO_PRODUCTS, made)
     run.write_tables(committed(run))
     run.write_run(RUN, committed(run))
-    table = []
-    for sample in dict.fromkeys(names.values()):
-        own = [row for row in rows(run.out / "differential.csv") if names[row["slide"]] == sample]
-        counts = {c: str(sum(int(row[c]) for row in own)) for c in DIFFERENTIAL_COLUMNS if c.endswith("_count")}
-        table.append({"sample": sample, "status": "done", "fields": str(len(own)), **counts, "flags": ""})
-    with (run.out / "samples.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, table[0])
-        writer.writeheader()
-        writer.writerows(table)
     return run
 
 
@@ -235,15 +226,32 @@ def test_where_there_are_samples_each_has_a_report_with_the_reviews_of_its_field
     assert (blasts["anna"]["valueInteger"], blasts["bert"]["valueInteger"]) == (5, 2)
 
 
-def test_a_review_that_belongs_to_no_single_sample_stops_the_export(tmp_path, call):
+def test_a_table_of_other_samples_than_the_slides_is_refused(tmp_path, call):
     run = with_samples(tmp_path, {"a": "anna"})
     text = (run.out / "samples.csv").read_text()
-    (run.out / "samples.csv").write_text(text.replace("anna", "anna (1234abcd)"))
-    review(run, corrections(tmp_path, "a,1,blast"), reviewer="Ann")
+    (run.out / "samples.csv").write_text(text.replace("anna", "bert"))
     answer = call("export", run.out, "--format", "fhir", "-o", tmp_path / "fhir")
     assert answer.code == 2
-    assert "no single sample 'anna'" in " ".join(answer.err.split())
+    assert "has other samples than the slides" in " ".join(answer.err.split())
     assert not (tmp_path / "fhir").exists()
+
+
+def test_anndata_has_the_features_that_the_run_has_kept(tmp_path, call):
+    run = RunFolder(tmp_path / "run")
+    for name, shift in (("b", 0), ("a", 100)):
+        cells = some_cells(5)
+        cells = [replace(cell, features=np.full(3, cell.id + shift, np.float16)) for cell in cells]
+        run.commit(make_result(cells, 300, 200, name), blank(), frozenset({"features"}))
+    run.write_tables(committed(run))
+    run.write_run(RUN, committed(run))
+    data = anndata.read_h5ad(export(call, run, "anndata", tmp_path / "cells.h5ad"))
+    expected = [
+        cell + (100 if slide == "a" else 0) for slide, cell in zip(data.obs["slide"], data.obs["cell"], strict=True)
+    ]
+    assert data.obsm["features"][:, 2].tolist() == expected
+    run.commit(make_result(some_cells(5), 300, 200, "a"), blank(), NO_PRODUCTS)
+    run.write_tables(committed(run))
+    assert "features" not in anndata.read_h5ad(export(call, run, "anndata", tmp_path / "cells.h5ad")).obsm
 
 
 @pytest.mark.parametrize(

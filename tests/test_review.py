@@ -82,9 +82,7 @@ def test_it_says_by_whom_and_when(run, tmp_path):
     assert table[ALL_SLIDES]["reviewers"] == "Bob; Ann"
 
 
-def test_corrections_that_do_not_say_whose_they_are_are_of_the_account_that_enters_them(
-    run, call, tmp_path, monkeypatch
-):
+def test_corrections_that_name_nobody_are_of_the_account_that_enters_them(run, call, tmp_path, monkeypatch):
     monkeypatch.setenv("LOGNAME", "ann")
     file = corrections(tmp_path, "a,2,eosinophil")
     assert call("merge", run.out, "-o", run.out, "--review", file).code == 0

@@ -8,7 +8,7 @@ from typing import Literal
 ColumnType = Literal["int64", "float64", "string"]
 
 _INTEGERS = re.compile(
-    r"cell|[xy][01]|cells|differential_cells|before_cells|reviewed_cells|changed|disputed|agreed"
+    r"cell|other_cell|[xy][01]|cells|differential_cells|before_cells|reviewed_cells|changed|disputed|agreed"
     r"|fields|fields_used|fields_left_out|more_cells|possibly_twice|.+_count"
 )
 _NUMBERS = re.compile(

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wbc_cli.errors import UsageError
 from wbc_cli.export.columns import type_of
 from wbc_cli.export.library import load
 from wbc_cli.export.results import REVIEW_COLUMNS, Results
+from wbc_cli.products.features import FEATURES, read_features
 from wbc_cli.products.folder import CELLS
 from wbc_cli.review.slides import plain
 
@@ -22,7 +24,8 @@ def write_h5ad(results: Results, path: Path) -> None:
     """Write one file with all cells of a run.
 
     X is float32 [cells, figures], NaN where a figure was not measured; obs has the other columns of cells.csv and what
-    reviewers say; obsm has the centroids: "spatial" in level-0 pixels, "spatial_um" in micrometres, float64 [cells, 2].
+    reviewers say; obsm has the centroids, "spatial" in level-0 pixels and "spatial_um" in micrometres, float64
+    [cells, 2], and "features", float16 [cells, width], where the run has kept them of every cell.
 
     Args:
         results: of a run.
@@ -46,11 +49,12 @@ def write_h5ad(results: Results, path: Path) -> None:
     texts = [column for column in obs if type_of(column) == "string"]
     obs[texts] = obs[texts].astype("category")
     place = table[list(_PLACE)].to_numpy(np.float64)
+    features = _features(results, table)
     anndata.AnnData(
         X=table[figures].to_numpy(np.float32),
         obs=obs,
         var=pd.DataFrame(index=figures),
-        obsm={"spatial": place, "spatial_um": place * pixel_um},
+        obsm={"spatial": place, "spatial_um": place * pixel_um, **features},
         uns={"wbc_cli": _origin(results)},
     ).write_h5ad(path)
 
@@ -73,6 +77,18 @@ def _pixel_um(results: Results, written: str) -> tuple[float, float]:
         raise UsageError(f"{results.folder / CELLS}: has cells of {written}, which run.json does not; analyse again")
     across, down = results.records[slide]["pixel_um"]
     return across, down
+
+
+def _features(results: Results, table: pd.DataFrame) -> dict[str, NDArray[np.float16]]:
+    """What the types were read from, where the run has kept it of every cell."""
+    kept = []
+    for written, cells in table.groupby("slide", sort=False)["cell"]:
+        slide = results.cells.slide_named(written)
+        rows = read_features(results.cells.tables[slide].with_name(FEATURES)) if slide else None
+        if rows is None or len(rows) < cells.max():
+            return {}
+        kept.append(rows[cells.to_numpy() - 1])
+    return {"features": np.concatenate(kept)} if kept else {}
 
 
 def _origin(results: Results) -> dict[str, Any]:

@@ -9,18 +9,19 @@ from typing import Any
 from wbc_cli.errors import UsageError
 from wbc_cli.export.columns import type_of
 from wbc_cli.export.library import load
-from wbc_cli.export.results import REVIEW_COLUMNS, SAMPLES, Results
-from wbc_cli.products.folder import CELLS, DIFFERENTIAL, REVIEWED, REVIEWERS
+from wbc_cli.export.results import REVIEW_COLUMNS, Results
+from wbc_cli.products.folder import CELLS, DIFFERENTIAL, OVERLAPS, REVIEWED, REVIEWERS, SAMPLES
 from wbc_cli.review.slides import plain
 
 TABLES: Mapping[str, str] = {
     DIFFERENTIAL: "slides.parquet",
     SAMPLES: "samples.parquet",
+    OVERLAPS: "overlaps.parquet",
     REVIEWED: "slides-reviewed.parquet",
     REVIEWERS: "reviewers.parquet",
 }
 CELLS_FILE = "cells.parquet"
-_NAMES = ("slide", "sample")  # columns whose text may stand escaped for spreadsheets
+_NAMES = ("slide", "other_slide", "sample")  # columns whose text may stand escaped for spreadsheets
 _BATCH = 8 << 20  # bytes of cells.csv that are converted together
 
 

@@ -16,7 +16,6 @@ from wbc_cli.review.log import read_log
 from wbc_cli.review.reviewed import Review, review_of
 from wbc_cli.review.slides import RunCells
 
-SAMPLES = "samples.csv"
 REVIEW_COLUMNS = ("reviewed_class", "reviewer", "reviewed_at")
 
 Row = Mapping[str, str]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from wbc_cli.classes import BY_NAME
 from wbc_cli.errors import UsageError
-from wbc_cli.export.results import SAMPLES, Results, Row
-from wbc_cli.products.folder import DIFFERENTIAL
+from wbc_cli.export.results import Results, Row
+from wbc_cli.products.folder import DIFFERENTIAL, SAMPLES
+from wbc_cli.products.samples import samples_of as fields_by_sample
 from wbc_cli.products.tables import DONE
 from wbc_cli.review.reviewed import SlideReview
 from wbc_cli.review.slides import plain
@@ -40,34 +41,24 @@ def samples_of(results: Results) -> list[SampleCounts]:
     """The samples of a run, in the order of samples.csv; without that table the slides of differential.csv.
 
     Raises:
-        UsageError: a table cannot be read, or it is not known to which sample a reviewed slide belongs.
+        UsageError: a table cannot be read, or samples.csv and the slides' records do not belong together.
     """
-    if rows := results.table(SAMPLES):
-        reviews = _by_sample(results, {plain(row["sample"]) for row in rows})
-        fields = [record["sample"] for record in results.records.values() if record.get("sample")]
-        origins = {sample["name"]: str(sample["folder"]) for sample in fields}
-        return [_sample(row, plain(row["sample"]), origins, reviews) for row in rows]
-    reviewed = results.review.slides.values() if results.review else ()
-    by_slide = {plain(review.cells.written): [review] for review in reviewed}
-    origins = {name: str(record.get("source", "")) for name, record in results.records.items()}
-    return [_sample(row, plain(row["slide"]), origins, by_slide) for row in results.table(DIFFERENTIAL)]
-
-
-def _by_sample(results: Results, names: set[str]) -> dict[str, list[SlideReview]]:
-    """The reviews of the slides that count, by the sample that slide.json names; a slide may belong to none."""
-    found: dict[str, list[SlideReview]] = {}
-    for slide, review in results.review.slides.items() if results.review else ():
-        record = results.records[slide]
-        sample = (record.get("sample") or {}).get("name")
-        if sample is None or record["status"] != DONE:
-            continue
-        if sample not in names:
-            raise UsageError(
-                f"{results.folder}: slide {slide} is reviewed, and {SAMPLES} has no single sample {sample!r} that it "
-                "belongs to; give the samples different names with `analyze --samples FILE.csv`"
-            )
-        found.setdefault(sample, []).append(review)
-    return found
+    reviews = results.review.slides if results.review else {}
+    if not (rows := results.table(SAMPLES)):
+        by_slide = {plain(review.cells.written): [review] for review in reviews.values()}
+        origins = {name: str(record.get("source", "")) for name, record in results.records.items()}
+        return [_sample(row, plain(row["slide"]), origins, by_slide) for row in results.table(DIFFERENTIAL)]
+    groups = {sample.name: sample for sample in fields_by_sample(results.records.values())}
+    if groups.keys() != {plain(row["sample"]) for row in rows}:
+        raise UsageError(
+            f"{results.folder / SAMPLES}: has other samples than the slides; analyse again to write it anew"
+        )
+    origins = {name: str((*group.used, *group.left_out)[0]["sample"]["folder"]) for name, group in groups.items()}
+    by_sample = {
+        name: [reviews[field["name"]] for field in group.used if field["name"] in reviews]
+        for name, group in groups.items()
+    }
+    return [_sample(row, plain(row["sample"]), origins, by_sample) for row in rows]
 
 
 def _sample(
