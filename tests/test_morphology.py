@@ -5,23 +5,39 @@ from __future__ import annotations
 import copy
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import spots, write_picture
 from lab import Lab, make_cell
-from test_training import view
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.stream import Stream
+from wbc_cli.manifest import Sample
 from wbc_cli.model.morphology import PARTS, MorphologyHead
 from wbc_cli.morphology import ATTRIBUTES, describe
 from wbc_cli.slides import open_slide
-from wbc_cli.training.data import IGNORE
+from wbc_cli.training.centred import CentredView
+from wbc_cli.training.data import IGNORE, Target, TrainingImage
 from wbc_cli.training.morphology import fit_morphology
+
+
+def unmasked_view():
+    """A cell without a mask, as the network sees it."""
+    sample = Sample(Path("a.png"), "drawn", "train", ("monocyte",), "a", 0.2, None, ())
+    code = np.full((160, 160), IGNORE, np.uint8)
+    rgb = np.zeros((160, 160, 3), np.uint8)
+    image = TrainingImage(sample, rgb, 0.2, code, (Target(80, 80, 0, 4),), False, np.zeros(3, np.uint8))
+    cells = np.zeros((80, 80), np.uint8)
+    cells[30:50, 30:50] = 1
+    probabilities = np.eye(3, dtype=np.float32)[cells].transpose(2, 0, 1)
+    features = [np.zeros(width, np.float32) for width in (4, 9, 6)]
+    return CentredView(image, rgb, probabilities, cells, 1, *features, code)
+
 
 EOSINOPHIL = {
     "cell_size": "big",
@@ -70,7 +86,7 @@ def test_parts_of_a_cell_are_pooled_by_themselves():
 
 
 def described(values, features):
-    known = view(np.full((160, 160), IGNORE, np.uint8), masked=False)
+    known = unmasked_view()
     sample = replace(known.image.sample, morphology=values)
     return replace(known, image=replace(known.image, sample=sample), parts=features.astype(np.float32))
 
