@@ -36,8 +36,8 @@ class TrainSettings:
         learning_rate: peak for new layers; the backbone learns at half of it.
         weight_decay: of AdamW.
         ema: decay of the averaged weights, which are the ones that are kept.
-        start_share: share of the weights of --from in those that are kept (WiSE-FT, Wortsman et al., CVPR 2022): the
-            middle of both does on the sets of old what the old ones do, and on new sets what the new ones do.
+        start_share: share of the weights of --from in those that are kept (WiSE-FT, Wortsman et al., CVPR 2022): with a
+            third, sets of old go as with the old ones, and new sets as with the new ones.
         prior_steps: steps of the saliency prior.
         scale_steps: steps of the scale estimator.
         imagenet: the backbone begins with ImageNet's weights, where there are some for it, and not with random ones.
