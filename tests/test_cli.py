@@ -88,12 +88,12 @@ def test_bash_completes_commands_options_values_and_topics(tmp_path):
     program.write_text(f"#!{sys.executable}\nfrom wbc_cli.cli import main\nmain()\n")
     program.chmod(0o755)
     script = [f'PATH="{tmp_path}:$PATH"', 'eval "$(wbc-cli --show-completion)"']
-    for line in ("ana", "merge --rev", "analyze --precision bf", "guide outp"):
+    for line in ("ana", "merge --sig", "analyze --precision bf", "guide outp"):
         words = ["wbc-cli", *line.split()]
         script.append(f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _wbc_cli_completion wbc-cli")
         script.append('echo "${COMPREPLY[@]}"')
     done = subprocess.run(["bash", "-c", "\n".join(script)], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["analyze", "--review", "bf16", "outputs"], done.stderr
+    assert done.stdout.splitlines() == ["analyze", "--sign", "bf16", "outputs"], done.stderr
 
 
 def test_the_tables_and_the_products_of_every_slide_are_written(analyze, tmp_path):

@@ -130,7 +130,7 @@ def test_out_of_memory_halves_the_batch_once_nothing_holds_what_it_took(toy_netw
 @pytest.mark.parametrize("shape", [(1, 300, 200), (1, 301, 201), (5, 40, 40), (3, 150, 60)])
 def test_out_of_memory_halves_the_coarse_pass_and_the_prior_sees_the_same(toy_network, scarce, shape):
     engine = Engine(toy_network, CPU, torch.float32, 8)
-    density = np.random.default_rng(0).random((*shape, 3), np.float32)
+    density = np.random.default_rng(0).random((*shape, 6), np.float32)  # of three colours, and against the field's own
     whole = engine.saliency(density)
     held = scarce("_saliency", lambda picture: picture[..., 0].size, 150 * 200, out_of_memory)
     np.testing.assert_allclose(engine.saliency(density), whole, atol=1e-6)
