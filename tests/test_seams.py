@@ -93,7 +93,9 @@ def test_an_exhaustive_search_counts_the_same(smear, analyser):
     exhaustive = type(analyser)(analyser.stream, analyser.min_confidence, exhaustive=True)
     searched, pointed = (a.analyse(part, "part") for a in (exhaustive, analyser))
     assert searched.windows > 5 * pointed.windows
+    # What the border cuts is in the middle of a window here and at the end of one there, and may be taken for none.
     places = [
-        {(round(c.x), round(c.y)) for c in r.cells if BY_NAME[c.class_name].white_cell} for r in (searched, pointed)
+        {(round(c.x), round(c.y)) for c in r.cells if BY_NAME[c.class_name].white_cell and "edge" not in c.flags}
+        for r in (searched, pointed)
     ]
     assert len(places[0]) == len(places[1]) > 0
