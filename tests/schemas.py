@@ -43,5 +43,5 @@ def misfits(folder: Path):
 
 def _made_up(kind, value):
     if kind == "slide":
-        return "version" not in value.get("model", {"version": "not told"})
+        return "version" not in value.get("model", {})
     return "tool" not in value or any(_made_up(kind, run) for run in value.get("merged_from", ()))
