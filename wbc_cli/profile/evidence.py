@@ -10,6 +10,7 @@ from scipy.special import log_softmax, softmax
 
 from wbc_cli.evaluation.metrics import bootstrap, calibration_error, calibration_terms, ratio
 from wbc_cli.profile.head import Cells, Floats, Head, Standard, fit_head, learned_classes
+from wbc_cli.review.agreement import cohens_kappa
 
 LEAST_KAPPA = 0.4
 """Agreement with the reviewer beyond chance, "moderate" after Landis and Koch (1977): below it the reviewed classes do
@@ -168,7 +169,7 @@ def _evidence(cells: Cells, before: Floats, after: Floats, least: float) -> Evid
         likelihood_low=-1.0 if surely is None else surely,
         ece_before=errors[0],
         ece_after=errors[1],
-        kappa=_kappa(after.argmax(axis=1), cells.labels),
+        kappa=cohens_kappa(after.argmax(axis=1).tolist(), cells.labels.tolist()) or 0.0,
         typed=float(typed.mean()),
         right_where_typed=float(right[1][typed].mean()) if typed.any() else 1.0,
     )
@@ -177,10 +178,3 @@ def _evidence(cells: Cells, before: Floats, after: Floats, least: float) -> Evid
 def _given(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
     """The probability of each cell's own type, no less than can be told from none."""
     return np.asarray(probabilities[np.arange(len(labels)), labels].clip(_IMPOSSIBLE))
-
-
-def _kappa(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
-    classes = max(answers.max(), labels.max()) + 1
-    shares = [np.bincount(values, minlength=classes) / len(values) for values in (answers, labels)]
-    chance = float(shares[0] @ shares[1])
-    return (float((answers == labels).mean()) - chance) / (1 - chance) if chance < 1 else 0.0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 
-def cohens_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
+def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
     """Agreement beyond chance (Cohen, 1960); None where chance gives all of it, or there is nothing to compare."""
     total = len(first)
     counts = Counter(first), Counter(second)
