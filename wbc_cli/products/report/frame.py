@@ -10,15 +10,15 @@ import hashlib
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from wbc_cli.classes import BY_NAME
 
 
 def templates(package: str) -> Environment:
-    """The templates in the folder of a package; whatever a file name holds comes out escaped."""
+    """The templates in the folder of a package, and those here; whatever a file name holds comes out escaped."""
     environment = Environment(
-        loader=PackageLoader(package, "."),
+        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("wbc_cli.products.report", ".")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
