@@ -8,6 +8,7 @@ import io
 import re
 import shutil
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from zipfile import ZipFile
 
@@ -19,6 +20,7 @@ from fakes import NO_PRODUCTS, ArrayReader, blank, committed, disc, make_cell, m
 from report_runs import HOSTILE, RUN, make_small_run, some_cells, write_report
 from selenium.webdriver.common.keys import Keys
 
+from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.thumbnails import THUMBNAILS, read_thumbnails, write_thumbnails
 from wbc_cli.run.merge import merge
@@ -145,6 +147,34 @@ def test_by_keyboard_alone_cells_are_typed_and_saved_as_csv(page, small_run):
     assert all(0 <= age < 120 for age in ages)
     classes = dict(zip(((s, n) for s, n, _ in wanted), ("lymphocyte", "unidentified", "eosinophil"), strict=True))
     assert {(row["slide"].removeprefix("'"), int(row["cell"])): row["class"] for row in found} == classes
+
+
+def test_cells_to_teach_are_confirmed_by_enter_and_corrected_by_a_number_each_by_one_key(browser, tmp_path):
+    rng = np.random.default_rng(0)
+    cells = [replace(cell, features=rng.normal(size=8).astype(np.float16)) for cell in some_cells(120)]
+    run = RunFolder(tmp_path)
+    run.commit(make_result(cells, 300, 200, "monday"), blank(), frozenset({"report", "features"}))
+    page = Page(browser, write_report(tmp_path))
+    page.one("input[value=teaching]").click()
+    order = [number for _, number, _ in page.shown()]
+    assert len(order) == 100
+    assert not page.one("select[name=order]").is_enabled()
+    page.choose("taught", "50")
+    assert [number for _, number, _ in page.shown()] == order[:50]
+    page.all(".card")[0].click()
+    for key in (Keys.ENTER, "3", Keys.ENTER):
+        page.press(key)
+    assert page.script("return place") == 3
+    page.press(Keys.ESCAPE)
+    said = page.script("return [...said].map(([cell, word]) => [data.id[cell], word.className])")
+    found = {cell.id: cell.class_name for cell in cells}
+    likeliest = {cell.id: CLASS_NAMES[int(cell.probabilities.argmax())] for cell in cells}
+    confirmed = {n: likeliest[n] if found[n] == "unidentified" else found[n] for n in (order[0], order[2])}
+    assert dict(said) == confirmed | {order[1]: "basophil"}
+    assert page.one("#progress").text.startswith("Reviewed 3 of 50: ")
+    assert "Basophil 1" in page.one("#progress").text
+    page.one("input[value=all]").click()
+    assert not page.one("#progress").is_displayed()
 
 
 def test_slides_are_named_in_the_corrections_as_in_cells_csv(page, small_run):

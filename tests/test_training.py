@@ -230,6 +230,12 @@ def test_earlier_weights_have_their_share_in_those_that_a_run_keeps(manifest, tr
     assert torch.allclose(kept[0.5], (kept[0.0] + kept[1.0]) / 2, atol=1e-4)  # in half precision
 
 
+def test_a_share_of_earlier_weights_is_refused_where_there_are_none(manifest, tmp_path):
+    with pytest.raises(UsageError, match="start_share"):
+        train(manifest, tmp_path / "out", ModelConfig(), replace(TINY, start_share=0.3), (), CPU)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_prior_of_earlier_weights_serves_another_network(manifest, trained, tmp_path):
     config = replace(ModelConfig(), swin=False)
     train(manifest, tmp_path, config, TINY, ("elsewhere",), CPU, Start(prior=trained))

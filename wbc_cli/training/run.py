@@ -70,7 +70,8 @@ def train(
         The config that was written.
 
     Raises:
-        UsageError: the manifest has nothing to train or validate on, or `folder` holds another run.
+        UsageError: the manifest has nothing to train or validate on, `folder` holds another run, or a share of earlier
+            weights is asked for and there are none.
         MachineError: the ImageNet weights are not installed, or weights to begin from cannot be read.
     """
     samples = [s for s in read_manifest(manifest, check_files=True) if s.dataset not in exclude]
@@ -78,6 +79,8 @@ def train(
     validation_split = [s for s in samples if s.split == "val"]
     if not training_split or not validation_split:
         raise UsageError(f"{manifest}: training needs rows of the splits train and val")
+    if settings.start_share and not start.weights:
+        raise UsageError("--set start_share is a share of the weights of --from; give --from, or leave it out")
     torch.manual_seed(settings.seed)
     network = start.network(config, settings.imagenet).to(device).to(memory_format=torch.channels_last)
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
+
 from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.products.features import FEATURES, read_features
 from wbc_cli.products.selection import needs_review, sample
 from wbc_cli.products.tables import REFUSED
+from wbc_cli.products.teaching import teaching_order
 from wbc_cli.products.thumbnails import MOST, read_thumbnails
 
 BUDGET = 44 << 20  # characters of pictures: with tables and charts the page stays under 50 MB
+MOST_TAUGHT = 200  # cells that the page offers for a laboratory's profile
 _FIGURES = ("area_um2", "nucleus_area_um2", "saliency", "cam_in_cell", "cam_saliency", "cam_stability")
 
 
@@ -56,12 +61,15 @@ class Gallery:
     Attributes:
         cells: by slide and id.
         pictures: a WebP file in base64 for each of them, empty where there is none.
+        teaching: places of those that a profile learns most from, in the order in which to review them; empty where the
+            run kept no features.
         total: how many cells the slides have.
         to_review: how many of those are flagged, unidentified or suspected blasts, on slides that are not refused.
     """
 
     cells: tuple[ReportCell, ...]
     pictures: tuple[str, ...]
+    teaching: tuple[int, ...]
     total: int
     to_review: int
 
@@ -92,7 +100,7 @@ def collect(tables: Iterable[tuple[str, Path]], thumbnails: str, budget: int = B
         pictures = _pictures(chosen, folders, thumbnails)
         size = sum(map(len, pictures))
         if size <= budget:
-            return Gallery(tuple(chosen), tuple(pictures), seen["total"], seen["review"])
+            return Gallery(tuple(chosen), tuple(pictures), _teaching(chosen, folders), seen["total"], seen["review"])
         chosen = sample(chosen, int(0.98 * len(chosen) * budget / size))
 
 
@@ -123,3 +131,15 @@ def _pictures(cells: Sequence[ReportCell], folders: dict[str, Path], thumbnails:
         ids[cell.folder].append(cell.id)
     found = {name: read_thumbnails(folders[name] / thumbnails, wanted) for name, wanted in ids.items()}
     return [base64.b64encode(found[cell.folder].get(cell.id, b"")).decode("ascii") for cell in cells]
+
+
+def _teaching(cells: Sequence[ReportCell], folders: dict[str, Path]) -> tuple[int, ...]:
+    kept = {name: read_features(folder / FEATURES) for name, folder in folders.items()}
+    rows = {name: features for name, features in kept.items() if features is not None}
+    # A refused slide is to be made again; features that are fewer than the cells are of another analysis.
+    able = [i for i, c in enumerate(cells) if not c.refused and c.folder in rows and c.id <= len(rows[c.folder])]
+    if not able:
+        return ()
+    features = np.stack([rows[cells[i].folder][cells[i].id - 1] for i in able])
+    probabilities = np.array([cells[i].probabilities for i in able])
+    return tuple(able[i] for i in teaching_order(features, probabilities, MOST_TAUGHT))

@@ -35,6 +35,11 @@ function flagInWords(flag) {
   return flag === "refused" ? "its slide was refused" : data.flags[flag] ?? flag;
 }
 
+// What a reviewer who confirms it says: its class, or the likeliest one where that is unidentified, which teaches nothing.
+function confirmedClass(cell) {
+  return givenClass(cell).name === "unidentified" ? likeliestClass(cell) : givenClass(cell);
+}
+
 // What a reviewer has said, and when, by cell; kept by the browser, where it does so, for the next time the page is
 // opened, and the reviewer's name for every page.
 const said = new Map();
@@ -66,7 +71,10 @@ for (const [cell, word] of JSON.parse(kept(storageKey) ?? "[]")) said.set(cell, 
 
 function chosenCells(filters) {
   const { view, order, flag, from, to } = filters;
-  const inView = { queue: (cell) => queue.has(cell), reviewed: (cell) => said.has(cell), all: () => true }[view];
+  const taught = new Map(data.teaching.slice(0, Number(filters.taught)).map((cell, i) => [cell, i]));
+  const inView = {
+    queue: (cell) => queue.has(cell), teaching: (cell) => taught.has(cell), reviewed: (cell) => said.has(cell), all: () => true,
+  }[view];
   const flagged = (cell) => {
     if (flag === "") return true;
     const flags = flagsOf(cell);
@@ -82,7 +90,8 @@ function chosenCells(filters) {
       data.confidence[cell] >= Number(from) && data.confidence[cell] <= Number(to === "" ? 100 : to)
     ) found.push(cell);
   }
-  if (order !== "slide") {
+  if (view === "teaching") found.sort((a, b) => taught.get(a) - taught.get(b));
+  else if (order !== "slide") {
     const sign = order === "least" ? 1 : -1;
     found.sort((a, b) => sign * (data.confidence[a] - data.confidence[b]) || a - b);
   }

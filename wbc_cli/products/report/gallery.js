@@ -90,8 +90,21 @@ function update() {
   shown = chosenCells(Object.fromEntries(new FormData(filters)));
   const cells = shown.length === 1 ? "1 cell" : `${shown.length.toLocaleString("en")} cells`;
   document.getElementById("shown").textContent = shown.length ? `${cells} shown.` : "No cell fits these filters.";
-  document.getElementById("n-reviewed").textContent = said.size;
+  filters.elements.order.disabled = isTeaching();
+  showProgress();
   redraw();
+}
+
+const isTeaching = () => filters.elements.view.value === "teaching";
+
+// How many are reviewed and, of those to teach, as what: a profile learns a class from three cells on.
+function showProgress() {
+  document.getElementById("n-reviewed").textContent = said.size;
+  const line = document.getElementById("progress"), done = shown.filter((cell) => said.has(cell));
+  line.hidden = !isTeaching();
+  const counts = data.classes.map((kind) => [kind.label, done.filter((cell) => said.get(cell).className === kind.name).length]);
+  const parts = counts.filter(([, number]) => number).map(([label, number]) => `${label} ${number}`);
+  line.textContent = `Reviewed ${done.length} of ${shown.length}${parts.length ? `: ${parts.join(", ")}` : ""}.`;
 }
 
 function focusCard(place) {

@@ -172,6 +172,7 @@ def _cells(gallery: Gallery, slides: Sequence[str], of_sample: Mapping[str, str]
         "look": [looks[cell.morphology] for cell in cells],
         "cell_flags": [cell.flags for cell in cells],
         "queue": _queue(cells),
+        "teaching": gallery.teaching,
         "pictures_a_script": PICTURES_A_SCRIPT,
     }
 

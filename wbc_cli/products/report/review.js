@@ -32,7 +32,9 @@ function open(at) {
   document.getElementById("previous").disabled = place === 0;
   document.getElementById("next").disabled = place === shown.length - 1;
   document.getElementById("undo").disabled = !said.has(cell);
+  document.getElementById("confirm").textContent = `Confirm: ${confirmedClass(cell).label} (Enter)`;
   if (!dialog.open) dialog.showModal();
+  dialog.focus(); // so that Enter confirms, and presses a button only where the reviewer has gone to it
 }
 
 function classButton(kind, i) {
@@ -57,19 +59,29 @@ function walk(step) {
 
 function decide(className) {
   say(shown[place], className);
-  document.getElementById("n-reviewed").textContent = said.size;
+  showProgress();
   open(place);
+}
+
+function confirmCell() {
+  decide(confirmedClass(shown[place]).name);
+  walk(1);
 }
 
 part("classes").append(...data.classes.map(classButton));
 document.getElementById("previous").addEventListener("click", () => walk(-1));
 document.getElementById("next").addEventListener("click", () => walk(1));
+document.getElementById("confirm").addEventListener("click", confirmCell);
 document.getElementById("undo").addEventListener("click", () => decide(null));
 dialog.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "ArrowLeft") walk(-1);
   else if (event.key === "ArrowRight") walk(1);
-  else if (/^\d$/.test(event.key)) decide(data.classes[(Number(event.key) + 9) % 10].name);
+  else if (event.key === "Enter" && event.target === dialog) confirmCell();
+  else if (/^\d$/.test(event.key)) {
+    decide(data.classes[(Number(event.key) + 9) % 10].name);
+    if (isTeaching()) walk(1); // a hundred cells, a key each
+  }
 });
 dialog.addEventListener("close", () => {
   redraw();

@@ -1,0 +1,49 @@
+"""Which cells a laboratory's profile learns most from, in the order in which to review them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SEED = 0
+_FLATTEST = 1e-3  # deviation of a feature that hardly varies
+_SHARPEST = 0.05  # of the probability that is not the likeliest class's: a sure cell may teach, too
+
+
+def teaching_order(features: NDArray[np.floating], probabilities: NDArray[np.floating], most: int) -> NDArray[np.int64]:
+    """Choose cells by BADGE (Ash et al., Deep batch active learning by diverse, uncertain gradients, ICLR 2020).
+
+    Each cell stands for the gradient that its likeliest class would have on the type head: long where the class is
+    uncertain, in another direction where class or looks are others. Cells are drawn one by one, each the likelier the
+    farther it lies from all that were drawn before (k-means++), so near-copies are not.
+
+    Args:
+        features: float [N, width], type features of the cells.
+        probabilities: float [N, classes], of each cell's classes.
+        most: cells to choose.
+
+    Returns:
+        int64 [at most `most`], places in the arrays; the same for the same cells.
+    """
+    if not len(features):
+        return np.zeros(0, np.int64)
+    wide = features.astype(np.float64)
+    wide = (wide - wide.mean(axis=0)) / (wide.std(axis=0) + _FLATTEST)
+    error = probabilities.astype(np.float64)
+    likeliest = error.argmax(axis=1)
+    error = (1 - _SHARPEST) * error + _SHARPEST / error.shape[1]
+    error[np.arange(len(error)), likeliest] -= 1
+    length = (wide**2).sum(axis=1) * (error**2).sum(axis=1)
+    rng = np.random.default_rng(_SEED)
+    chosen = [int(length.argmax())]
+    nearest = np.full(len(wide), np.inf)
+    while len(chosen) < min(most, len(wide)):
+        last = chosen[-1]
+        distance = length + length[last] - 2 * (wide @ wide[last]) * (error @ error[last])
+        nearest = np.minimum(nearest, distance.clip(0))
+        nearest[chosen] = 0
+        total = nearest.sum()
+        if total <= 0:
+            break  # all that is left are copies
+        chosen.append(int(rng.choice(len(wide), p=nearest / total)))
+    return np.array(chosen, np.int64)
