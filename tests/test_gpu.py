@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 from wbc_cli.inference.engine import Engine, choose_device, choose_precision
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.stream import Stream
@@ -80,7 +80,7 @@ def test_a_device_has_its_number_and_one_that_is_not_there_says_how_many_are(car
         "cuda:1",
         "cpu",
     ]
-    with pytest.raises(MachineError, match=r"cuda:2: no such CUDA device here \(2 found\)"):
+    with pytest.raises(SetupError, match=r"cuda:2: no such CUDA device here \(2 found\)"):
         choose_device("cuda:2")
 
 
@@ -140,7 +140,7 @@ def test_out_of_memory_halves_the_coarse_pass_and_the_prior_sees_the_same(toy_ne
 
 def test_a_coarse_pass_that_fits_in_no_way_says_so(toy_network, scarce):
     scarce("_saliency", len, 0, out_of_memory)
-    with pytest.raises(MachineError, match="does not hold a coarse picture"):
+    with pytest.raises(SetupError, match="does not hold a coarse picture"):
         Engine(toy_network, CPU, torch.float32, 8).saliency(np.zeros((1, 300, 200, 3), np.float32))
 
 

@@ -14,7 +14,7 @@ from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Place
-from wbc_cli.parallel import Room, Tasks, in_order
+from wbc_cli.parallel import WeightedSemaphore, Tasks, in_order
 
 
 def test_results_come_in_order_and_no_more_is_begun_than_asked_for():
@@ -86,11 +86,11 @@ def test_a_slide_is_silent_while_one_of_its_reads_hangs_and_not_while_it_waits_f
         assert stuck.silence() is None
 
 
-def test_a_room_is_never_overfull_and_a_large_one_gets_its_turn():
-    room, held, most, order = Room(10), [], [], []
+def test_a_semaphore_is_never_exceeded_and_a_large_request_gets_its_turn():
+    semaphore, held, most, order = WeightedSemaphore(10), [], [], []
 
     def stay(name, size):
-        with room.taken(size):
+        with semaphore.acquire(size):
             held.append(size)
             most.append(sum(held))
             order.append(name)

@@ -78,7 +78,7 @@ def measure_fold(
         Under "hidden" and "given" the sets in the fold's order.
 
     Raises:
-        MachineError: weights or device are not to be had.
+        SetupError: weights or device are not to be had.
         UsageError: a mask cannot be read or does not fit its image.
         OSError: the disk is full or read-only.
     """

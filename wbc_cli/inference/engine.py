@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from wbc_cli.cores import available_cores
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 from wbc_cli.inference.bands import MARGIN
 from wbc_cli.inference.device import download, is_out_of_memory, upload
 from wbc_cli.inference.instances import find_cells
@@ -84,14 +84,14 @@ def choose_device(name: str) -> torch.device:
     """The device of `--device auto|cpu|cuda[:N]`, a GPU with its number.
 
     Raises:
-        MachineError: CUDA was asked for and is not to be had.
+        SetupError: CUDA was asked for and is not to be had.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not count):
         return torch.device("cpu")
     number = int(name.partition(":")[2] or 0)
     if number >= count:
-        raise MachineError(f"--device {name}: no such CUDA device here ({count} found); use --device cpu")
+        raise SetupError(f"--device {name}: no such CUDA device here ({count} found); use --device cpu")
     return torch.device("cuda", number)
 
 
@@ -166,7 +166,7 @@ class Engine:
         """Look at uint8 windows [N, S, S, 3], a batch at a time.
 
         Raises:
-            MachineError: the device's memory does not hold a single window.
+            SetupError: the device's memory does not hold a single window.
         """
         answers: list[WindowAnswer] = []
         while len(answers) < len(windows):
@@ -179,7 +179,7 @@ class Engine:
                 if not is_out_of_memory(error):
                     raise
                 if size == 1:
-                    raise MachineError(
+                    raise SetupError(
                         f"{self.device}: its memory does not hold a single window; free some, or use --device cpu"
                     ) from error
             # Not above: until the exception is gone its traceback holds what the batch took.
@@ -207,7 +207,7 @@ class Engine:
             float32 [N, ceil(H / 2), ceil(W / 2)], 0 to 1.
 
         Raises:
-            MachineError: the device's memory does not hold a small picture.
+            SetupError: the device's memory does not hold a small picture.
         """
         count, rows = density.shape[:2]
         try:
@@ -217,7 +217,7 @@ class Engine:
             if not is_out_of_memory(error):
                 raise
             if count == 1 and rows < _LEAST_ROWS:
-                raise MachineError(
+                raise SetupError(
                     f"{self.device}: its memory does not hold a coarse picture; free some, or use --device cpu"
                 ) from error
         torch.cuda.empty_cache()  # when the exception is gone, as above

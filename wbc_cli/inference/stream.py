@@ -87,7 +87,7 @@ class Stream:
             The answers in the order of the places; a bounded number of windows is under way at a time.
 
         Raises:
-            MachineError: the device's memory does not hold a window.
+            SetupError: the device's memory does not hold a window.
             CancelledError, RuntimeError: the stream is closed.
             Whatever `read` raises.
         """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 
 
 @dataclass(frozen=True)
@@ -69,19 +69,19 @@ class ModelConfig:
         """Read config.json.
 
         Raises:
-            MachineError: the file is missing or holds something else.
+            SetupError: the file is missing or holds something else.
         """
         try:
             values: Any = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise MachineError(f"{path}: cannot read the model's config ({error}); reinstall wbc-cli") from error
+            raise SetupError(f"{path}: cannot read the model's config ({error}); reinstall wbc-cli") from error
         names = {f.name for f in fields(cls)}
         # What a later version added has its default in weights that are older.
         if not isinstance(values, dict) or not {"backbone", "classes"} <= values.keys() <= names:
-            raise MachineError(f"{path}: not the settings that this version knows; use weights made by it")
+            raise SetupError(f"{path}: not the settings that this version knows; use weights made by it")
         # Tables and probabilities have the classes in this program's order.
         if list(values["classes"]) != list(CLASS_NAMES):
-            raise MachineError(
+            raise SetupError(
                 f"{path}: its classes are {', '.join(map(str, values['classes']))}, and this version's are "
                 f"{', '.join(CLASS_NAMES)}, in this order; use weights made by it"
             )

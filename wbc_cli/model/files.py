@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import wbc_cli
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 
 WEIGHTS_NAME = "sg_cldff.safetensors"
 CONFIG_NAME = "config.json"
@@ -25,11 +25,11 @@ def weights_file(folder: Path) -> Path:
     """The weights file in `folder`.
 
     Raises:
-        MachineError: there is none.
+        SetupError: there is none.
     """
     file = folder / WEIGHTS_NAME
     if not file.is_file():
-        raise MachineError(f"{file}: no weights there; reinstall wbc-cli or give --weights a folder written by train")
+        raise SetupError(f"{file}: no weights there; reinstall wbc-cli or give --weights a folder written by train")
     return file
 
 
@@ -37,19 +37,19 @@ def checksum(folder: Path) -> str:
     """SHA-256 of the weights in `folder`, in hex, which a flipped bit among millions of numbers does not escape.
 
     Raises:
-        MachineError: there are none, or they are not those that were written.
+        SetupError: there are none, or they are not those that were written.
     """
     file = weights_file(folder)
     found = _sha256(file)
     try:
         written = (folder / CHECKSUM_NAME).read_text(encoding="ascii").split()
     except (OSError, ValueError) as error:
-        raise MachineError(
+        raise SetupError(
             f"{folder / CHECKSUM_NAME}: cannot be read ({error}); without it nobody knows whether "
             "the weights are whole; reinstall"
         ) from error
     if written[:1] != [found]:
-        raise MachineError(
+        raise SetupError(
             f"{file}: damaged: its checksum is not the one in {CHECKSUM_NAME}; reinstall or copy it again"
         )
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 import wbc_cli
 from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import SetupError, UsageError
 
 KIND = "wbc-cli profile"
 SCHEMA_VERSION = 1
@@ -75,7 +75,7 @@ class Profile:
         """Write it in one go.
 
         Raises:
-            MachineError: the file cannot be written.
+            SetupError: the file cannot be written.
         """
         fresh = path.with_name(f".{path.name}.part")
         try:
@@ -83,7 +83,7 @@ class Profile:
             fresh.write_text(json.dumps({**_content(self), _CHECKSUM: self.checksum}) + "\n", encoding="utf-8")
             fresh.replace(path)
         except OSError as error:
-            raise MachineError(f"{path}: cannot be written ({error.strerror}); give another file with -o") from error
+            raise SetupError(f"{path}: cannot be written ({error.strerror}); give another file with -o") from error
 
 
 def read_profile(path: Path) -> Profile:

@@ -71,7 +71,7 @@ def train(
 
     Raises:
         UsageError: the manifest has nothing to train or validate on, or `folder` holds another run.
-        MachineError: the ImageNet weights are not installed, or weights to begin from cannot be read.
+        SetupError: the ImageNet weights are not installed, or weights to begin from cannot be read.
     """
     samples = [s for s in read_manifest(manifest, check_files=True) if s.dataset not in exclude]
     training_split = [s for s in samples if s.split == "train"]

