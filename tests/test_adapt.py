@@ -13,8 +13,8 @@ from fakes import blank, disc, make_cell, make_result
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import UsageError
-from wbc_cli.evaluation.answers import Answer
 from wbc_cli.evaluation.few_shot import few_shot
+from wbc_cli.evaluation.predictions import Answer
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.storage import LoadedModel

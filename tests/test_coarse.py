@@ -12,7 +12,7 @@ from fakes import ArrayReader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wbc_cli.inference import bands, coarse
+from wbc_cli.inference import coarse, coarse_strips
 from wbc_cli.inference.coarse import SlideColours, candidates, density_table, slide_colours, slide_glass
 from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, SaliencyPrior
 from wbc_cli.parallel import Tasks
@@ -149,7 +149,7 @@ def test_a_cell_at_any_edge_is_a_candidate_whatever_the_size(dark_prior, side):
 @pytest.mark.parametrize("beyond", [0, 1, 2, 3, 4, 5, 9])
 @pytest.mark.parametrize("um_per_px", [0.25, 0.61])
 def test_a_slide_a_little_wider_or_higher_than_its_blocks_is_read(dark_prior, monkeypatch, beyond, um_per_px):
-    monkeypatch.setattr(bands, "BLOCK", 512)
+    monkeypatch.setattr(coarse_strips, "BLOCK", 512)
     for width, height in ((1024 + beyond, 700), (700, 1024 + beyond), (1, 1), (1024, 1)):
         place = (width // 2, height // 2)
         points = find(spots(place, width=width, height=height, radius=20), dark_prior, um_per_px, 0.01)
@@ -164,7 +164,7 @@ def with_noise(rgb):
 def candidates_by_block(rgb, prior, um_per_px, monkeypatch):
     """The candidates of a slide read in one block, and in many."""
     whole = find(rgb, prior, um_per_px)
-    monkeypatch.setattr(bands, "BLOCK", round(128 / um_per_px))
+    monkeypatch.setattr(coarse_strips, "BLOCK", round(128 / um_per_px))
     return whole, find(rgb, prior, um_per_px)
 
 
@@ -205,4 +205,4 @@ def test_the_margin_of_a_block_covers_all_that_the_prior_and_its_peaks_look_at()
     reach = max(128 - int(rows.min()), int(rows.max()) - 128)
     blur_and_peak = (4 + 1) * STRIDE  # the kernel of the smoothing, and the neighbours of a peak
     assert reach > 10
-    assert reach + blur_and_peak <= bands.MARGIN
+    assert reach + blur_and_peak <= coarse_strips.MARGIN

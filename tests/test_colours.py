@@ -12,7 +12,7 @@ from fakes import make_cell
 from PIL import Image
 
 from wbc_cli.cells import NUCLEUS
-from wbc_cli.inference.figures import measure
+from wbc_cli.inference.quality_metrics import measure
 from wbc_cli.quality import judge
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.pixels import to_uint8

@@ -13,7 +13,7 @@ from wbc_cli.cells import SlideResult
 from wbc_cli.errors import SlideError, UsageError
 from wbc_cli.evaluation import FIGURES, runner
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore, OrderScore
-from wbc_cli.inference.pointing import Pointing
+from wbc_cli.inference.prior_candidates import Pointing
 from wbc_cli.manifest import RED_CELL, WHITE_CELL, Box
 from wbc_cli.morphology import ATTRIBUTES
 

@@ -10,7 +10,7 @@ from conftest import TOY_UM_PER_PX, spots, write_picture
 from lab import make_cell, rectangle
 
 from wbc_cli.errors import SlideError
-from wbc_cli.inference.pointing import Pointing, point
+from wbc_cli.inference.prior_candidates import Pointing, point
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.manifest import WHITE_CELL, Box
 from wbc_cli.slides import open_slide

@@ -18,12 +18,12 @@ from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.stream import Stream
 from wbc_cli.manifest import Sample
-from wbc_cli.model.morphology import PARTS, MorphologyHead
+from wbc_cli.model.morphology_head import PARTS, MorphologyHead
 from wbc_cli.morphology import ATTRIBUTES, describe
 from wbc_cli.slides import open_slide
 from wbc_cli.training.centred import CentredView
 from wbc_cli.training.data import IGNORE, Target, TrainingImage
-from wbc_cli.training.morphology import fit_morphology
+from wbc_cli.training.morphology_training import fit_morphology
 
 
 def unmasked_view():

@@ -14,7 +14,7 @@ from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Place
-from wbc_cli.parallel import WeightedSemaphore, Tasks, in_order
+from wbc_cli.parallel import Tasks, WeightedSemaphore, in_order
 
 
 def test_results_come_in_order_and_no_more_is_begun_than_asked_for():

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wbc_cli.cells import CYTOPLASM, NUCLEUS, Quality
-from wbc_cli.inference.figures import measure, sharpness
+from wbc_cli.inference.quality_metrics import measure, sharpness
 from wbc_cli.inference.windows import Place
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.products.folder import RunFolder

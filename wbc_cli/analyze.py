@@ -17,7 +17,7 @@ import wbc_cli
 from wbc_cli.classes import BY_NAME
 from wbc_cli.console import Terminal
 from wbc_cli.differential import Differential
-from wbc_cli.errors import ExitCode, SetupError, NothingToAnalyseError
+from wbc_cli.errors import ExitCode, NothingToAnalyseError, SetupError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT, REFUSED, SlideRecord, by_name, together
 from wbc_cli.profile.file import read_profile

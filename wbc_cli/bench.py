@@ -23,12 +23,12 @@ from openslide import OpenSlide
 from rich.table import Table
 from tifffile import TiffFile
 
-from wbc_cli.inference.bands import BLOCK
 from wbc_cli.inference.coarse import slide_colours
+from wbc_cli.inference.coarse_strips import BLOCK
 from wbc_cli.inference.device import upload
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.pipeline import Analyser
-from wbc_cli.inference.scale import slide_scale
+from wbc_cli.inference.scale_estimation import slide_scale
 from wbc_cli.inference.search import Search
 from wbc_cli.inference.windows import cut
 from wbc_cli.model.saliency import COARSE_UM_PER_PX
@@ -36,7 +36,7 @@ from wbc_cli.parallel import Tasks
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader
 from wbc_cli.slides.slide import OpenSlideReader
-from wbc_cli.slides.tile_layout import read_layout
+from wbc_cli.slides.tile_layout import read_dataset
 from wbc_cli.synthetic.slide import write_slide
 
 ROUNDS = 3
@@ -177,7 +177,7 @@ def measure(path: Path, analyser: Analyser, exhaustive: bool, rounds: int = ROUN
         "workers": workers,
     }
     bench = Bench(path.name, megapixels, settings)
-    is_tiled = read_layout(path) is not None
+    is_tiled = read_dataset(path) is not None
     known_to_openslide = OpenSlide.detect_format(path) is not None
     bare_network(engine, engine.batch_size * engine.lanes)  # the first pass sets up kernels
     for number in range(rounds):

@@ -11,7 +11,7 @@ from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import UsageError
 from wbc_cli.morphology import ATTRIBUTES, Morphology
 from wbc_cli.rows import read_rows
-from wbc_cli.slides.scale import plausible
+from wbc_cli.slides.pixel_size import plausible
 
 NOT_BLAST = "not_blast"  # any normal cell: a label of truth, never an answer
 LABELS = (*CLASS_NAMES, NOT_BLAST)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from wbc_cli.evaluation.scoring import NEAR_UM
-from wbc_cli.inference.pointing import point
-from wbc_cli.inference.scale import slide_scale
+from wbc_cli.inference.prior_candidates import point
+from wbc_cli.inference.scale_estimation import slide_scale
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.manifest import read_manifest
 from wbc_cli.slides import open_slide

@@ -64,9 +64,7 @@ def compare(
         write_json(comparison, about, out / "comparison.json")
         write_page(comparison, about, out / "comparison.html")
     except OSError as error:
-        raise SetupError(
-            f"{out}: cannot be written ({error.strerror}); check the disk, or give another -o"
-        ) from error
+        raise SetupError(f"{out}: cannot be written ({error.strerror}); check the disk, or give another -o") from error
     for text in comparison.warnings:
         terminal.note(f"note: {text}")
     for sample, why in comparison.missing.items():
@@ -141,6 +139,4 @@ def _written(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise SetupError(
-            f"{out}: cannot be written ({error.strerror}); check the disk, or give another -o"
-        ) from error
+        raise SetupError(f"{out}: cannot be written ({error.strerror}); check the disk, or give another -o") from error

@@ -87,16 +87,16 @@ def evaluate(
     terminal = terminal_of(quiet, verbose)
     compute = compute_options(device, precision, weights, batch_size, workers, min_confidence)
     reviewed = _counts(few_shot) if few_shot else []
+    from wbc_cli.datasets import read_dataset  # noqa: PLC0415
     from wbc_cli.evaluation.faithfulness import Probe  # noqa: PLC0415
     from wbc_cli.evaluation.folder import write_folder  # noqa: PLC0415
     from wbc_cli.evaluation.report import Conditions, tables  # noqa: PLC0415
     from wbc_cli.evaluation.runner import evaluate as run  # noqa: PLC0415
-    from wbc_cli.inference.pointing import point  # noqa: PLC0415
-    from wbc_cli.layouts import read_layout  # noqa: PLC0415
+    from wbc_cli.inference.prior_candidates import point  # noqa: PLC0415
     from wbc_cli.loading import load_analyser  # noqa: PLC0415
     from wbc_cli.manifest import read_manifest, select  # noqa: PLC0415
 
-    known = read_layout(layout, manifest) if layout else read_manifest(manifest, check_files=True)
+    known = read_dataset(layout, manifest) if layout else read_manifest(manifest, check_files=True)
     samples = select(known, split, dataset or ())
     analyser, model = load_analyser(compute)
     conditions = Conditions(analyser.min_confidence, ignore_scale, constant_background, faithfulness)

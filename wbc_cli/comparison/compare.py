@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from wbc_cli.classes import DIFFERENTIAL_NAMES
 from wbc_cli.comparison.abnormal import DISTRIBUTION, MORPHOLOGY, Detection, Limits, detections
-from wbc_cli.comparison.agreement import BlandAltman, bland_altman, correlation, within_limits
-from wbc_cli.comparison.cells import CellAgreement, cell_agreement
+from wbc_cli.comparison.cell_agreement import CellAgreement, cell_agreement
 from wbc_cli.comparison.counts import Reader, compared, share_of, together
+from wbc_cli.comparison.differences import BlandAltman, bland_altman, correlation, within_limits
 from wbc_cli.comparison.estimate import Estimate, proportion
 from wbc_cli.comparison.reading import TOOL, Reference
 from wbc_cli.comparison.regression import PassingBablok, passing_bablok

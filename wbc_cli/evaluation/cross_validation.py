@@ -18,7 +18,7 @@ from wbc_cli.evaluation.folds import Fold
 from wbc_cli.evaluation.report import Conditions
 from wbc_cli.evaluation.runner import evaluate
 from wbc_cli.inference.pipeline import Analyser
-from wbc_cli.inference.pointing import point
+from wbc_cli.inference.prior_candidates import point
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.manifest import Sample
 from wbc_cli.model.files import CONFIG_NAME, checksum

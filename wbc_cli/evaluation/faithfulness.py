@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from wbc_cli.cells import Cell, SlideResult
-from wbc_cli.evaluation.answers import PLATELET
+from wbc_cli.evaluation.predictions import PLATELET
 from wbc_cli.evaluation.regions import bell, on_window
 from wbc_cli.evaluation.truth import white_boxes
 from wbc_cli.inference.coarse import slide_glass

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from wbc_cli.evaluation.answers import ANSWERS, CONSISTENCY
 from wbc_cli.evaluation.figure import Figure
 from wbc_cli.evaluation.pictures import draw_confusion, draw_coverage_risk, draw_reliability
+from wbc_cli.evaluation.predictions import ANSWERS, CONSISTENCY
 from wbc_cli.evaluation.report import Evaluation
 
 _FIGURE = ("value", "low", "high", "n", "unit", "baselines")

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from wbc_cli.classes import BY_NAME
-from wbc_cli.evaluation.answers import ANSWERS, MISSED, Answer
 from wbc_cli.evaluation.metrics import CALIBRATION_BINS
+from wbc_cli.evaluation.predictions import ANSWERS, MISSED, Answer
 from wbc_cli.evaluation.report import Evaluation
 from wbc_cli.evaluation.selective import ranking, risk_coverage
 from wbc_cli.evaluation.summary import RISKS_PERCENT, SetSummary

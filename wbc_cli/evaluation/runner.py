@@ -16,7 +16,7 @@ from wbc_cli.evaluation.faithfulness import FaithfulnessScore, choose
 from wbc_cli.evaluation.report import Conditions, Evaluation, Failure
 from wbc_cli.evaluation.scoring import ImageScore, score_image
 from wbc_cli.evaluation.summary import summarise
-from wbc_cli.inference.pointing import Pointing
+from wbc_cli.inference.prior_candidates import Pointing
 from wbc_cli.manifest import NOT_BLAST, Sample
 from wbc_cli.parallel import in_order
 from wbc_cli.slides import open_slide

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from wbc_cli.cells import Cell, SlideResult
-from wbc_cli.evaluation.answers import Answer
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore
-from wbc_cli.evaluation.reading import DetectionScore, Reading, read_image
+from wbc_cli.evaluation.pairing import DetectionScore, Reading, read_image
+from wbc_cli.evaluation.predictions import Answer
 from wbc_cli.evaluation.regions import (
     ExplanationScore,
     LabelMask,
@@ -23,7 +23,7 @@ from wbc_cli.evaluation.regions import (
     score_overlap,
 )
 from wbc_cli.evaluation.truth import cell_middles
-from wbc_cli.inference.pointing import Pointing
+from wbc_cli.inference.prior_candidates import Pointing
 from wbc_cli.manifest import Sample
 
 NEAR_UM = 12.0

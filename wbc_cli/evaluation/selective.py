@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.evaluation.answers import MISSED, Answer
 from wbc_cli.evaluation.metrics import divide
+from wbc_cli.evaluation.predictions import MISSED, Answer
 
 Floats = NDArray[np.float64]
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from wbc_cli.classes import DIFFERENTIAL_NAMES
 from wbc_cli.evaluation import metrics, selective
-from wbc_cli.evaluation.answers import ANSWERS, Answer
 from wbc_cli.evaluation.baselines import colour_accuracy, majority
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore
 from wbc_cli.evaluation.figure import Figure, bootstrapped, mean, proportion, share
+from wbc_cli.evaluation.predictions import ANSWERS, Answer
 from wbc_cli.evaluation.regions import ExplanationScore, RegionScore
 from wbc_cli.evaluation.scoring import ImageScore
 from wbc_cli.manifest import LABELS

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.evaluation.answers import PLATELET
+from wbc_cli.evaluation.predictions import PLATELET
 from wbc_cli.evaluation.regions import LabelMask
 from wbc_cli.manifest import RED_CELL, Box, Sample
 

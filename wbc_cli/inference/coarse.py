@@ -11,7 +11,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from wbc_cli.inference.bands import MARGIN, Band, Grid, bands, read_coarse
+from wbc_cli.inference.coarse_strips import MARGIN, Grid, Strip, read_coarse, strips
 from wbc_cli.model.saliency import (
     COARSE_UM_PER_PX,
     GLASS,
@@ -126,18 +126,18 @@ def candidates(
     """
     grid = Grid.of(reader, um_per_px)
 
-    def look(band: Band, left: int) -> NDArray[np.float64]:
+    def look(band: Strip, left: int) -> NDArray[np.float64]:
         return _look(band, left, grid, saliency, colours, threshold)
 
     found = [np.empty((0, 3))]
-    for band in bands(reader, grid, tasks):
+    for band in strips(reader, grid, tasks):
         looks = [tasks.submit(look, band, left) for left in range(0, band.rows.shape[1], grid.side)]
         found += [peaks.result() for peaks in looks]
     return _apart(np.concatenate(found), _APART_UM / um_per_px, threshold)[:, :2]
 
 
 def _look(
-    band: Band, left: int, grid: Grid, saliency: Saliency, colours: SlideColours, threshold: float
+    band: Strip, left: int, grid: Grid, saliency: Saliency, colours: SlideColours, threshold: float
 ) -> NDArray[np.float64]:
     """Peaks of the saliency in one block of a band: float [n, 3], x, y in level-0 pixels and saliency."""
     start = max(0, left - MARGIN)

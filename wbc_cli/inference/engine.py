@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from wbc_cli.cores import available_cores
 from wbc_cli.errors import SetupError
-from wbc_cli.inference.bands import MARGIN
+from wbc_cli.inference.coarse_strips import MARGIN
 from wbc_cli.inference.device import download, is_out_of_memory, upload
 from wbc_cli.inference.instances import find_cells
-from wbc_cli.inference.second_look import SecondLook, look_again
+from wbc_cli.inference.test_time_augmentation import SecondLook, look_again
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF, Answer

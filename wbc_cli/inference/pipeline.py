@@ -16,9 +16,9 @@ from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.coarse import slide_colours
 from wbc_cli.inference.engine import WindowCell
 from wbc_cli.inference.field_of_view import within_field
-from wbc_cli.inference.figures import measure
 from wbc_cli.inference.instances import MIN_CELL_UM2
-from wbc_cli.inference.scale import check_scale, slide_scale
+from wbc_cli.inference.quality_metrics import measure
+from wbc_cli.inference.scale_estimation import check_scale, slide_scale
 from wbc_cli.inference.search import Search, Watch
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Place

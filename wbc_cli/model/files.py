@@ -49,9 +49,7 @@ def checksum(folder: Path) -> str:
             "the weights are whole; reinstall"
         ) from error
     if written[:1] != [found]:
-        raise SetupError(
-            f"{file}: damaged: its checksum is not the one in {CHECKSUM_NAME}; reinstall or copy it again"
-        )
+        raise SetupError(f"{file}: damaged: its checksum is not the one in {CHECKSUM_NAME}; reinstall or copy it again")
     return found
 
 

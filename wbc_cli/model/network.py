@@ -15,9 +15,9 @@ from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.fusion import FUSED_STRIDE, CrossLayerFusion
 from wbc_cli.model.heads import Maps, SegmentationHead, TypeHead
-from wbc_cli.model.morphology import MorphologyHead
+from wbc_cli.model.morphology_head import MorphologyHead
 from wbc_cli.model.saliency import SaliencyPrior, folded, window_saliency
-from wbc_cli.model.scale import ScaleNet
+from wbc_cli.model.scale_network import ScaleNet
 from wbc_cli.model.stages import STRIDES
 from wbc_cli.model.stain import normal_stain
 from wbc_cli.model.typicality import Typicality

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wbc_cli.inference.engine import choose_precision
 from wbc_cli.inference.instances import find_cells
-from wbc_cli.inference.second_look import look_again
+from wbc_cli.inference.test_time_augmentation import look_again
 from wbc_cli.model.network import SGCLDFF, Answer
 from wbc_cli.training.batches import to_tensor
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE, TrainingImage

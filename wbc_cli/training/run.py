@@ -15,7 +15,7 @@ import torch
 
 from wbc_cli.cores import available_cores
 from wbc_cli.errors import UsageError
-from wbc_cli.inference.scale import estimate_scale
+from wbc_cli.inference.scale_estimation import estimate_scale
 from wbc_cli.manifest import Sample, read_manifest
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.files import CONFIG_NAME
@@ -28,9 +28,9 @@ from wbc_cli.training.curve import draw_curve
 from wbc_cli.training.data import TrainingImage, load_image, scale_by_cells
 from wbc_cli.training.loop import Training, train_network
 from wbc_cli.training.losses import BLAST
-from wbc_cli.training.morphology import fit_morphology
-from wbc_cli.training.prior import train_prior
-from wbc_cli.training.scale import train_scale
+from wbc_cli.training.morphology_training import fit_morphology
+from wbc_cli.training.prior_training import train_prior
+from wbc_cli.training.scale_training import train_scale
 from wbc_cli.training.settings import TrainSettings
 from wbc_cli.training.start import Start
 

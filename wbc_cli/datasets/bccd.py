@@ -10,8 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.datasets.images import bare_sample, find_images
 from wbc_cli.errors import UsageError
-from wbc_cli.layouts.search import bare_sample, find_images
 from wbc_cli.manifest import BOX_LABELS, Box, Sample
 from wbc_cli.rows import read_rows
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from wbc_cli.datasets.images import bare_sample, find_images, shrunk_scale
+from wbc_cli.datasets.single_cells import class_of
 from wbc_cli.errors import UsageError
-from wbc_cli.layouts.cells import class_of
-from wbc_cli.layouts.search import bare_sample, find_images, shrunk_scale
 from wbc_cli.manifest import MaskLevels, Sample
 from wbc_cli.rows import read_rows
 

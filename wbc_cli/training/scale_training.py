@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from wbc_cli.manifest import Sample
-from wbc_cli.model.scale import PATCH_PX, ScaleNet, scale_loss, standardise
+from wbc_cli.model.scale_network import PATCH_PX, ScaleNet, scale_loss, standardise
 from wbc_cli.training.augment import augment
 from wbc_cli.training.batches import ahead, to_tensor
 from wbc_cli.training.data import load_rgb

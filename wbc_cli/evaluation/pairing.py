@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wbc_cli.cells import Cell, SlideResult
-from wbc_cli.evaluation.answers import ERYTHROBLAST, PLATELET, Answer, answer, answer_platelet, pair_labels, white_cells
 from wbc_cli.evaluation.matching import (
     by_distance,
     cut_by_border,
@@ -14,6 +13,15 @@ from wbc_cli.evaluation.matching import (
     match_by_either,
     match_by_iou,
     match_by_mask,
+)
+from wbc_cli.evaluation.predictions import (
+    ERYTHROBLAST,
+    PLATELET,
+    Answer,
+    answer,
+    answer_platelet,
+    pair_labels,
+    white_cells,
 )
 from wbc_cli.evaluation.regions import LabelMask
 from wbc_cli.evaluation.truth import MaskedCells, white_boxes

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from wbc_cli.cells import Scale
-from wbc_cli.model.scale import PATCH_PX, ScaleNet, standardise
+from wbc_cli.model.scale_network import PATCH_PX, ScaleNet, standardise
 from wbc_cli.slides.reader import SlideReader
 
 _PATCHES_A_ZOOM = 6

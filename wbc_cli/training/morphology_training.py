@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wbc_cli.model.morphology import MorphologyHead
+from wbc_cli.model.morphology_head import MorphologyHead
 from wbc_cli.morphology import ATTRIBUTES
 from wbc_cli.training.centred import CentredView
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+from wbc_cli.datasets.images import bare_sample, find_images, shrunk_scale
 from wbc_cli.errors import SlideError, UsageError
-from wbc_cli.layouts.search import bare_sample, find_images, shrunk_scale
 from wbc_cli.manifest import Box, Sample
 from wbc_cli.slides.header import read_header
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from wbc_cli.layouts.search import bare_sample, find_images, folders_above, shrunk_scale
+from wbc_cli.datasets.images import bare_sample, find_images, folders_above, shrunk_scale
 from wbc_cli.manifest import NOT_BLAST, MaskLevels, Sample
 
 # The first letters tell class folders in every spelling: Baso, basophil, Basophils.

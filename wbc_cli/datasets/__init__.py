@@ -10,36 +10,36 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from wbc_cli.datasets.bccd import read_bccd
+from wbc_cli.datasets.krd import read_krd
+from wbc_cli.datasets.rvpbs import read_rvpbs
+from wbc_cli.datasets.single_cells import read_allidb2, read_lisc, read_pbc, read_raabin
 from wbc_cli.errors import UsageError
-from wbc_cli.layouts.bccd import read_bccd
-from wbc_cli.layouts.cells import read_allidb2, read_lisc, read_pbc, read_raabin
-from wbc_cli.layouts.krd import read_krd
-from wbc_cli.layouts.rvpbs import read_rvpbs
 from wbc_cli.manifest import Sample
 
-__all__ = ["read_layout"]
+__all__ = ["read_dataset"]
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _Dataset:
     """One published set: how it is read, and what its folder must hold."""
 
     read: Callable[[Path], Iterator[Sample]]
     looked_for: str
 
 
-_LAYOUTS = {
-    "bccd": _Layout(read_bccd, "JPEGImages/*.jpg, with Annotations and ImageSets beside that folder"),
-    "lisc": _Layout(read_lisc, "Main Dataset/Baso, eosi, lymp, mono, neut with images"),
-    "allidb2": _Layout(read_allidb2, "img/Im001_1.tif and so on, _1 for a blast and _0 for another cell"),
-    "pbc": _Layout(read_pbc, "basophil, eosinophil, ..., platelet with images"),
-    "raabin": _Layout(read_raabin, "Train, TestA, TestB or GrTh/Original, with Basophil, ..., Neutrophil below"),
-    "krd": _Layout(read_krd, 'image/image1.jpg and so on, with mask beside that folder and "class labels.csv"'),
-    "rvpbs": _Layout(read_rvpbs, "BAND CELLS, BASOPHILS, ... with images and annotations.xml"),
+_DATASETS = {
+    "bccd": _Dataset(read_bccd, "JPEGImages/*.jpg, with Annotations and ImageSets beside that folder"),
+    "lisc": _Dataset(read_lisc, "Main Dataset/Baso, eosi, lymp, mono, neut with images"),
+    "allidb2": _Dataset(read_allidb2, "img/Im001_1.tif and so on, _1 for a blast and _0 for another cell"),
+    "pbc": _Dataset(read_pbc, "basophil, eosinophil, ..., platelet with images"),
+    "raabin": _Dataset(read_raabin, "Train, TestA, TestB or GrTh/Original, with Basophil, ..., Neutrophil below"),
+    "krd": _Dataset(read_krd, 'image/image1.jpg and so on, with mask beside that folder and "class labels.csv"'),
+    "rvpbs": _Dataset(read_rvpbs, "BAND CELLS, BASOPHILS, ... with images and annotations.xml"),
 }
 
 
-def read_layout(name: str, folder: Path) -> tuple[Sample, ...]:
+def read_dataset(name: str, folder: Path) -> tuple[Sample, ...]:
     """Read a data set from the unpacked folder that its authors publish.
 
     The splits are the published ones (BCCD, Raabin); where there are none every image is of the split "test". An
@@ -52,9 +52,9 @@ def read_layout(name: str, folder: Path) -> tuple[Sample, ...]:
     Raises:
         UsageError: an unknown name, a folder that holds no such set, or a file of it that cannot be read.
     """
-    layout = _LAYOUTS.get(name)
+    layout = _DATASETS.get(name)
     if layout is None:
-        raise UsageError(f"--layout {name}: use one of {', '.join(_LAYOUTS)}")
+        raise UsageError(f"--layout {name}: use one of {', '.join(_DATASETS)}")
     if not folder.is_dir():
         raise UsageError(f"{folder}: not a folder; with --layout {name} give the data set's unpacked folder")
     samples = tuple(layout.read(folder.absolute()))  # so that "." has a name, too

@@ -57,7 +57,7 @@ class Grid:
 
 
 @dataclass(frozen=True, eq=False)
-class Band:
+class Strip:
     """A row of blocks at the coarse scale.
 
     Attributes:
@@ -71,7 +71,7 @@ class Band:
     first: int
 
 
-def bands(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Band]:
+def strips(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Strip]:
     """Every row of blocks, top to bottom, each block read once."""
 
     def read(x: int, y: int) -> RGBImage:
@@ -99,7 +99,7 @@ def bands(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Band]:
         assert own is not None
         top = first - (0 if above is None else len(above))
         parts = (above, own, None if below is None else below[:MARGIN])
-        yield Band(np.concatenate([part for part in parts if part is not None]), top, first)
+        yield Strip(np.concatenate([part for part in parts if part is not None]), top, first)
         first += len(own)
         above = own[-MARGIN:].copy()  # a view would keep all of the row
 

@@ -16,8 +16,8 @@ from fakes import ArrayReader
 from wbc_cli.inference import engine
 from wbc_cli.inference.engine import Engine, correlation
 from wbc_cli.inference.pipeline import Analyser
-from wbc_cli.inference.second_look import look_again
 from wbc_cli.inference.stream import Stream
+from wbc_cli.inference.test_time_augmentation import look_again
 
 UNCLEAR, CLEAR = [0.0, 0.5, 0.2], [0.0, 9.0, 1.0]
 
