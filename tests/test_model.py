@@ -308,7 +308,7 @@ def test_the_type_of_a_cell_depends_on_what_lies_inside_its_mask_alone():
 
 def test_the_batch_size_does_not_change_the_answers(toy_network):
     rgb = windows(5)
-    runs = [Engine(toy_network, torch.device("cpu"), torch.float32, size).look(rgb) for size in (1, 2, 5)]
+    runs = [Engine(toy_network, torch.device("cpu"), torch.float32, size).predict(rgb) for size in (1, 2, 5)]
     for answers in runs[1:]:
         assert len(answers) == len(runs[0]) == 5
         for answer, alone in zip(answers, runs[0], strict=True):

@@ -57,7 +57,7 @@ def watched(slides, reference=20):
 
 
 def test_the_moving_average_and_its_limits_are_those_of_the_nist_handbook(monkeypatch):
-    monkeypatch.setattr("wbc_cli.monitoring.control.WEIGHT", 0.3)
+    monkeypatch.setattr("wbc_cli.monitoring.control.EWMA_WEIGHT", 0.3)
     known = Learned(centre=50.0, between=2.0539**2, within=0.0, of_centre=0.0, freedom=np.inf)
     found = chart([single(value) for value in NIST], [True] * len(NIST), known, reach=3)
     assert found.average[:12] == pytest.approx(NIST_EWMA[:12], abs=0.011)

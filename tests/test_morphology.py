@@ -106,7 +106,7 @@ def test_the_head_learns_attributes_that_the_features_tell():
     fit_morphology(head, cells(60), cells(5), seed=0)
     unseen = cells(20)
     with torch.no_grad():
-        found = head.values(torch.tensor(np.stack([cell.parts for cell in unseen])))
+        found = head.predict(torch.tensor(np.stack([cell.parts for cell in unseen])))
     for cell, row in zip(unseen, found.tolist(), strict=True):
         named = {name: values[i] for (name, values), i in zip(ATTRIBUTES.items(), row, strict=True)}
         assert named == cell.image.sample.morphology

@@ -68,7 +68,7 @@ def test_where_the_grid_begins_changes_no_count(smear, analyser, shift):
 def test_the_blocks_of_the_coarse_pass_change_no_count(smear, analyser, monkeypatch, block):
     reader = ArrayReader(smear.render(0, 0, SIDE, SIDE), um_per_px=UM_PER_PX)
     whole = white_cells(analyser.analyse(reader, "crop"))
-    monkeypatch.setattr(coarse_strips, "BLOCK", block)
+    monkeypatch.setattr(coarse_strips, "BLOCK_PX", block)
     assert len(whole) > 10
     assert np.abs(white_cells(analyser.analyse(reader, "crop")) - whole).max() <= 1
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from wbc_cli.classes import BY_NAME, DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
 
-BESIDE: tuple[str, ...] = tuple(name for name in BY_NAME if name not in (*DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED.name))
+NON_DIFFERENTIAL_NAMES: tuple[str, ...] = tuple(
+    name for name in BY_NAME if name not in (*DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED.name)
+)
 """Classes beside the differential that are compared where the readers tell them apart."""
 
 Counts = Mapping[str, int]
@@ -33,7 +35,7 @@ class Reader:
     cells: Mapping[CellKey, str] = field(default_factory=dict)
 
 
-def together(readers: Sequence[Reader]) -> Reader:
+def pool_readers(readers: Sequence[Reader]) -> Reader:
     """Readers as one who counted all their cells, as H20-A2 makes its reference; of one reader, that one."""
     if len(readers) == 1:
         return readers[0]
@@ -63,4 +65,7 @@ def share_of(counts: Counts, name: str) -> tuple[int, int, float]:
 
 def compared(first: Reader, second: Reader) -> tuple[str, ...]:
     """The classes that two readers can be compared in."""
-    return (*DIFFERENTIAL_NAMES, *(name for name in BESIDE if name in first.told_apart & second.told_apart))
+    return (
+        *DIFFERENTIAL_NAMES,
+        *(name for name in NON_DIFFERENTIAL_NAMES if name in first.told_apart & second.told_apart),
+    )

@@ -11,8 +11,8 @@ from scipy.stats import hypergeom, nct, norm, pearsonr, t
 
 from wbc_cli.comparison.estimate import Estimate
 
-_OUTSIDE = 0.025  # on either side of a 95 % interval
-_Z = float(norm.ppf(1 - _OUTSIDE))
+_TAIL = 0.025  # on either side of a 95 % interval
+_Z = float(norm.ppf(1 - _TAIL))
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def bland_altman(reference: NDArray[np.float64], tested: NDArray[np.float64]) ->
         return None
     differences = tested - reference
     mean, deviation = float(differences.mean()), float(differences.std(ddof=1))
-    reach = float(t.ppf(1 - _OUTSIDE, count - 1)) * deviation / np.sqrt(count)
-    inner, outer = (tolerance_factor(count, 1 - _OUTSIDE, confidence) for confidence in (_OUTSIDE, 1 - _OUTSIDE))
+    reach = float(t.ppf(1 - _TAIL, count - 1)) * deviation / np.sqrt(count)
+    inner, outer = (tolerance_factor(count, 1 - _TAIL, confidence) for confidence in (_TAIL, 1 - _TAIL))
     return BlandAltman(
         Estimate(mean, mean - reach, mean + reach, count),
         Estimate(mean - _Z * deviation, mean - outer * deviation, mean - inner * deviation, count),
@@ -88,4 +88,4 @@ def within_limits(
     all_cells, of_class = totals + other_totals, counts + others
     at_most = hypergeom.cdf(counts, all_cells, of_class, totals)
     at_least = hypergeom.sf(counts - 1, all_cells, of_class, totals)
-    return np.asarray((at_most > _OUTSIDE) & (at_least > _OUTSIDE))
+    return np.asarray((at_most > _TAIL) & (at_least > _TAIL))

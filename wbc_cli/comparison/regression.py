@@ -13,9 +13,9 @@ from scipy.stats import norm
 
 from wbc_cli.comparison.estimate import Estimate
 
-FEWEST = 5
+MIN_SAMPLES = 5
 """Samples: of fewer the ranks of the interval lie outside the slopes."""
-MOST = 3000
+MAX_SAMPLES = 3000
 """Samples that are looked at: of more some are taken evenly, since the pairs grow with the square."""
 _Z = float(norm.ppf(0.975))
 
@@ -45,12 +45,12 @@ def passing_bablok(reference: NDArray[np.float64], tested: NDArray[np.float64]) 
     Args:
         reference, tested: [samples], in the same unit and order.
     """
-    step = -(-len(reference) // MOST) or 1
+    step = -(-len(reference) // MAX_SAMPLES) or 1
     reference, tested = reference[::step], tested[::step]
     count = len(reference)
     slopes = _slopes(reference, tested)
     total = len(slopes)
-    if count < FEWEST or total == 0:
+    if count < MIN_SAMPLES or total == 0:
         return None
     shift = int((slopes < -1).sum())
     middle = (total - 1) / 2 + shift

@@ -26,8 +26,8 @@ _TYPES = {
     "neutrophil": "neutrophil",
     "promyelocyte": "immature_granulocyte",
 }
-_GROUND = "bg"
-_SAME = 0.5  # of the smaller box: one cell that two classes' tables outline
+_BACKGROUND_LABEL = "bg"
+_MIN_SAME_CELL_OVERLAP = 0.5  # of the smaller box: one cell that two classes' tables outline
 
 
 def read_rvpbs(folder: Path) -> Iterator[Sample]:
@@ -66,7 +66,7 @@ def _read_table(table: Path) -> Iterator[tuple[str, Box, float]]:
             side = max(float(image.get("width", "")), float(image.get("height", "")))
             for outline in image.iterfind("polygon"):
                 kind = outline.get("label", "").strip().lower()
-                if kind == _GROUND:
+                if kind == _BACKGROUND_LABEL:
                     continue
                 points = [tuple(map(float, point.split(","))) for point in outline.get("points", "").split(";")]
                 x, y = zip(*points, strict=True)
@@ -85,7 +85,11 @@ def _boxes(image: Path, outlined: list[tuple[Box, float]]) -> tuple[Box, ...]:
     for box, side in outlined:
         shrunk = max(header.width, header.height) / side if header and header.width else 1.0
         own = Box(box.label, *(shrunk * place for place in (box.x0, box.y0, box.x1, box.y1)))
-        if own.x1 > own.x0 and own.y1 > own.y0 and not any(_common(own, other) > _SAME for other in boxes):
+        if (
+            own.x1 > own.x0
+            and own.y1 > own.y0
+            and not any(_common(own, other) > _MIN_SAME_CELL_OVERLAP for other in boxes)
+        ):
             boxes.append(own)
     return tuple(boxes)
 

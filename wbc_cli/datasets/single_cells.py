@@ -21,7 +21,7 @@ _CLASSES = {
     "neut": "neutrophil",
     "plat": "platelet",
 }
-_SEVERAL = "mixt"  # LISC: cells of several types, and nothing says which is where
+_MIXED_KEY = "mixt"  # LISC: cells of several types, and nothing says which is where
 
 # Micrometres a pixel, estimated: red cells are then 7.5 um across.
 _ALLIDB2_UM_PER_PX = 0.11
@@ -98,6 +98,6 @@ def class_of(name: str) -> str | None:
 
 
 def _kind(folder: str) -> str:
-    """The key of `_CLASSES`, or `_SEVERAL`, that a folder's name begins with; empty where it is no class folder."""
+    """The key of `_CLASSES`, or `_MIXED_KEY`, that a folder's name begins with; empty where it is no class folder."""
     letters = folder.lower()[:4]
-    return letters if letters in _CLASSES or letters == _SEVERAL else ""
+    return letters if letters in _CLASSES or letters == _MIXED_KEY else ""

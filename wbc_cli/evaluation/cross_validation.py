@@ -18,7 +18,7 @@ from wbc_cli.evaluation.folds import Fold
 from wbc_cli.evaluation.report import Conditions
 from wbc_cli.evaluation.runner import evaluate
 from wbc_cli.inference.pipeline import Analyser
-from wbc_cli.inference.prior_candidates import point
+from wbc_cli.inference.prior_candidates import prior_candidates
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.manifest import Sample
 from wbc_cli.model.files import CONFIG_NAME, checksum
@@ -109,7 +109,9 @@ def _measure(
 
     (place / _KEY).unlink(missing_ok=True)
     conditions = Conditions(analyser.min_confidence, ignore_scale=scale == HIDDEN)
-    evaluation = evaluate(samples, analyse, conditions, progress=progress, point=partial(point, analyser.stream))
+    evaluation = evaluate(
+        samples, analyse, conditions, progress=progress, find_candidates=partial(prior_candidates, analyser.stream)
+    )
     write_folder(evaluation, place)
     (place / _KEY).write_text(key, encoding="utf-8")  # last, so that what stopped half way is not taken for done
 

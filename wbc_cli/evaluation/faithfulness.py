@@ -19,9 +19,9 @@ from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.evaluation.predictions import PLATELET
 from wbc_cli.evaluation.regions import bell, on_window
 from wbc_cli.evaluation.truth import white_boxes
-from wbc_cli.inference.coarse import slide_glass
+from wbc_cli.inference.coarse import slide_background
 from wbc_cli.inference.engine import Engine
-from wbc_cli.inference.windows import Place, cut
+from wbc_cli.inference.windows import Window, read_window
 from wbc_cli.manifest import Sample
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
@@ -109,8 +109,8 @@ class Probe:
             SlideError: the cell's window cannot be decoded.
         """
         config, why = self.engine.config, cell.explanation
-        glass = slide_glass(reader, result.scale.um_per_px)
-        window = cut(reader, Place(round(why.x), round(why.y), round(why.side)), config.window_px, glass)
+        background = slide_background(reader, result.scale.um_per_px)
+        window = read_window(reader, Window(round(why.x), round(why.y), round(why.side)), config.window_px, background)
         side = config.window_px // MAP_STRIDE
         mask = on_window(cell.mask > 0, cell.box[0], cell.box[1], why, (side, side))
         kind = int(cell.probabilities.argmax())

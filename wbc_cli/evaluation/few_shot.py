@@ -18,7 +18,7 @@ from wbc_cli.profile.adapt import Teacher
 from wbc_cli.profile.head import Cells, Floats, Standard
 
 SEEDS = 20
-_FEWEST_LEFT = 25  # cells to measure on
+_MIN_TEST_CELLS = 25  # cells to measure on
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ def few_shot(
     plans = [(name, cells, count) for name, cells in laboratories for count in counts]
     rows = []
     for done, (name, cells, count) in enumerate(plans):
-        if len(cells) < count + _FEWEST_LEFT:
+        if len(cells) < count + _MIN_TEST_CELLS:
             continue
         standard = Standard.of(cells.features)
         drawn = [_draw(cells, count, seed) for seed in range(seeds)]
-        if any(len(cells) - chosen.sum() < _FEWEST_LEFT for chosen in drawn):
+        if any(len(cells) - chosen.sum() < _MIN_TEST_CELLS for chosen in drawn):
             continue  # its groups are too large
         found = np.array([_one(cells, chosen, teacher, standard) for chosen in drawn])
         progress(done + 1, len(plans))

@@ -15,7 +15,7 @@ from wbc_cli.manifest import Box
 Floats = NDArray[np.float64]
 
 MATCH_IOU = 0.5
-_EXACT_UM = 0.5  # the network's maps have pixels of 0.4 um
+_OUTLINE_PRECISION_UM = 0.5  # the network's maps have pixels of 0.4 um
 
 
 def by_distance(cells: Sequence[Cell], x: float, y: float) -> list[Cell]:
@@ -66,7 +66,7 @@ def match_by_mask(truth: MaskedCells, cells: Sequence[Cell]) -> dict[int, int]:
 def cut_by_border(cell: Cell, result: SlideResult) -> bool:
     """Say whether a cell touches the border of its image, as far as an outline is exact."""
     x0, y0, x1, y1 = cell.box
-    return min(x0, y0, result.width - x1, result.height - y1) * result.scale.um_per_px <= _EXACT_UM
+    return min(x0, y0, result.width - x1, result.height - y1) * result.scale.um_per_px <= _OUTLINE_PRECISION_UM
 
 
 def box_iou(first: Floats, second: Floats) -> Floats:

@@ -22,7 +22,7 @@ from wbc_cli.manifest import NOT_BLAST
 from wbc_cli.slides.marks import MARK
 
 COLUMNS = 2
-LEAST_CELLS = 50  # of a data set with a diagram of its own: fewer leave a cell or two a bin
+MIN_CELLS = 50  # of a data set with a diagram of its own: fewer leave a cell or two a bin
 INK, BAR, FAINT = "#222222", "#0072B2", "#BBBBBB"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 DASHES = ("-", "--", "-.", ":")
@@ -48,7 +48,7 @@ def draw_reliability(evaluation: Evaluation, path: Path) -> None:
         summary
         for summary in reversed(evaluation.summaries)
         if "calibration_error" in summary.figures
-        and (summary is evaluation.summaries[-1] or summary.figures["calibration_error"].n >= LEAST_CELLS)
+        and (summary is evaluation.summaries[-1] or summary.figures["calibration_error"].n >= MIN_CELLS)
     ]
     figure = Figure(figsize=(4.2 * len(chosen), 5.4), layout="constrained")
     panels = figure.subplots(2, len(chosen), squeeze=False, sharex=True, height_ratios=(3, 1))

@@ -23,10 +23,10 @@ from wbc_cli.evaluation.regions import (
     score_overlap,
 )
 from wbc_cli.evaluation.truth import cell_middles
-from wbc_cli.inference.prior_candidates import Pointing
+from wbc_cli.inference.prior_candidates import PriorCandidates
 from wbc_cli.manifest import Sample
 
-NEAR_UM = 12.0
+MAX_CANDIDATE_DISTANCE_UM = 12.0
 """How far from a candidate a cell's middle may lie, to each side, to be whole in the window around it: that is 32 um
 wide, and a cell that its border cuts gets a window of its own."""
 
@@ -92,7 +92,7 @@ def score_image(
     result: SlideResult | None,
     *,
     blast_or_not: bool,
-    pointing: Pointing | None = None,
+    candidates: PriorCandidates | None = None,
     border: tuple[float, float, float] | None = None,
     check: Callable[[Cell], FaithfulnessScore] | None = None,
 ) -> ImageScore:
@@ -102,7 +102,7 @@ def score_image(
         sample: the truth.
         result: what the pipeline found, None where it failed.
         blast_or_not: the data set tells only blasts from cells that are not.
-        pointing: what the prior made of it; None where it was not asked.
+        candidates: of the prior; None where it was not run.
         border: mean colour of the image's rim.
         check: checks the explanation of a cell of this image; None where it was not chosen for that.
 
@@ -123,7 +123,7 @@ def score_image(
         detection=reading.detection,
         negative=reading.negative,
         overlap=score_overlap(mask, paint(reading.outlined, *mask.shape)) if mask is not None else None,
-        prior=_score_prior(sample, mask, result, pointing) if result and pointing else None,
+        prior=_score_prior(sample, mask, result, candidates) if result and candidates else None,
         explanations=tuple(score_explanation(cell) for cell, _ in reading.explained),
         expert_explanations=_by_expert(reading, mask),
         faithfulness=check(reading.explained[0][0]) if check and reading.explained else None,
@@ -132,12 +132,14 @@ def score_image(
     )
 
 
-def _score_prior(sample: Sample, mask: LabelMask | None, result: SlideResult, pointing: Pointing) -> PriorScore:
+def _score_prior(
+    sample: Sample, mask: LabelMask | None, result: SlideResult, candidates: PriorCandidates
+) -> PriorScore:
     scale = result.scale.um_per_px
     middles = cell_middles(sample, mask, result.width, result.height)
-    distances = np.abs(middles[:, None] - pointing.places[None]).max(axis=2, initial=0) * scale
-    near = (distances <= NEAR_UM).any(axis=1)
-    return PriorScore(tuple(near.tolist()), pointing.share, result.width * result.height * scale**2)
+    distances = np.abs(middles[:, None] - candidates.positions[None]).max(axis=2, initial=0) * scale
+    near = (distances <= MAX_CANDIDATE_DISTANCE_UM).any(axis=1)
+    return PriorScore(tuple(near.tolist()), candidates.area_share, result.width * result.height * scale**2)
 
 
 def _describe(sample: Sample, reading: Reading) -> dict[str, tuple[str, str]]:

@@ -14,7 +14,7 @@ from wbc_cli.manifest import RED_CELL, Box, Sample
 
 Floats = NDArray[np.float64]
 
-_SPECK = 0.05  # of the largest piece of a mask: what is smaller is a slip of the pen
+_MIN_PIECE_SHARE = 0.05  # of the largest piece of a mask: what is smaller is a slip of the pen
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class MaskedCells:
         """Take a mask apart; cells that touch are one."""
         count, labels, stats, middles = cv2.connectedComponentsWithStats((mask > 0).astype(np.uint8), connectivity=8)
         areas = stats[:, cv2.CC_STAT_AREA]
-        kept = [i for i in range(1, count) if areas[i] >= _SPECK * areas[1:].max()]
+        kept = [i for i in range(1, count) if areas[i] >= _MIN_PIECE_SHARE * areas[1:].max()]
         numbers = np.zeros(count, np.int32)
         numbers[kept] = np.arange(1, len(kept) + 1)
         return cls(numbers[labels], areas[kept].astype(np.int64), middles[kept] + 0.5)

@@ -13,13 +13,13 @@ from wbc_cli.model.saliency import COARSE_UM_PER_PX
 from wbc_cli.parallel import Tasks
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
-BLOCK = 4096
+BLOCK_PX = 4096
 """Side in level-0 pixels of what is read at once, or a power of two less: whole tiles in the usual pyramids."""
 
-MOST_COARSE = 512
+MAX_BLOCK_PX = 512
 """Coarse pixels that a block's side may have, about: memory does not grow with the size of the pixels."""
 
-MARGIN = 24
+MARGIN_PX = 24
 """Coarse pixels around a block, as far as the prior and its peaks look; even, as is the prior's stride."""
 
 
@@ -41,8 +41,8 @@ class Grid:
     @classmethod
     def of(cls, reader: SlideReader, um_per_px: float) -> Grid:
         """The grid whose coarse pixels come nearest to COARSE_UM_PER_PX."""
-        block = BLOCK
-        while block * um_per_px / COARSE_UM_PER_PX > 1.5 * MOST_COARSE:
+        block = BLOCK_PX
+        while block * um_per_px / COARSE_UM_PER_PX > 1.5 * MAX_BLOCK_PX:
             block //= 2
         return cls(reader.width, reader.height, block, 2 * max(1, round(block * um_per_px / COARSE_UM_PER_PX / 2)))
 
@@ -98,10 +98,10 @@ def strips(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Strip]:
     for own, below in pairwise(read_rows()):
         assert own is not None
         top = first - (0 if above is None else len(above))
-        parts = (above, own, None if below is None else below[:MARGIN])
+        parts = (above, own, None if below is None else below[:MARGIN_PX])
         yield Strip(np.concatenate([part for part in parts if part is not None]), top, first)
         first += len(own)
-        above = own[-MARGIN:].copy()  # a view would keep all of the row
+        above = own[-MARGIN_PX:].copy()  # a view would keep all of the row
 
 
 def read_coarse(reader: SlideReader, x: int, y: int, width: int, height: int, downsample: float) -> RGBImage:

@@ -11,9 +11,9 @@ from wbc_cli.model.heads import MAP_STRIDE, Maps
 
 MIN_CELL_UM2 = 12.0  # smaller than any nucleated cell; platelets and stain grains fall below
 
-_VOTE_SIGMA = 1.5  # map pixels
-_PEAK_RADIUS = 4  # map pixels; two nuclei of one cell never make two peaks once their pixels agree on a middle
-_NEAR_PEAK = np.ones((2 * _PEAK_RADIUS + 1, 2 * _PEAK_RADIUS + 1), np.uint8)
+_VOTE_SIGMA_PX = 1.5  # map pixels
+_PEAK_RADIUS_PX = 4  # map pixels; two nuclei of one cell never make two peaks once their pixels agree on a middle
+_PEAK_NEIGHBOURHOOD = np.ones((2 * _PEAK_RADIUS_PX + 1, 2 * _PEAK_RADIUS_PX + 1), np.uint8)
 
 
 def find_cells(maps: Maps, um_per_px: float) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]]]:
@@ -73,10 +73,10 @@ def _peaks(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int
     """Places (row, column) where many votes fall."""
     flat = np.rint(y).astype(np.intp) * shape[1] + np.rint(x).astype(np.intp)
     votes = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
-    votes = cv2.GaussianBlur(votes, (0, 0), _VOTE_SIGMA, borderType=cv2.BORDER_CONSTANT)
-    highest = cv2.dilate(votes, _NEAR_PEAK)
+    votes = cv2.GaussianBlur(votes, (0, 0), _VOTE_SIGMA_PX, borderType=cv2.BORDER_CONSTANT)
+    highest = cv2.dilate(votes, _PEAK_NEIGHBOURHOOD)
     # A quarter of the smallest cell's votes on one place of the smoothed histogram's kernel.
-    floor = 0.25 * min_area / (2 * np.pi * _VOTE_SIGMA**2) * 0.5
+    floor = 0.25 * min_area / (2 * np.pi * _VOTE_SIGMA_PX**2) * 0.5
     spots = (votes == highest) & (votes > max(floor, 0.07 * votes.max()))
     _, _, _, centres = cv2.connectedComponentsWithStats(spots.view(np.uint8), connectivity=4)
     peaks: NDArray[np.intp] = np.rint(centres[1:, ::-1]).astype(np.intp)

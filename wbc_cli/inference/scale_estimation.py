@@ -12,20 +12,22 @@ from wbc_cli.cells import Scale
 from wbc_cli.model.scale_network import PATCH_PX, ScaleNet, standardise
 from wbc_cli.slides.reader import SlideReader
 
-_PATCHES_A_ZOOM = 6
-_PATCHES_TO_CHECK = 2  # a zoom, as they lie: a stated scale is far off or right
-_MIN_DOUBT = 0.42  # difference of logarithms: right scales are within that of nearly all estimates, half is beyond
-_DOUBT_DEVIATIONS = 2.5  # of the estimate
-_LEAST_UM, _MOST_UM = 0.03, 2.0
+_PATCHES_PER_ZOOM = 6
+_CHECK_PATCHES_PER_ZOOM = 2  # a zoom, as they lie: a stated scale is far off or right
+_MIN_LOG_DIFFERENCE = (
+    0.42  # difference of logarithms: right scales are within that of nearly all estimates, half is beyond
+)
+_MIN_DEVIATIONS = 2.5  # of the estimate
+_MIN_UM_PER_PX, _MAX_UM_PER_PX = 0.03, 2.0
 # um a patch's pixel. Coarser patches than 1.1 were never learned from and are taken for 0.8 to 1, by which a slide of
 # 0.25 um a pixel came to 0.15; with those left out, to 0.24. Pictures of real cells are the same with 0.6 to 0.9.
-_COARSEST_UM = 0.75
+_MAX_PATCH_UM_PER_PX = 0.75
 
 
 def disagrees(stated: Scale, estimate: Scale) -> bool:
     """Whether the cells of a picture clearly contradict the scale that its file or the user states."""
     difference = abs(float(np.log(stated.um_per_px / estimate.um_per_px)))
-    return difference > max(_MIN_DOUBT, _DOUBT_DEVIATIONS * estimate.relative_error)
+    return difference > max(_MIN_LOG_DIFFERENCE, _MIN_DEVIATIONS * estimate.relative_error)
 
 
 def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None) -> Scale:
@@ -41,11 +43,13 @@ def check_scale(net: ScaleNet, reader: SlideReader, stated: Scale) -> Scale:
     """A stated scale, called doubtful where the cells contradict it; an estimate is returned as it is."""
     if stated.source == "estimate":
         return stated
-    estimate = estimate_scale(net, reader, _PATCHES_TO_CHECK, views=1)
+    estimate = estimate_scale(net, reader, _CHECK_PATCHES_PER_ZOOM, views=1)
     return replace(stated, contradicted_by=estimate.um_per_px) if disagrees(stated, estimate) else stated
 
 
-def estimate_scale(net: ScaleNet, reader: SlideReader, patches_a_zoom: int = _PATCHES_A_ZOOM, views: int = 4) -> Scale:
+def estimate_scale(
+    net: ScaleNet, reader: SlideReader, patches_per_zoom: int = _PATCHES_PER_ZOOM, views: int = 4
+) -> Scale:
     """Estimate micrometres per level-0 pixel from patches at several zooms.
 
     Each patch gives a normal distribution of the logarithm of the scale. The patches of one zoom are averaged, since
@@ -55,7 +59,7 @@ def estimate_scale(net: ScaleNet, reader: SlideReader, patches_a_zoom: int = _PA
     Args:
         net: the scale estimator.
         reader: the open slide.
-        patches_a_zoom: how many patches are looked at of each zoom.
+        patches_per_zoom: how many patches are looked at of each zoom.
         views: how many of a patch, its mirror image and both of them transposed are averaged.
 
     Returns:
@@ -64,7 +68,7 @@ def estimate_scale(net: ScaleNet, reader: SlideReader, patches_a_zoom: int = _PA
     Raises:
         SlideError: a region cannot be read.
     """
-    patches, zooms = _patches(reader, patches_a_zoom)
+    patches, zooms = _patches(reader, patches_per_zoom)
     rgb = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).float() / 255
     rgb = torch.cat([rgb, rgb.flip(-1), rgb.transpose(-1, -2), rgb.transpose(-1, -2).flip(-1)][:views])
     device = next(net.parameters()).device
@@ -77,14 +81,14 @@ def estimate_scale(net: ScaleNet, reader: SlideReader, patches_a_zoom: int = _PA
     levels = np.unique(zooms)
     means = np.array([estimates[zooms == zoom].mean() for zoom in levels])
     variances = np.array([variance[zooms == zoom].mean() for zoom in levels])
-    readable = means - np.log(levels) < np.log(_COARSEST_UM)
+    readable = means - np.log(levels) < np.log(_MAX_PATCH_UM_PER_PX)
     readable[-1] |= not readable.any()  # the finest, whose pixels are the file's own
     means, variances = means[readable], variances[readable]
     weights = variances**-2 / np.sum(variances**-2)
     middle = float(np.sum(weights * means))
     spread = float(np.sqrt(np.sum(weights * (means - middle) ** 2)))
     error = max(float(np.sqrt(np.sum(weights * variances))), spread)
-    return Scale(float(np.clip(np.exp(middle), _LEAST_UM, _MOST_UM)), "estimate", error)
+    return Scale(float(np.clip(np.exp(middle), _MIN_UM_PER_PX, _MAX_UM_PER_PX)), "estimate", error)
 
 
 def _patches(reader: SlideReader, count: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
@@ -98,7 +102,7 @@ def _patches(reader: SlideReader, count: int) -> tuple[list[NDArray[np.uint8]], 
     downsample = max(1.0, longest / PATCH_PX)
     while True:
         span = round(PATCH_PX * downsample)
-        for x, y in _places(reader.width, reader.height, span, count):
+        for x, y in _corners(reader.width, reader.height, span, count):
             width, height = min(span, reader.width - x), min(span, reader.height - y)
             patch = reader.read(x, y, width, height, downsample)[:PATCH_PX, :PATCH_PX]
             down, right = PATCH_PX - patch.shape[0], PATCH_PX - patch.shape[1]
@@ -114,7 +118,7 @@ def _patches(reader: SlideReader, count: int) -> tuple[list[NDArray[np.uint8]], 
         downsample = max(1.0, downsample / 2)
 
 
-def _places(width: int, height: int, span: int, count: int) -> list[tuple[int, int]]:
+def _corners(width: int, height: int, span: int, count: int) -> list[tuple[int, int]]:
     """Upper left corners of a few squares spread over the picture."""
     columns, rows = max(1, round(width / span)), max(1, round(height / span))
     xs = np.linspace(0, max(0, width - span), columns).astype(int)

@@ -18,7 +18,7 @@ SEGMENT_WEIGHTS = (1.0, 2.0, 1.5)
 OFFSET_UNIT_PX = 16.0
 MAP_STRIDE = 2
 # Of the weights' logarithms. On the masks of the validation split cell IoU is 0.87 without, 0.88 with 0.6 and with 1.
-_ADJUSTMENT = 0.6
+_LOGIT_ADJUSTMENT = 0.6
 
 
 class Maps(NamedTuple):
@@ -55,7 +55,7 @@ class SegmentationHead(nn.Module):
         x = self.out(self.at2(self.at4(fused, stride4), stride2)).float()
         segments, offsets = x[:, :SEGMENT_CHANNELS], x[:, SEGMENT_CHANNELS:] * OFFSET_UNIT_PX
         if self.weighted and not self.training:
-            adjustment = [_ADJUSTMENT * math.log(weight) for weight in SEGMENT_WEIGHTS]
+            adjustment = [_LOGIT_ADJUSTMENT * math.log(weight) for weight in SEGMENT_WEIGHTS]
             parts = [segments[:, i : i + 1] - shift for i, shift in enumerate(adjustment)]  # without waiting for a GPU
             segments = torch.cat(parts, dim=1)
         return Maps(segments, offsets)

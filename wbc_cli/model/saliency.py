@@ -16,15 +16,15 @@ from wbc_cli.model.folded import ActivatedConv
 COARSE_UM_PER_PX = 2.0
 STRIDE = 2
 
-GLASS = 0.9
-"""Share of a picture's pixels, by each channel, that are darker than its glass."""
+BACKGROUND_QUANTILE = 0.9
+"""Share of a picture's pixels, by each channel, that are darker than its background."""
 
-_LEAST = 0.03  # of the light, see optical_density
-_GAIN = 2.0  # brings nuclei, at densities around one half, near what batch normalisation is used to
-_STAINED = 0.25  # mean density from which on a pixel shows something
-_STEADY = 0.1  # density that is added to the deviation: keeps what is all alike from being set against itself
-_FEW = 0.005  # share of a picture's pixels: fewer stained ones say nothing about its red cells
-_LOWEST, _HIGHEST = -4.0, 6.0  # deviations
+_MIN_LIGHT = 0.03  # of the light, see optical_density
+_DENSITY_GAIN = 2.0  # brings nuclei, at densities around one half, near what batch normalisation is used to
+_MIN_STAINED_DENSITY = 0.25  # mean density from which on a pixel shows something
+_DEVIATION_OFFSET = 0.1  # density that is added to the deviation: keeps what is all alike from being set against itself
+_MIN_STAINED_SHARE = 0.005  # share of a picture's pixels: fewer stained ones say nothing about its red cells
+_MIN_DEVIATIONS, _MAX_DEVIATIONS = -4.0, 6.0  # deviations
 
 
 class SaliencyPrior(nn.Module):
@@ -95,7 +95,7 @@ def _joined(layers: nn.Module) -> nn.Sequential:
     return joined
 
 
-def glass_colour(rgb: Tensor) -> Tensor:
+def background_colour(rgb: Tensor) -> Tensor:
     """What each picture shows where nothing lies: a high quantile of every channel.
 
     Unlike a mean it hardly cares whether the picture is a crop of one cell or a whole smear.
@@ -107,18 +107,18 @@ def glass_colour(rgb: Tensor) -> Tensor:
         float [N, 3, 1, 1].
     """
     pixels = rgb.flatten(2)
-    rank = max(1, round(GLASS * pixels.shape[2]))
+    rank = max(1, round(BACKGROUND_QUANTILE * pixels.shape[2]))
     return pixels.kthvalue(rank, dim=2).values[..., None, None]
 
 
-def stain_density(rgb: Tensor, glass: Tensor) -> Tensor:
-    """Optical density above that of the glass (Beer-Lambert), which a change of lamp or exposure leaves as it is.
+def stain_density(rgb: Tensor, background: Tensor) -> Tensor:
+    """Optical density above that of the background (Beer-Lambert), which a change of lamp or exposure leaves as it is.
 
     Args:
         rgb: float, 0 to 1.
-        glass: of a shape that fits, from `glass_colour`.
+        background: of a shape that fits, from `background_colour`.
     """
-    return _GAIN * optical_density(rgb, glass, _LEAST)
+    return _DENSITY_GAIN * optical_density(rgb, background, _MIN_LIGHT)
 
 
 class FieldStatistics(NamedTuple):
@@ -138,8 +138,8 @@ def field_statistics(density: Tensor) -> FieldStatistics:
     Args:
         density: float [N, 3, H, W], from `stain_density`.
     """
-    stained = (density.mean(dim=1, keepdim=True) > _STAINED).to(density.dtype)
-    few = stained.mean(dim=(2, 3), keepdim=True) < _FEW
+    stained = (density.mean(dim=1, keepdim=True) > _MIN_STAINED_DENSITY).to(density.dtype)
+    few = stained.mean(dim=(2, 3), keepdim=True) < _MIN_STAINED_SHARE
     weight = torch.where(few, torch.ones_like(stained), stained)
     total = weight.sum(dim=(2, 3), keepdim=True)
     mean = (density * weight).sum(dim=(2, 3), keepdim=True) / total
@@ -157,17 +157,23 @@ def prior_input(density: Tensor, statistics: FieldStatistics) -> Tensor:
     Returns:
         float [N, 6, H, W].
     """
-    relative = (density - statistics.mean) / (statistics.deviation + _STEADY)
-    return torch.cat([density, relative.clamp(_LOWEST, _HIGHEST)], dim=1)
+    relative = (density - statistics.mean) / (statistics.deviation + _DEVIATION_OFFSET)
+    return torch.cat([density, relative.clamp(_MIN_DEVIATIONS, _MAX_DEVIATIONS)], dim=1)
 
 
-def optical_density(rgb: Tensor, glass: Tensor, least: float) -> Tensor:
-    """Optical density (natural logarithm) against the glass; `least` of the light keeps it finite in the dark."""
-    return torch.log((glass + least) / (rgb + least))
+def optical_density(rgb: Tensor, background: Tensor, min_light: float) -> Tensor:
+    """Compute the optical density (natural logarithm) against the background.
+
+    Args:
+        rgb: float, 0 to 1.
+        background: of a shape that fits.
+        min_light: share of the light that is added to both, which keeps the density finite in the dark.
+    """
+    return torch.log((background + min_light) / (rgb + min_light))
 
 
 def window_saliency(prior: SaliencyPrior, windows: Tensor, um_per_px: float) -> tuple[Tensor, Tensor]:
-    """The prior's view of windows at the network's scale, and what it takes for glass in them.
+    """The prior's view of windows at the network's scale, and what it takes for background in them.
 
     Args:
         prior: the trained prior.
@@ -175,11 +181,11 @@ def window_saliency(prior: SaliencyPrior, windows: Tensor, um_per_px: float) -> 
         um_per_px: scale of the windows.
 
     Returns:
-        float [N, 1, S, S], 0 to 1; and float [N, 3, 1, 1], from `glass_colour`.
+        float [N, 1, S, S], 0 to 1; and float [N, 3, 1, 1], from `background_colour`.
     """
     side = max(1, round(windows.shape[-1] * um_per_px / COARSE_UM_PER_PX))
     coarse = F.adaptive_avg_pool2d(windows.float(), side)
-    glass = glass_colour(coarse)
-    density = stain_density(coarse, glass)
+    background = background_colour(coarse)
+    density = stain_density(coarse, background)
     saliency = torch.sigmoid(prior(prior_input(density, field_statistics(density))))
-    return F.interpolate(saliency, size=windows.shape[-2:], mode="bilinear", align_corners=False), glass
+    return F.interpolate(saliency, size=windows.shape[-2:], mode="bilinear", align_corners=False), background

@@ -12,7 +12,7 @@ from wbc_cli.products.report.charts import AS_TEXT, FAINT, INK, svg
 
 WIDTH, HEIGHT = 5.2, 2.6  # inches: the text is as large as the page's, and still legible on a phone
 POINTS, AVERAGE, BROKEN = "#0072b2", "#d55e00", "#b3152f"
-_NAMED = 6  # groups whose names the axis has
+_MAX_TICKS = 6  # groups whose names the axis has
 
 
 def control_chart(watched: Watched, found: Monitoring) -> str:
@@ -42,7 +42,7 @@ def control_chart(watched: Watched, found: Monitoring) -> str:
 
 def _frame(axes: Axes, title: str, groups: tuple[str, ...]) -> None:
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK, parse_math=False)
-    shown = np.unique(np.linspace(0, len(groups) - 1, min(_NAMED, len(groups))).round().astype(int))
+    shown = np.unique(np.linspace(0, len(groups) - 1, min(_MAX_TICKS, len(groups))).round().astype(int))
     for label in axes.set_xticks(shown, [_short(groups[i]) for i in shown]):
         label.label1.set_parse_math(False)
     axes.set_xlim(-0.7, len(groups) - 0.3)

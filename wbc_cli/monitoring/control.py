@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-WEIGHT = 0.2
+EWMA_WEIGHT = 0.2
 """Of the newest group in the moving average: it answers to a drift over some five groups."""
 
 
@@ -128,8 +128,8 @@ def chart(groups: Sequence[Group | None], judged: Sequence[bool], learned: Learn
         width = reach * np.sqrt(own + learned.of_centre)
         columns[:3, i] = group.mean, learned.centre - width, learned.centre + width
         if judged[i]:
-            average = WEIGHT * group.mean + (1 - WEIGHT) * average
-            variance = WEIGHT**2 * own + (1 - WEIGHT) ** 2 * variance
+            average = EWMA_WEIGHT * group.mean + (1 - EWMA_WEIGHT) * average
+            variance = EWMA_WEIGHT**2 * own + (1 - EWMA_WEIGHT) ** 2 * variance
             width = reach * np.sqrt(variance + learned.of_centre)
             columns[3:, i] = average, learned.centre - width, learned.centre + width
     return Chart(*columns)

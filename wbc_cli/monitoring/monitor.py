@@ -14,9 +14,9 @@ from wbc_cli.monitoring.control import Chart, Group, Learned, chart, learn, reac
 from wbc_cli.monitoring.figures import FIGURES, Figure
 from wbc_cli.monitoring.reading import Slide
 
-FEWEST = 5
+MIN_GROUPS = 5
 """Groups of the reference period, below which limits mean nothing."""
-ENOUGH = 20
+RECOMMENDED_GROUPS = 20
 """Groups of the reference period, below which limits are so wide that a drift is seen late."""
 SHEWHART, EWMA = "Shewhart", "EWMA"
 
@@ -110,8 +110,10 @@ def summaries(found: Monitoring) -> list[str]:
 def warnings(found: Monitoring) -> list[str]:
     """What the limits cannot tell, in words."""
     count, said = sum(found.reference), []
-    if count < ENOUGH:
-        said.append(f"The reference period has {count} days or batches; of fewer than {ENOUGH} the limits are wide.")
+    if count < RECOMMENDED_GROUPS:
+        said.append(
+            f"The reference period has {count} days or batches; of fewer than {RECOMMENDED_GROUPS} the limits are wide."
+        )
     if not any(found.judged):
         said.append("Nothing that is to be judged comes after the reference period: no limit can be broken.")
     if found.unknown:
@@ -140,10 +142,10 @@ def parse_period(text: str, groups: Sequence[str], since: str, by_run: bool) -> 
         inside = list(groups[groups.index(first) : groups.index(last) + 1])
     else:  # days without slides
         inside = [group for group in groups if colon and not by_run and first <= group <= last]
-    if len(inside) < FEWEST:
+    if len(inside) < MIN_GROUPS:
         raise UsageError(
-            f"--reference {text}: holds {len(inside)} of {len(groups)} days or batches; limits need {FEWEST} or more, "
-            "better 20. Where all was analysed on one day, say --by run, or give the slides' days with --dates"
+            f"--reference {text}: holds {len(inside)} of {len(groups)} days or batches; limits need {MIN_GROUPS} "
+            "or more, better 20. Where all was analysed on one day, say --by run, or give the slides' days with --dates"
         )
     return Period(inside[0], inside[-1], since)
 
@@ -175,7 +177,7 @@ def monitor(slides: Sequence[Slide], groups: Sequence[str], period: Period, fals
     for figure in FIGURES:
         columns = _columns(figure, slides, place)
         known = [group for group in columns[first : last + 1] if group is not None]
-        if len(known) < FEWEST:
+        if len(known) < MIN_GROUPS:
             unknown.append(figure.label)
             continue
         centre = float(np.mean([group.mean for group in known]))

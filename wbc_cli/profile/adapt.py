@@ -12,7 +12,7 @@ from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import UsageError
 from wbc_cli.inference.calibration import damping
 from wbc_cli.model.storage import LoadedModel
-from wbc_cli.profile import FEWEST_REVIEWED
+from wbc_cli.profile import MIN_REVIEWED_CELLS
 from wbc_cli.profile.evidence import Learned, learn
 from wbc_cli.profile.file import Profile
 from wbc_cli.profile.head import Cells, Floats, Head, Standard, learned_classes
@@ -60,10 +60,10 @@ def adapt(model: LoadedModel, runs: Sequence[Path], reviews: Sequence[Path]) -> 
     if reviewed.weights != model.checksum:
         raise UsageError(f"{runs[0]}: was made with other weights; give these with --weights, or analyse it again")
     slides = len(np.unique(reviewed.slides))
-    if len(reviewed.labels) < FEWEST_REVIEWED or slides < 2:
+    if len(reviewed.labels) < MIN_REVIEWED_CELLS or slides < 2:
         raise UsageError(
             f"{reviews[0]}: {len(reviewed.labels)} reviewed cells with a type on {slides} slides; review "
-            f"{FEWEST_REVIEWED} or more, on two slides or more, so that what they teach can be checked"
+            f"{MIN_REVIEWED_CELLS} or more, on two slides or more, so that what they teach can be checked"
         )
     teacher = Teacher(model)
     cells = teacher.cells(reviewed.features, reviewed.labels, reviewed.slides)

@@ -12,15 +12,15 @@ from wbc_cli.evaluation.metrics import bootstrap, calibration_error, calibration
 from wbc_cli.profile.head import Cells, Floats, Head, Standard, fit_head, learned_classes
 from wbc_cli.review.agreement import cohens_kappa
 
-LEAST_KAPPA = 0.4
+MIN_KAPPA = 0.4
 """Agreement with the reviewer beyond chance, "moderate" after Landis and Koch (1977): below it the reviewed classes do
 not follow from what the cells look like."""
-RIGHT_WHERE_TYPED = 0.95
+MIN_ACCURACY = 0.95
 _FOLDS = 5
 _TEMPERATURES = np.exp(np.linspace(-1, 1, 81))
 _TEMPERATURE_SPREAD = 0.2  # of its logarithm, beforehand: from 25 cells alone it would be wrong by a half
-_MOST_CONFIDENT = 0.9
-_IMPOSSIBLE = 1e-4  # one cell that is surely something else must not outweigh all others
+_MAX_THRESHOLD = 0.9
+_MIN_PROBABILITY = 1e-4  # one cell that is surely something else must not outweigh all others
 _SEED = 0
 
 
@@ -55,10 +55,10 @@ class Evidence:
     @property
     def objection(self) -> str:
         """Why the profile is not to be used; empty where it is better than the shipped head."""
-        if self.kappa < LEAST_KAPPA:
+        if self.kappa < MIN_KAPPA:
             return (
                 f"what was reviewed does not follow from how the cells look: agreement beyond chance (kappa) is "
-                f"{self.kappa:.2f}, and {LEAST_KAPPA} is the least; look through the corrections"
+                f"{self.kappa:.2f}, and {MIN_KAPPA} is the least; look through the corrections"
             )
         if self.after <= self.before or self.likelihood_low <= 0:
             return (
@@ -136,12 +136,12 @@ def _least_confidence(before: Floats, after: Floats, labels: NDArray[np.int64], 
         return int((typed & (found.argmax(axis=1) == labels)).sum()), int(typed.sum())
 
     fewest, chosen = hits(before, shipped)[0], shipped
-    for least in (shipped, *np.arange(0.5, _MOST_CONFIDENT + 0.01, 0.02).round(2).tolist()):
+    for least in (shipped, *np.arange(0.5, _MAX_THRESHOLD + 0.01, 0.02).round(2).tolist()):
         right, typed = hits(after, least)
         if least < shipped or right < fewest:
             continue
         chosen = float(least)
-        if right >= RIGHT_WHERE_TYPED * (typed + 1):
+        if right >= MIN_ACCURACY * (typed + 1):
             break
     return chosen
 
@@ -177,4 +177,4 @@ def _evidence(cells: Cells, before: Floats, after: Floats, least: float) -> Evid
 
 def _given(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
     """The probability of each cell's own type, no less than can be told from none."""
-    return np.asarray(probabilities[np.arange(len(labels)), labels].clip(_IMPOSSIBLE))
+    return np.asarray(probabilities[np.arange(len(labels)), labels].clip(_MIN_PROBABILITY))

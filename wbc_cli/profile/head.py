@@ -11,14 +11,14 @@ from scipy.special import log_softmax, softmax
 
 Floats = NDArray[np.float64]
 
-FEWEST = 3
+MIN_CLASS_CELLS = 3
 """Reviewed cells of a class below which it keeps the shipped head."""
 # Chosen on five laboratories that the model had not seen (krd, jtsc, raabin, rvpbs, bccd) and 25 to 200 of their cells:
 # of 3 to 300, this is the best or within 0.01 of it for most of them from 50 cells on.
 _SHRINKAGE = 30.0
 _BIAS_SHRINKAGE = 1.0
-_FLATTEST = 1e-3  # deviation of a feature that hardly varies
-_STEPS = 100
+_MIN_DEVIATION = 1e-3  # deviation of a feature that hardly varies
+_MAX_ITERATIONS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,19 +78,19 @@ class Standard:
     def of(cls, features: NDArray[np.floating]) -> Standard:
         """Take them from features [N, width]."""
         wide = features.astype(np.float64)
-        return cls(wide.mean(axis=0), wide.std(axis=0) + _FLATTEST)
+        return cls(wide.mean(axis=0), wide.std(axis=0) + _MIN_DEVIATION)
 
 
 def learned_classes(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """The classes that have enough cells to be learned."""
-    return np.flatnonzero(np.bincount(labels, minlength=classes) >= FEWEST)
+    return np.flatnonzero(np.bincount(labels, minlength=classes) >= MIN_CLASS_CELLS)
 
 
 def fit_head(cells: Cells, shipped: Head, standard: Standard) -> Head:
     """Logistic regression on standardised features, shrunken towards the shipped head (L2 on the difference).
 
     Args:
-        cells: reviewed ones. Classes with fewer than FEWEST of them keep the shipped head's weights.
+        cells: reviewed ones. Classes with fewer than MIN_CLASS_CELLS of them keep the shipped head's weights.
         shipped: where it starts from; its logits are taken for calibrated.
         standard: of the laboratory's features.
     """
@@ -110,7 +110,9 @@ def fit_head(cells: Cells, shipped: Head, standard: Standard) -> Head:
         return float(value), np.asarray(error.T @ inputs + shrinkage * change).ravel()
 
     start = np.zeros(len(rows) * inputs.shape[1])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}).x.reshape(len(rows), -1)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_ITERATIONS}).x.reshape(
+        len(rows), -1
+    )
     weight, bias = shipped.weight.copy(), shipped.bias.copy()
     raw = found[:, :-1] / standard.deviation
     weight[rows] += raw

@@ -20,8 +20,8 @@ from wbc_cli.products.tables import FAILED, SlideRecord
 from wbc_cli.review.corrections import read_corrections
 from wbc_cli.review.slides import RunCells, SlideCells
 
-_SOMEBODY = "unnamed"
-_MOST = 20_000  # cells that the features' mean and deviation are taken of
+_DEFAULT_REVIEWER = "unnamed"
+_MAX_FEATURE_CELLS = 20_000  # cells that the features' mean and deviation are taken of
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ def read_reviewed(runs: Sequence[Path], reviews: Sequence[Path]) -> Reviewed:
 def _said(reviews: Sequence[Path], cells: RunCells) -> dict[tuple[str, str], set[str]]:
     """What reviewers call each cell that they name, by slide and cell; each reviewer's last word counts."""
     words: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    for said in read_corrections(reviews, cells, _SOMEBODY, datetime.now(UTC)):
+    for said in read_corrections(reviews, cells, _DEFAULT_REVIEWER, datetime.now(UTC)):
         words[said.slide, said.cell][said.reviewer] = said.class_name
     return {key: set(by_reviewer.values()) for key, by_reviewer in words.items()}
 
@@ -122,8 +122,8 @@ def _everything(slides: dict[str, _Slide]) -> NDArray[np.float16]:
     count = 0
     for slide in slides.values():
         features = read_features(slide.folder / FEATURES)
-        if features is not None and features.size and count < _MOST:
-            parts.append(features[: _MOST - count])
+        if features is not None and features.size and count < _MAX_FEATURE_CELLS:
+            parts.append(features[: _MAX_FEATURE_CELLS - count])
             count += len(parts[-1])
     return np.concatenate(parts)
 

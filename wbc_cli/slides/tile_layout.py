@@ -68,7 +68,7 @@ class Layout:
     pixel_um: pixel_size.PixelSize | None
 
 
-def read_dataset(path: Path, page: int = 0) -> Layout | None:
+def read_layout(path: Path, page: int = 0) -> Layout | None:
     """Find the tiles of a TIFF's page, which must be plain, and so must all that are smaller copies of it.
 
     Plain is: one plane of 8-bit RGB or YCbCr, interleaved, without alpha, all of its tiles in the file, in a

@@ -16,7 +16,7 @@ from wbc_cli.slides.pixels import shrink, shrink_in_bands, shrunk_size
 from wbc_cli.slides.reader import RGBImage
 from wbc_cli.slides.tiff import DAMAGE
 from wbc_cli.slides.tile_cache import TileCache
-from wbc_cli.slides.tile_layout import Layout, Level, read_dataset
+from wbc_cli.slides.tile_layout import Layout, Level, read_layout
 
 _BAND_PIXELS = 64_000_000  # of a level, read at once: 192 MB as RGB
 _LEVEL_TOLERANCE = 1.01  # levels are rounded to whole pixels, so that a fourth of the size has a downsample of 4.0003
@@ -24,7 +24,7 @@ _CACHE_BYTES = 64_000_000
 
 
 class TiledTiffReader:
-    """A TIFF of plain tiles (see `tile_layout.read_dataset`) as a `SlideReader`; threads may share it.
+    """A TIFF of plain tiles (see `tile_layout.read_layout`) as a `SlideReader`; threads may share it.
 
     Pixels are those that `OpenSlideReader` gives, JPEG within rounding. Where the file lacks a level that is coarse
     enough, JPEG tiles are shrunk by up to 8 while they are decoded.
@@ -62,7 +62,7 @@ class TiledTiffReader:
     @classmethod
     def open_plain(cls, path: Path, page: int = 0) -> Self | None:
         """Open the picture that begins with a page if it is plain enough; else another reader has to say why."""
-        layout = read_dataset(path, page)
+        layout = read_layout(path, page)
         try:
             return None if layout is None else cls(path, layout)
         except OSError:

@@ -16,8 +16,8 @@ from wbc_cli.training.sampling import Window
 
 T = TypeVar("T")
 
-_MOST_WORKERS = 6
-_DEPTH = 3  # batches that each worker makes ahead
+_MAX_WORKERS = 6
+_PREFETCHED_BATCHES = 3  # batches that each worker makes ahead
 
 
 class _Made(Dataset[T]):
@@ -28,7 +28,7 @@ class _Made(Dataset[T]):
         return self.make(step)
 
 
-def ahead(make: Callable[[int], T], start: int, stop: int) -> Iterator[T]:
+def prefetch(make: Callable[[int], T], start: int, stop: int) -> Iterator[T]:
     """Yield make(start), ..., make(stop - 1), made by other processes: drawing windows would hold up the network.
 
     On two cores there is one such process, which leaves the other core to the network.
@@ -39,8 +39,8 @@ def ahead(make: Callable[[int], T], start: int, stop: int) -> Iterator[T]:
         _Made(make),
         batch_size=None,
         sampler=range(start, stop),
-        num_workers=min(_MOST_WORKERS, max(1, available_cores() - 1)),
-        prefetch_factor=_DEPTH,
+        num_workers=min(_MAX_WORKERS, max(1, available_cores() - 1)),
+        prefetch_factor=_PREFETCHED_BATCHES,
         collate_fn=_as_it_is,
         worker_init_fn=_begin_worker,
         multiprocessing_context="fork",  # the images are shared and not copied

@@ -56,7 +56,7 @@ class TrainingImage:
         code: uint8 [h, w], see Code.
         targets: the cells; empty in fields without any, where windows fall anywhere.
         masked: the code comes from a mask that people drew.
-        background: uint8 [3], the colour around the image.
+        padding: uint8 [3], the colour that surrounds the image where a window reaches beyond it.
     """
 
     sample: Sample
@@ -65,7 +65,7 @@ class TrainingImage:
     code: Code
     targets: tuple[Target, ...]
     masked: bool
-    background: NDArray[np.uint8]
+    padding: NDArray[np.uint8]
 
     def with_code(self, code: Code) -> TrainingImage:
         """The same image with a code from elsewhere; its centred cell becomes instance 1 where the code has it."""
@@ -73,7 +73,7 @@ class TrainingImage:
         return replace(self, code=code, targets=targets)
 
 
-def background_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def padding_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """What lies around an image: the 80th percentile of each channel of uint8 [h, w, 3]."""
     step = max(1, min(rgb.shape[:2]) // 64)
     return np.percentile(rgb[::step, ::step].reshape(-1, 3), 80, axis=0).astype(np.uint8)
@@ -126,7 +126,7 @@ def load_image(sample: Sample, um_per_px: float) -> TrainingImage:
         code = cv2.resize(code, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8)
         targets = tuple(replace(t, x=t.x * shrink, y=t.y * shrink) for t in targets)
     masked = sample.mask is not None
-    return TrainingImage(sample, rgb, um_per_px / shrink, code, targets, masked, background_colour(rgb))
+    return TrainingImage(sample, rgb, um_per_px / shrink, code, targets, masked, padding_colour(rgb))
 
 
 def _supervision(sample: Sample, shape: Sequence[int], um_per_px: float) -> tuple[Code, tuple[Target, ...]]:

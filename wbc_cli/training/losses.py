@@ -11,12 +11,12 @@ from torch import Tensor
 from wbc_cli.cells import NUCLEUS
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.model.heads import MAP_STRIDE, OFFSET_UNIT_PX, SEGMENT_WEIGHTS
-from wbc_cli.model.network import SGCLDFF, Answer
+from wbc_cli.model.network import SGCLDFF, NetworkOutput
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, PART_UNKNOWN
 
 BLAST = CLASS_NAMES.index("blast")
-_NOT_SEEN = 0.05  # weight of background in a cell without a mask: at first the network sees no cells
-_SMOOTHING = 0.05
+_MIN_POOL_WEIGHT = 0.05  # weight of background in a cell without a mask: at first the network sees no cells
+_LABEL_SMOOTHING = 0.05
 
 
 class Batch(NamedTuple):
@@ -37,24 +37,24 @@ class Batch(NamedTuple):
     masked: Tensor
 
 
-def losses(network: SGCLDFF, answer: Answer, batch: Batch, class_weights: Tensor) -> dict[str, Tensor]:
+def losses(network: SGCLDFF, output: NetworkOutput, batch: Batch, class_weights: Tensor) -> dict[str, Tensor]:
     """Every term by its name; their sum is what training minimises."""
-    pool = F.adaptive_avg_pool2d(where_typed(answer, batch)[:, None], answer.features.shape[-1])[:, 0]
+    pool = F.adaptive_avg_pool2d(where_typed(output, batch)[:, None], output.features.shape[-1])[:, 0]
     terms = {
-        "segment": segment_loss(answer.maps.segments, batch.code, network.config.class_weights),
-        "offset": offset_loss(answer.maps.offsets, batch.code),
-        "type": type_loss(network.types.logits(network.types.pool(answer.features, pool)), batch.labels, class_weights),
+        "segment": segment_loss(output.maps.segments, batch.code, network.config.class_weights),
+        "offset": offset_loss(output.maps.offsets, batch.code),
+        "type": type_loss(network.types.logits(network.types.pool(output.features, pool)), batch.labels, class_weights),
     }
     if network.config.alignment:
-        cam = network.types.cam(answer.features, batch.labels.clamp_min(0))
+        cam = network.types.cam(output.features, batch.labels.clamp_min(0))
         terms["alignment"] = 0.3 * alignment_loss(cam, pool, batch.masked & (batch.labels >= 0))
     return terms
 
 
-def where_typed(answer: Answer, batch: Batch) -> Tensor:
+def where_typed(output: NetworkOutput, batch: Batch) -> Tensor:
     """Weight of each place in the type, float [N, S / 2, S / 2]: the mask, or what the network takes for a cell."""
-    seen = 1 - answer.maps.segments.detach().softmax(dim=1)[:, 0]
-    return torch.where(batch.masked[:, None, None], batch.pool, batch.pool * (_NOT_SEEN + seen))
+    seen = 1 - output.maps.segments.detach().softmax(dim=1)[:, 0]
+    return torch.where(batch.masked[:, None, None], batch.pool, batch.pool * (_MIN_POOL_WEIGHT + seen))
 
 
 def segment_loss(logits: Tensor, code: Tensor, weighted: bool) -> Tensor:
@@ -109,7 +109,7 @@ def type_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     """Class-weighted cross-entropy with smoothing; `not_blast` cells only push the blast's probability down."""
     known = (labels >= 0).to(logits.dtype)
     target = labels.clamp_min(0)
-    entropy = F.cross_entropy(logits, target, weight=class_weights, label_smoothing=_SMOOTHING, reduction="none")
+    entropy = F.cross_entropy(logits, target, weight=class_weights, label_smoothing=_LABEL_SMOOTHING, reduction="none")
     loss = (entropy * known).sum() / (class_weights[target] * known).sum().clamp_min(1e-6)
     blast = logits.softmax(dim=1)[:, BLAST].clamp_max(0.999)
     return loss - (torch.log1p(-blast) * (labels == NOT_BLAST_TYPE)).mean()

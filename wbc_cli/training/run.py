@@ -42,7 +42,7 @@ RUN_NAME = "run.json"
 _FROM_SCRATCH = Start()
 _MAX_TYPICAL = 25  # images of a set and label, to learn from them what is typical
 _MAX_HELD_OUT = 40  # of those, that the temperature is fitted on
-_MAX_WATCHED = 4  # of those, that are looked at during training
+_MAX_VALIDATED = 4  # of those, that are looked at during training
 _MAX_DESCRIBED = 1500  # images that the attributes of cells are learned from
 
 
@@ -95,15 +95,15 @@ def train(
         training = Training(network, settings, folder, device)
         training.save()
     held_out = _load(validation_split, network)
-    averaged = train_network(training, images, _examples(held_out, settings.seed, _MAX_WATCHED))
+    averaged = train_network(training, images, _examples(held_out, settings.seed, _MAX_VALIDATED))
     start.blend(averaged, settings.start_share)
     held_out = _examples(held_out, settings.seed, _MAX_HELD_OUT)
-    views = list(centred_views(averaged, held_out, device, second_look=True))
+    views = list(centred_views(averaged, held_out, device, test_time_augmentation=True))
     examples = _examples(images, settings.seed, _MAX_TYPICAL)
-    fit_typicality(averaged, list(centred_views(averaged, examples, device, second_look=True)), views)
+    fit_typicality(averaged, list(centred_views(averaged, examples, device, test_time_augmentation=True)), views)
     described = [image for image in images if image.sample.morphology]
     described = [described[i] for i in np.random.default_rng((settings.seed, 6)).permutation(len(described))]
-    seen = list(centred_views(averaged, described[:_MAX_DESCRIBED], device, second_look=True))
+    seen = list(centred_views(averaged, described[:_MAX_DESCRIBED], device, test_time_augmentation=True))
     fit_morphology(averaged.morphology, seen, views, settings.seed)
     config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)

@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.training.data import IGNORE, UNKNOWN_TYPE, Target, TrainingImage
-from wbc_cli.training.surroundings import blend, compressed, one_colour, other_background, pile
+from wbc_cli.training.surroundings import blend, compressed, one_colour, other_background, overlay
 
 # Of a set's and, within it, of a class's number of cells: rare ones come oftener than they are, large ones still most.
 _SHARE_POWER = 0.5
-_ZOOM = 0.16  # deviation of the logarithm: estimated scales are off by as much
-_PASTE = 0.35
-_OTHER_BACKGROUND = 0.25
-_PILE = 0.3
-_COMPRESSED = 0.3
+_LOG_ZOOM_DEVIATION = 0.16  # deviation of the logarithm: estimated scales are off by as much
+_PASTE_PROBABILITY = 0.35
+_OTHER_BACKGROUND_PROBABILITY = 0.25
+_OVERLAY_PROBABILITY = 0.3
+_JPEG_PROBABILITY = 0.3
 _PASTED_INSTANCE = 40  # above the numbers of an image's own cells
 _NO_TYPE_RADIUS_UM = 3.0
 _CELL_RADIUS_UM = 5.0
-_REACH_UM = 7.5  # no part of the cell in the middle lies farther away
+_MAX_CELL_RADIUS_UM = 7.5  # no part of the cell in the middle lies farther away
 
 
 K = TypeVar("K")
@@ -94,16 +94,16 @@ class WindowSampler:
             target = _anywhere(image, rng)
         jitter_um = rng.normal(0, 1.6, 2).clip(-5, 5)
         rgb, code = self._cut(image, target, jitter_um, rng)
-        if not image.targets and rng.random() < _PILE:
-            rgb = pile(rgb, self._empty(rng))
+        if not image.targets and rng.random() < _OVERLAY_PROBABILITY:
+            rgb = overlay(rgb, self._empty(rng))
         label, instance = target.label, target.instance
-        if rng.random() < _PASTE:
+        if rng.random() < _PASTE_PROBABILITY:
             pasted = self._paste(rgb, code, name, instance, image, rng)
             if pasted is not None and instance == 0 and not image.targets:
                 label, instance = pasted, _PASTED_INSTANCE
-        if instance and rng.random() < _OTHER_BACKGROUND:
+        if instance and rng.random() < _OTHER_BACKGROUND_PROBABILITY:
             rgb, code = self._elsewhere(rgb, code, code // 4 == instance, rng)
-        if rng.random() < _COMPRESSED:
+        if rng.random() < _JPEG_PROBABILITY:
             rgb = compressed(rgb, rng)
         return self._window(rgb, code, label, instance, jitter_um)
 
@@ -130,7 +130,7 @@ class WindowSampler:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Pixels and code of a window whose middle lies `shift_um` (in the window's axes) from the target."""
         turn = np.deg2rad(rng.integers(4) * 90 + rng.normal(0, 12))
-        zoom = np.exp(_ZOOM * np.clip(rng.normal(), -2.2, 2.2)) * image.um_per_px / self.config.um_per_px
+        zoom = np.exp(_LOG_ZOOM_DEVIATION * np.clip(rng.normal(), -2.2, 2.2)) * image.um_per_px / self.config.um_per_px
         stretch = np.exp(rng.normal(0, 0.03))
         mirror = rng.choice((-1.0, 1.0))
         linear = (
@@ -187,7 +187,7 @@ class WindowSampler:
             return Window(rgb, code, label, ((code // 4 == instance) & (code != IGNORE)).astype(np.uint8), True)
         if label == UNKNOWN_TYPE and not (code != 0).any():
             label = self.other
-        radius_um = _NO_TYPE_RADIUS_UM if label == self.other else _REACH_UM
+        radius_um = _NO_TYPE_RADIUS_UM if label == self.other else _MAX_CELL_RADIUS_UM
         unit = MAP_STRIDE * self.config.um_per_px
         centre = (np.array(code.shape) / 2 - shift_um[::-1] / unit).round().astype(int)
         pool = np.zeros(code.shape, np.uint8)
@@ -223,7 +223,7 @@ def warp(
         uint8 [side, side, 3], and the code at MAP_STRIDE, whose pixels are exact two by two blocks of the window's.
     """
     matrix = np.column_stack([linear, middle - linear @ source])
-    return warp_pair(image.rgb, image.code, matrix, side, MAP_STRIDE, tuple(int(c) for c in image.background))
+    return warp_pair(image.rgb, image.code, matrix, side, MAP_STRIDE, tuple(int(c) for c in image.padding))
 
 
 def warp_pair(

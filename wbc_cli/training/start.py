@@ -17,7 +17,7 @@ from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.stages import PRETRAINED
 from wbc_cli.model.storage import load, read_config, read_state
 
-_APART = ("prior.", "scale.", "morphology.", "typicality.")
+_TRAINED_APART = ("prior.", "scale.", "morphology.", "typicality.")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Start:
             return
         old, new = read_state(self.weights), network.state_dict()
         for name, tensor in new.items():
-            if tensor.is_floating_point() and not name.startswith(_APART):
+            if tensor.is_floating_point() and not name.startswith(_TRAINED_APART):
                 tensor.lerp_(old[name].to(tensor), share)
 
     def network(self, config: ModelConfig, imagenet: bool) -> SGCLDFF:

@@ -36,11 +36,11 @@ def one_colour(rgb: RGB, rng: Generator) -> RGB:
     return np.broadcast_to(colour.astype(np.uint8), rgb.shape).copy()
 
 
-def pile(first: RGB, second: RGB) -> RGB:
+def overlay(first: RGB, second: RGB) -> RGB:
     """Two fields of red cells in one: their optical densities add up (Beer-Lambert), as in a thick smear."""
     light = np.percentile(second.reshape(-1, 3), 95, axis=0).clip(32, 255)
-    piled: RGB = (first * np.minimum(second / light, 1.0)).clip(0, 255).astype(np.uint8)
-    return piled
+    overlaid: RGB = (first * np.minimum(second / light, 1.0)).clip(0, 255).astype(np.uint8)
+    return overlaid
 
 
 def compressed(rgb: RGB, rng: Generator) -> RGB:
