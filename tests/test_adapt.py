@@ -14,7 +14,7 @@ from fakes import blank, disc, make_cell, make_result
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import UsageError
 from wbc_cli.evaluation.few_shot import few_shot
-from wbc_cli.evaluation.predictions import Answer
+from wbc_cli.evaluation.predictions import Prediction
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.storage import LoadedModel
@@ -194,8 +194,8 @@ def test_few_shot_measures_on_cells_that_were_not_reviewed(lab, model):
     for i in range(len(cells)):
         lab.add(CLASS_NAMES[cells.labels[i]], [])
     for score, label, features in zip(lab.evaluate().scores, cells.labels, cells.features, strict=True):
-        answer = Answer(CLASS_NAMES[label], "neutrophil", 0.9, features=features.astype(np.float16))
-        scores.append(replace(score, answers=(answer,)))
+        prediction = Prediction(CLASS_NAMES[label], "neutrophil", 0.9, features=features.astype(np.float16))
+        scores.append(replace(score, predictions=(prediction,)))
     rows = few_shot(scores, Teacher(model), [50, 100, 190], seeds=2)
     assert [row.reviewed for row in rows] == [50, 100]  # of 190 too few would be left
     assert all(row.after > row.before + 0.1 for row in rows)

@@ -69,7 +69,7 @@ def test_a_cell_has_its_true_area_place_and_nucleus_at_level_0(um_per_px, radius
     assert cell.mask.shape == (y1 - y0, x1 - x0)
     assert cell.mask.any(axis=0).all(), "the box fits the mask"
     assert cell.mask.any(axis=1).all(), "the box fits the mask"
-    assert set(np.deduplicate(cell.mask)) <= {0, CYTOPLASM, NUCLEUS}
+    assert set(np.unique(cell.mask)) <= {0, CYTOPLASM, NUCLEUS}
     assert not cell.truncated
 
 

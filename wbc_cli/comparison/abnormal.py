@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from wbc_cli.classes import DIFFERENTIAL_NAMES
+from wbc_cli.classes import BLAST, DIFFERENTIAL_NAMES, ERYTHROBLAST
 from wbc_cli.comparison.counts import NON_DIFFERENTIAL_NAMES, Counts, share_of
 from wbc_cli.comparison.estimate import Estimate, proportion
 from wbc_cli.errors import UsageError
@@ -34,8 +34,8 @@ USUAL_LIMITS: Mapping[str, Limits] = {
     "lymphocyte": Limits(20, 40),
     "monocyte": Limits(2, 10),
     "immature_granulocyte": Limits(None, 2),
-    "blast": Limits(None, 1),
-    "erythroblast": Limits(None, 1),
+    BLAST: Limits(None, 1),
+    ERYTHROBLAST: Limits(None, 1),
 }
 
 

@@ -103,7 +103,7 @@ def _pair(first: Reader, second: Reader, limits: Mapping[str, Limits], same_cell
     counts = [(first.samples[sample], second.samples[sample]) for sample in samples]
     seen = {name for pair in counts for each in pair for name, count in each.items() if count}
     names = [name for name in compared(first, second) if name in DIFFERENTIAL_NAMES or name in seen]
-    counted = [pair for pair in counts if all(share_of(each, "neutrophil")[1] for each in pair)]
+    counted = [pair for pair in counts if all(share_of(each, DIFFERENTIAL_NAMES[0])[1] for each in pair)]
     return Pair(
         first.name,
         second.name,
@@ -155,7 +155,7 @@ def _warnings(reference: Reference, pairs: tuple[Pair, ...]) -> Iterator[str]:
 def _few_cells(reference: Reference) -> Iterator[str]:
     for reader in (*reference.readers, reference.tool):
         read = [sample for sample in reader.samples if any(sample in other.samples for other in reference.readers)]
-        small = sum(share_of(reader.samples[sample], "neutrophil")[1] < MIN_CELLS for sample in read)
+        small = sum(share_of(reader.samples[sample], DIFFERENTIAL_NAMES[0])[1] < MIN_CELLS for sample in read)
         if small:
             yield f"{reader.name} counted fewer than {MIN_CELLS} cells in {small} of {len(read)} samples."
     first = {sample: sum(counts.values()) for sample, counts in pool_readers(reference.readers).samples.items()}

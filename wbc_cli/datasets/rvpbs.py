@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+from wbc_cli.classes import BLAST
 from wbc_cli.datasets.images import bare_sample, find_images, shrunk_scale
 from wbc_cli.errors import SlideError, UsageError
 from wbc_cli.manifest import Box, Sample
@@ -17,7 +18,7 @@ _TABLE = "annotations.xml"
 _TYPES = {
     "band cell": "neutrophil",
     "basophil": "basophil",
-    "blast cell": "blast",
+    "blast cell": BLAST,
     "eosinophil": "eosinophil",
     "lymphocyte": "lymphocyte",
     "metamyelocyte": "immature_granulocyte",

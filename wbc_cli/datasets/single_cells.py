@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from wbc_cli.classes import BLAST, ERYTHROBLAST, NOT_BLAST, OTHER
 from wbc_cli.datasets.images import bare_sample, find_images, folders_above, shrunk_scale
-from wbc_cli.manifest import NOT_BLAST, MaskLevels, Sample
+from wbc_cli.manifest import MaskLevels, Sample
 
 # The first letters tell class folders in every spelling: Baso, basophil, Basophils.
 _CLASSES = {
     "baso": "basophil",
     "eosi": "eosinophil",
-    "eryt": "erythroblast",
+    "eryt": ERYTHROBLAST,
     "ig": "immature_granulocyte",
     "lymp": "lymphocyte",
     "mono": "monocyte",
     "neut": "neutrophil",
-    "plat": "platelet",
+    "plat": OTHER,
 }
 _MIXED_KEY = "mixt"  # LISC: cells of several types, and nothing says which is where
 
@@ -63,7 +64,7 @@ def read_allidb2(folder: Path) -> Iterator[Sample]:
     for image in find_images(folder):
         name = re.fullmatch(r"im\d+_([01])", image.stem.lower())
         if name and (image.parent == folder or image.parent.name.lower() == "img"):
-            label = "blast" if name[1] == "1" else NOT_BLAST
+            label = BLAST if name[1] == "1" else NOT_BLAST
             yield replace(bare_sample(folder, image, "allidb2"), labels=(label,), um_per_px=_ALLIDB2_UM_PER_PX)
 
 

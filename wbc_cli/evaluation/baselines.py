@@ -1,4 +1,4 @@
-"""What one scores without looking at the cell."""
+"""What trivial classifiers score that do not use the cell."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEIGHBOURS = 15  # a vote of neighbours sees what a linear rule misses: on ALL-
 
 
 def majority(truths: Sequence[str]) -> float:
-    """Accuracy of always answering the commonest class."""
+    """Compute the accuracy of always predicting the commonest class."""
     return max(Counter(truths).values()) / len(truths)
 
 
@@ -67,7 +67,7 @@ def colour_accuracy(colours: Floats, truths: Sequence[str], groups: Sequence[str
 
 
 def _vote(train: Floats, truth: NDArray[np.str_], test: Floats) -> NDArray[np.str_]:
-    """Answer by the commonest class among the nearest colours."""
+    """Predict the commonest class among the nearest colours."""
     classes, index = np.unique(truth, return_inverse=True)
     nearest = KDTree(train).query(test, k=range(1, min(_NEIGHBOURS, len(train)) + 1))[1]
     votes = (index[nearest][..., None] == np.arange(len(classes))).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Whether a Grad-CAM tells what the network looked at, and whether it depends on what the network learned."""
+"""Whether a Grad-CAM tells what the network's prediction rests on, and depends on what the network learned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from wbc_cli.cells import Cell, SlideResult
-from wbc_cli.evaluation.predictions import PLATELET
+from wbc_cli.classes import OTHER
 from wbc_cli.evaluation.regions import bell, on_window
 from wbc_cli.evaluation.truth import white_boxes
 from wbc_cli.inference.coarse import slide_background
@@ -82,7 +82,7 @@ def choose(samples: Sequence[Sample], count: int) -> frozenset[int]:
     by_set: dict[str, list[int]] = {}
     for index in np.random.default_rng(_SEED).permutation(len(samples)).tolist():
         sample = samples[index]
-        if any(label != PLATELET for label in sample.labels) or white_boxes(sample):
+        if any(label != OTHER for label in sample.labels) or white_boxes(sample):
             by_set.setdefault(sample.dataset, []).append(index)
     turns = sorted((turn, name, index) for name, indices in by_set.items() for turn, index in enumerate(indices))
     return frozenset(index for _, _, index in turns[:count])
@@ -91,11 +91,11 @@ def choose(samples: Sequence[Sample], count: int) -> frozenset[int]:
 class Probe:
     """Puts cells to the checks with the network that typed them, upright and in fp32.
 
-    The map of a cell that was looked at again is an average over turns; its windows are scored, and the maps of new
+    The map of a cell whose window was augmented is an average over views; its windows are scored, and the maps of new
     weights made, as the window lies.
 
     Deletion and insertion are those of Petsiuk et al. (RISE, BMVC 2018), with a blurred window in place of black, which
-    no stain is; the weights are made new from the answer backwards as by Adebayo et al. (Sanity checks for saliency
+    no stain is; the weights are made new from the output backwards as by Adebayo et al. (Sanity checks for saliency
     maps, NeurIPS 2018).
     """
 
@@ -161,7 +161,7 @@ class Probe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             new = SGCLDFF(self.engine.config).eval().to(device)
-        new.prior.load_state_dict(trained.prior.state_dict())  # it is looked at with the pixels, and explains nothing
+        new.prior.load_state_dict(trained.prior.state_dict())  # it is an input beside the pixels, and explains nothing
         pixels, classes = _tensor(window[None], device), torch.tensor([kind], device=device)
         new_network = new.types.cam(new(pixels).features, classes)
         new.backbone, new.fusion = trained.backbone, trained.fusion

@@ -118,19 +118,19 @@ _TITLES = (
 
 def _laboratories(scores: Sequence[ImageScore], teacher: Teacher) -> Iterator[tuple[str, Cells | None]]:
     for name in sorted({score.dataset for score in scores}):
-        answers = [
-            (answer, score.group or str(score.image))
+        predictions = [
+            (prediction, score.group or str(score.image))
             for score in scores
             if score.dataset == name
-            for answer in score.answers
-            if answer.features is not None and answer.truth in CLASS_NAMES
+            for prediction in score.predictions
+            if prediction.features is not None and prediction.truth in CLASS_NAMES
         ]
-        if not answers:
+        if not predictions:
             yield name, None
             continue
-        features = np.stack([answer.features for answer, _ in answers if answer.features is not None])
-        labels = np.array([CLASS_NAMES.index(answer.truth) for answer, _ in answers])
-        yield name, teacher.cells(features, labels, np.array([group for _, group in answers]))
+        features = np.stack([prediction.features for prediction, _ in predictions if prediction.features is not None])
+        labels = np.array([CLASS_NAMES.index(prediction.truth) for prediction, _ in predictions])
+        yield name, teacher.cells(features, labels, np.array([group for _, group in predictions]))
 
 
 def _draw(cells: Cells, count: int, seed: int) -> np.ndarray:

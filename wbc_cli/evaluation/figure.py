@@ -23,7 +23,7 @@ class Figure:
         low, high: its 95 % interval, None where too few images tell.
         n: number of things it rests on.
         unit: what these are: cells, images, fields, boxes.
-        baselines: what trivial answers score, by their names.
+        baselines: what trivial predictions score, by their names.
     """
 
     value: float

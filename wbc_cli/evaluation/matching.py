@@ -1,4 +1,4 @@
-"""Which reported cell answers for which true one."""
+"""Matching of reported cells with true ones."""
 
 from __future__ import annotations
 

@@ -67,16 +67,16 @@ def macro_f1(sums: Floats) -> Floats:
     return divide(np.nansum(scores, axis=-1), np.sum(~np.isnan(scores), axis=-1, dtype=np.float64))
 
 
-def class_terms(truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]) -> Floats:
-    """Whether each row is a true positive, false positive, false negative of each class: [N, len(classes) * 3]."""
+def class_terms(truths: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> Floats:
+    """Tell whether each row is a true positive, false positive, false negative of each class: [N, len(classes) * 3]."""
     truth = np.asarray(truths, dtype=str)[:, None] == np.asarray(classes, dtype=str)
-    answer = np.asarray(answers, dtype=str)[:, None] == np.asarray(classes, dtype=str)
-    terms = np.stack([truth & answer, ~truth & answer, truth & ~answer], axis=-1)
+    found = np.asarray(predicted, dtype=str)[:, None] == np.asarray(classes, dtype=str)
+    terms = np.stack([truth & found, ~truth & found, truth & ~found], axis=-1)
     return terms.reshape(len(truths), -1).astype(np.float64)
 
 
 def calibration_terms(confidence: Sequence[float], right: Sequence[bool]) -> Floats:
-    """Give what each answer adds to the calibration error: [N, CALIBRATION_BINS + 1], the gap in its bin, and 1."""
+    """Give what each prediction adds to the calibration error: [N, CALIBRATION_BINS + 1], the gap in its bin, and 1."""
     confidences = np.asarray(confidence, dtype=np.float64)
     bins = np.minimum((confidences * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
     terms = np.zeros((len(confidences), CALIBRATION_BINS + 1))
@@ -86,7 +86,7 @@ def calibration_terms(confidence: Sequence[float], right: Sequence[bool]) -> Flo
 
 
 def calibration_error(sums: Floats) -> Floats:
-    """Mean over answers of |confidence - accuracy| of their bin (ECE): [..., K] to [...]."""
+    """Average |confidence - accuracy| of their bin over the predictions (ECE): [..., K] to [...]."""
     return divide(np.abs(sums[..., :-1]).sum(axis=-1), sums[..., -1])
 
 

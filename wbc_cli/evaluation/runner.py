@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from wbc_cli.cells import Cell, SlideResult
+from wbc_cli.classes import NOT_BLAST
 from wbc_cli.errors import SlideError, UsageError
 from wbc_cli.evaluation.background import CutOutReader
 from wbc_cli.evaluation.baselines import border_colour
@@ -17,7 +18,7 @@ from wbc_cli.evaluation.report import Conditions, Evaluation, Failure
 from wbc_cli.evaluation.scoring import ImageScore, score_image
 from wbc_cli.evaluation.summary import summarise
 from wbc_cli.inference.prior_candidates import PriorCandidates
-from wbc_cli.manifest import NOT_BLAST, Sample
+from wbc_cli.manifest import Sample
 from wbc_cli.parallel import in_order
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader

@@ -10,8 +10,8 @@ import numpy as np
 
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore
-from wbc_cli.evaluation.pairing import DetectionScore, Reading, read_image
-from wbc_cli.evaluation.predictions import Answer
+from wbc_cli.evaluation.pairing import DetectionScore, PairedImage, pair_image
+from wbc_cli.evaluation.predictions import Prediction
 from wbc_cli.evaluation.regions import (
     ExplanationScore,
     LabelMask,
@@ -53,8 +53,8 @@ class ImageScore:
     Attributes:
         image, dataset, group: of the sample.
         failed: the pipeline could not analyse it.
-        answers: one a labelled cell.
-        found: one a white cell of the truth, typed or not: whether a reported one answers for it.
+        predictions: one a labelled cell.
+        found: one a white cell of the truth, typed or not: whether a reported one matches it.
         false_cells: white cells reported where there is none; None where not all white cells of the image are known, or
             it failed.
         detection: of a field with boxes of white cells.
@@ -73,7 +73,7 @@ class ImageScore:
     dataset: str
     group: str
     failed: bool
-    answers: tuple[Answer, ...]
+    predictions: tuple[Prediction, ...]
     found: tuple[bool, ...]
     false_cells: int | None
     detection: DetectionScore | None
@@ -111,23 +111,23 @@ def score_image(
         UsageError: the mask cannot be read or does not fit the image.
     """
     mask = _fitting_mask(sample, result)
-    reading = read_image(sample, mask, result, blast_or_not=blast_or_not)
+    paired = pair_image(sample, mask, result, blast_or_not=blast_or_not)
     return ImageScore(
         image=sample.image,
         dataset=sample.dataset,
         group=sample.group,
         failed=result is None,
-        answers=reading.answers,
-        found=reading.found,
-        false_cells=reading.false_cells,
-        detection=reading.detection,
-        negative=reading.negative,
-        overlap=score_overlap(mask, paint(reading.outlined, *mask.shape)) if mask is not None else None,
+        predictions=paired.predictions,
+        found=paired.found,
+        false_cells=paired.false_cells,
+        detection=paired.detection,
+        negative=paired.negative,
+        overlap=score_overlap(mask, paint(paired.outlined, *mask.shape)) if mask is not None else None,
         prior=_score_prior(sample, mask, result, candidates) if result and candidates else None,
-        explanations=tuple(score_explanation(cell) for cell, _ in reading.explained),
-        expert_explanations=_by_expert(reading, mask),
-        faithfulness=check(reading.explained[0][0]) if check and reading.explained else None,
-        described=_describe(sample, reading),
+        explanations=tuple(score_explanation(cell) for cell, _ in paired.explained),
+        expert_explanations=_by_expert(paired, mask),
+        faithfulness=check(paired.explained[0][0]) if check and paired.explained else None,
+        described=_describe(sample, paired),
         border=border,
     )
 
@@ -142,8 +142,8 @@ def _score_prior(
     return PriorScore(tuple(near.tolist()), candidates.area_share, result.width * result.height * scale**2)
 
 
-def _describe(sample: Sample, reading: Reading) -> dict[str, tuple[str, str]]:
-    found = reading.outlined[0].morphology if reading.outlined else {}
+def _describe(sample: Sample, paired: PairedImage) -> dict[str, tuple[str, str]]:
+    found = paired.outlined[0].morphology if paired.outlined else {}
     return {name: (value, found.get(name, "")) for name, value in sample.morphology.items()}
 
 
@@ -153,8 +153,8 @@ def _fitting_mask(sample: Sample, result: SlideResult | None) -> LabelMask | Non
     return read_mask(sample.mask, (result.width, result.height) if result else None, sample.mask_levels)
 
 
-def _by_expert(reading: Reading, mask: LabelMask | None) -> tuple[ExplanationScore, ...]:
+def _by_expert(paired: PairedImage, mask: LabelMask | None) -> tuple[ExplanationScore, ...]:
     if mask is None:
         return ()
-    scores = (score_explanation_by_expert(cell, mask, box) for cell, box in reading.explained)
+    scores = (score_explanation_by_expert(cell, mask, box) for cell, box in paired.explained)
     return tuple(score for score in scores if score)

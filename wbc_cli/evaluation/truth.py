@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.evaluation.predictions import PLATELET
+from wbc_cli.classes import OTHER
 from wbc_cli.evaluation.regions import LabelMask
 from wbc_cli.manifest import RED_CELL, Box, Sample
 
@@ -62,7 +62,7 @@ class MaskedCells:
 
 def white_boxes(sample: Sample) -> list[Box]:
     """Choose the boxes around white cells and erythroblasts, typed or not."""
-    return [box for box in sample.boxes if box.label not in (RED_CELL, PLATELET)]
+    return [box for box in sample.boxes if box.label not in (RED_CELL, OTHER)]
 
 
 def cell_middles(sample: Sample, mask: LabelMask | None, width: int, height: int) -> Floats:
@@ -80,7 +80,7 @@ def cell_middles(sample: Sample, mask: LabelMask | None, width: int, height: int
     boxes = white_boxes(sample)
     if boxes:
         return np.array([((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) for box in boxes])
-    if PLATELET in sample.labels:
+    if OTHER in sample.labels:
         return np.empty((0, 2))
     if mask is not None:
         cells = MaskedCells.of(mask)

@@ -118,7 +118,7 @@ class Engine:
 
     Attributes:
         lanes: how many threads make the most of the device. On the CPU one a core, each computing by itself: faster
-            than sharing every layer among the cores, and but for rounding (1e-6) a window's answer does not depend on
+            than sharing every layer among the cores, and but for rounding (1e-6) a window's output does not depend on
             which others are in its batch. On a GPU one lane prepares and reads out while the other computes.
         batch_size: windows a pass; halved for good when the device's memory does not hold them.
 

@@ -17,7 +17,7 @@ _PEAK_NEIGHBOURHOOD = np.ones((2 * _PEAK_RADIUS_PX + 1, 2 * _PEAK_RADIUS_PX + 1)
 
 
 def find_cells(maps: Maps, um_per_px: float) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]]]:
-    """Read the segmentation head's answer to a batch of windows.
+    """Separate the cells of a batch of windows by the segmentation head's output.
 
     Args:
         maps: of the windows.

@@ -13,11 +13,11 @@ from wbc_cli.errors import SetupError
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a set of weights is and how its answers are read.
+    """What a set of weights is, and how its outputs are read.
 
     Attributes:
         backbone: one of `stages.BACKBONES`, that the stages are taken from.
-        window_px: side of the square window that the network sees, in pixels.
+        window_px: side of the network's square input window, in pixels.
         um_per_px: the one physical scale of those pixels.
         width: channels of the fused features.
         stain: every window is brought to one stain before the network sees it, see `stain.normalise_stain`.

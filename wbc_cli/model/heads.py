@@ -22,7 +22,7 @@ _LOGIT_ADJUSTMENT = 0.6
 
 
 class Maps(NamedTuple):
-    """The segmentation head's answer at stride 2.
+    """The segmentation head's output at stride 2.
 
     Attributes:
         segments: float [N, 3, S / 2, S / 2], logits of background, cytoplasm, nucleus.

@@ -34,7 +34,7 @@ class SaliencyPrior(nn.Module):
     What differs from the red cells of its own field is a candidate, whatever the laboratory's colours.
 
     A stride-2 stem and depthwise stages with growing dilation, about 300 multiplications for each square micrometre.
-    Batch statistics are frozen after training, so that the answer at a place depends on its surroundings alone and not
+    Batch statistics are frozen after training, so that the output at a pixel depends on its surroundings alone and not
     on how an image is split.
     """
 

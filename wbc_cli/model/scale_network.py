@@ -12,7 +12,7 @@ PATCH_PX = 160
 class ScaleNet(nn.Module):
     """Reads the physical scale of a patch from the size of its red cells and nuclei.
 
-    Its answer is a normal distribution of log(um per pixel), so that patches which show nothing of known size
+    Its output is a normal distribution of log(um per pixel), so that patches which show nothing of known size
     weigh little (Kendall and Gal, "What uncertainties do we need", 2017).
     """
 

@@ -70,7 +70,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """A head with how its answers are read, and what speaks for it.
+    """A type head with how its outputs are read, and the evidence for it.
 
     Attributes:
         head: the new one.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from wbc_cli.classes import OTHER
 from wbc_cli.inference.engine import choose_precision
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.test_time_augmentation import augment_unclear
@@ -135,7 +136,7 @@ def fit_typicality(network: SGCLDFF, views: Sequence[CentredView], held_out: Seq
         held_out: of validation images; a cell farther off than nearly all of theirs is atypical.
     """
     known = [v for v in views if v.cell and v.image.targets and v.image.targets[0].label >= 0]
-    typed = [v for v in held_out if v.cell and v.image.targets and v.image.sample.labels != ("platelet",)]
+    typed = [v for v in held_out if v.cell and v.image.targets and v.image.sample.labels != (OTHER,)]
     if known and typed:
         device = network.typicality.centres.device
         network.typicality.fit(
@@ -189,7 +190,7 @@ def _parts(network: SGCLDFF, output: NetworkOutput, masks: NDArray[np.bool_]) ->
 def _is_right(view: CentredView, blast: int) -> bool:
     label = view.image.targets[0].label
     predicted = int(view.logits.argmax())
-    if view.image.sample.labels == ("platelet",):
+    if view.image.sample.labels == (OTHER,):
         return not view.cell or predicted == label
     if label == NOT_BLAST_TYPE:
         return bool(view.cell) and predicted != blast

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wbc_cli.cells import NUCLEUS
-from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.manifest import NOT_BLAST, RED_CELL, WHITE_CELL, Box, Sample
+from wbc_cli.classes import CLASS_NAMES, NOT_BLAST, OTHER
+from wbc_cli.manifest import RED_CELL, WHITE_CELL, Box, Sample
 from wbc_cli.slides import open_slide
 
 STORED_UM_PER_PX = 0.16
@@ -143,13 +143,13 @@ def _supervision(sample: Sample, shape: Sequence[int], um_per_px: float) -> tupl
             for i, (y, x) in enumerate(ndimage.center_of_mass(instances > 0, instances, range(1, instances.max() + 1)))
         )
         return (instances * 4 + np.where(instances > 0, kinds, 0)).astype(np.uint8), targets
-    cells = [box for box in sample.boxes if box.label not in (RED_CELL, "platelet")]
+    cells = [box for box in sample.boxes if box.label not in (RED_CELL, OTHER)]
     if cells:
         return _from_boxes(cells, label, height, width, round(_BORDER_UM / um_per_px))
     if not sample.labels:
         return np.zeros((height, width), np.uint8), ()
     code = np.full((height, width), IGNORE, np.uint8)
-    if sample.labels == ("platelet",):
+    if sample.labels == (OTHER,):
         cv2.circle(code, (width // 2, height // 2), round(_NO_CELL_RADIUS_UM / um_per_px), 0, -1)
     return code, (Target(*centre, 0, label),)
 

@@ -9,12 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wbc_cli.cells import NUCLEUS
-from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.classes import BLAST_INDEX
 from wbc_cli.model.heads import MAP_STRIDE, OFFSET_UNIT_PX, SEGMENT_WEIGHTS
 from wbc_cli.model.network import SGCLDFF, NetworkOutput
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, PART_UNKNOWN
 
-BLAST = CLASS_NAMES.index("blast")
 _MIN_POOL_WEIGHT = 0.05  # weight of background in a cell without a mask: at first the network sees no cells
 _LABEL_SMOOTHING = 0.05
 
@@ -111,7 +110,7 @@ def type_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     target = labels.clamp_min(0)
     entropy = F.cross_entropy(logits, target, weight=class_weights, label_smoothing=_LABEL_SMOOTHING, reduction="none")
     loss = (entropy * known).sum() / (class_weights[target] * known).sum().clamp_min(1e-6)
-    blast = logits.softmax(dim=1)[:, BLAST].clamp_max(0.999)
+    blast = logits.softmax(dim=1)[:, BLAST_INDEX].clamp_max(0.999)
     return loss - (torch.log1p(-blast) * (labels == NOT_BLAST_TYPE)).mean()
 
 

@@ -14,6 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wbc_cli.classes import OTHER
 from wbc_cli.model.saliency import (
     COARSE_UM_PER_PX,
     STRIDE,
@@ -107,7 +108,7 @@ def _coarse(image: TrainingImage) -> _CoarseImage:
     size = (max(4, round(image.rgb.shape[1] * scale * 2)), max(4, round(image.rgb.shape[0] * scale * 2)))
     rgb = cv2.resize(image.rgb, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
     kind = np.where(image.code == IGNORE, IGNORE, (image.code % 4 > 0).astype(np.uint8)).astype(np.uint8)
-    if not image.masked and image.targets and image.sample.labels != ("platelet",):
+    if not image.masked and image.targets and image.sample.labels != (OTHER,):
         kind[:] = IGNORE
         ring = np.zeros(kind.shape, np.uint8)
         centres = [(round(target.x), round(target.y)) for target in image.targets]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from wbc_cli.classes import BLAST_INDEX
 from wbc_cli.cores import available_cores
 from wbc_cli.errors import UsageError
 from wbc_cli.inference.scale_estimation import estimate_scale
@@ -27,7 +28,6 @@ from wbc_cli.training.centred import centred_views, fit_temperature, fit_typical
 from wbc_cli.training.curve import draw_curve
 from wbc_cli.training.data import TrainingImage, load_image, scale_by_cells
 from wbc_cli.training.loop import Training, train_network
-from wbc_cli.training.losses import BLAST
 from wbc_cli.training.morphology_training import fit_morphology
 from wbc_cli.training.prior_training import train_prior
 from wbc_cli.training.scale_training import train_scale
@@ -108,7 +108,7 @@ def train(
     config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)
     draw_curve(folder)
-    write_card(folder, samples, config, settings, exclude, validate(views, BLAST), start)
+    write_card(folder, samples, config, settings, exclude, validate(views, BLAST_INDEX), start)
     log.info("wrote %s, temperature %.3f", folder, config.temperature)
     return config
 
