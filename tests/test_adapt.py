@@ -19,7 +19,7 @@ from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.storage import LoadedModel
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.profile.adapt import Teacher, adapt
+from wbc_cli.profile.adapt import ProfileLearner, adapt
 from wbc_cli.profile.apply import apply_profile
 from wbc_cli.profile.evidence import Evidence, learn
 from wbc_cli.profile.file import Profile, read_profile
@@ -196,7 +196,7 @@ def test_few_shot_measures_on_cells_that_were_not_reviewed(lab, model):
     for score, label, features in zip(lab.evaluate().scores, cells.labels, cells.features, strict=True):
         prediction = Prediction(CLASS_NAMES[label], "neutrophil", 0.9, features=features.astype(np.float16))
         scores.append(replace(score, predictions=(prediction,)))
-    rows = few_shot(scores, Teacher(model), [50, 100, 190], seeds=2)
+    rows = few_shot(scores, ProfileLearner(model), [50, 100, 190], seeds=2)
     assert [row.reviewed for row in rows] == [50, 100]  # of 190 too few would be left
     assert all(row.after > row.before + 0.1 for row in rows)
     assert all(row.written == 1 for row in rows)

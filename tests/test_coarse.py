@@ -114,7 +114,7 @@ points_with_saliency = st.lists(
 @given(points_with_saliency, st.sampled_from([0.7, 3.0, 5.0, 12.5]))
 def test_of_near_candidates_the_most_salient_stays_and_none_is_lost(points, distance):
     array = np.array(points, np.float64).reshape(-1, 3)
-    kept = coarse._apart(array, distance, 0.0)[:, :2]
+    kept = coarse._suppress_neighbours(array, distance, 0.0)[:, :2]
     between = np.linalg.norm(kept[:, None] - kept, axis=2) + np.eye(len(kept)) * 1e9
     assert len(kept) < 2 or between.min() >= distance
     for x, y, saliency in array:
@@ -127,16 +127,16 @@ def test_of_near_candidates_the_most_salient_stays_and_none_is_lost(points, dist
 @given(points_with_saliency, st.sampled_from([0.4, 0.7, 0.95]))
 def test_below_the_threshold_only_the_most_salient_three_places_are_looked_at(points, threshold):
     array = np.array(points, np.float64).reshape(-1, 3)
-    every = coarse._apart(array, 5.0, 0.0)
+    every = coarse._suppress_neighbours(array, 5.0, 0.0)
     wanted = every[(every[:, 2] >= threshold) | (np.arange(len(every)) < 3)]
-    np.testing.assert_array_equal(coarse._apart(array, 5.0, threshold), wanted)
+    np.testing.assert_array_equal(coarse._suppress_neighbours(array, 5.0, threshold), wanted)
 
 
 @given(points_with_saliency, st.randoms(use_true_random=False))
 def test_which_candidates_stay_does_not_depend_on_their_order(points, random):
     array = np.array(points, np.float64).reshape(-1, 3)
     shuffled = np.array(random.sample(points, len(points)), np.float64).reshape(-1, 3)
-    kept, of_shuffled = (coarse._apart(candidates, 5.0, 0.0) for candidates in (array, shuffled))
+    kept, of_shuffled = (coarse._suppress_neighbours(candidates, 5.0, 0.0) for candidates in (array, shuffled))
     assert {tuple(p) for p in kept} == {tuple(p) for p in of_shuffled}
 
 

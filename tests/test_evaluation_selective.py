@@ -12,9 +12,9 @@ from lab import make_cell
 
 from wbc_cli.evaluation import selective
 
-predictions = st.lists(st.tuples(st.sampled_from([0.2, 0.5, 0.7, 0.9, 0.99, np.nan]), st.booleans()), min_size=1).filter(
-    lambda rows: not all(np.isnan(confidence) for confidence, _ in rows)
-)
+predictions = st.lists(
+    st.tuples(st.sampled_from([0.2, 0.5, 0.7, 0.9, 0.99, np.nan]), st.booleans()), min_size=1
+).filter(lambda rows: not all(np.isnan(confidence) for confidence, _ in rows))
 
 
 def curve(rows):

@@ -139,10 +139,10 @@ def _few_shot(
 ) -> list[dict[str, Any]]:
     """Measure, show and write what profiles bring; for JSON."""
     from wbc_cli.evaluation.few_shot import few_shot, few_shot_table, write_few_shot  # noqa: PLC0415
-    from wbc_cli.profile.adapt import Teacher  # noqa: PLC0415
+    from wbc_cli.profile.adapt import ProfileLearner  # noqa: PLC0415
 
     with terminal.progress("data sets and numbers of cells") as advance:
-        rows = few_shot(evaluation.scores, Teacher(model), counts, progress=advance)
+        rows = few_shot(evaluation.scores, ProfileLearner(model), counts, progress=advance)
     if not quiet:
         terminal.out.print(few_shot_table(rows))
     if out:

@@ -42,7 +42,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Learned:
+class ReferenceStatistics:
     """What the reference period says of a figure.
 
     Attributes:
@@ -83,7 +83,7 @@ class Chart:
     average_high: NDArray[np.float64]
 
 
-def learn(groups: Sequence[Group], smallest: float) -> Learned:
+def reference_statistics(groups: Sequence[Group], smallest: float) -> ReferenceStatistics:
     """Learn from the groups of the reference period, of which there are two or more.
 
     Args:
@@ -97,7 +97,7 @@ def learn(groups: Sequence[Group], smallest: float) -> Learned:
     of_means = max(float(means.var(ddof=1)), smallest**2)
     between = max(smallest**2, of_means - within * float(np.mean([1 / group.weight for group in groups])))
     count = len(groups)
-    return Learned(float(means.mean()), between, within, of_means / count, count - 1)
+    return ReferenceStatistics(float(means.mean()), between, within, of_means / count, count - 1)
 
 
 def reach_of(false_alarm: float, freedom: float) -> float:
@@ -110,7 +110,7 @@ def reach_of(false_alarm: float, freedom: float) -> float:
     return float(t.isf(false_alarm / 2, freedom))
 
 
-def chart(groups: Sequence[Group | None], judged: Sequence[bool], learned: Learned, reach: float) -> Chart:
+def chart(groups: Sequence[Group | None], judged: Sequence[bool], learned: ReferenceStatistics, reach: float) -> Chart:
     """Draw up both charts.
 
     Args:

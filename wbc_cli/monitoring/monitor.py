@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wbc_cli.errors import UsageError
-from wbc_cli.monitoring.control import Chart, Group, Learned, chart, learn, reach_of
+from wbc_cli.monitoring.control import Chart, Group, ReferenceStatistics, chart, reach_of, reference_statistics
 from wbc_cli.monitoring.figures import FIGURES, Figure
 from wbc_cli.monitoring.reading import Slide
 
@@ -68,7 +68,7 @@ class Watched:
     """A figure over all groups."""
 
     figure: Figure
-    learned: Learned
+    learned: ReferenceStatistics
     chart: Chart
 
 
@@ -181,7 +181,7 @@ def monitor(slides: Sequence[Slide], groups: Sequence[str], period: Period, fals
             unknown.append(figure.label)
             continue
         centre = float(np.mean([group.mean for group in known]))
-        learned = learn(known, max(figure.least, figure.least_relative * abs(centre)))
+        learned = reference_statistics(known, max(figure.least, figure.least_relative * abs(centre)))
         watched.append(Watched(figure, learned, chart(columns, after, learned, reach_of(chance, learned.freedom))))
     return Monitoring(
         tuple(groups),

@@ -19,7 +19,7 @@ from wbc_cli.profile.head import Cells, Floats, Head, Standard, learned_classes
 from wbc_cli.profile.reviewed import Reviewed, read_reviewed
 
 
-class Teacher:
+class ProfileLearner:
     """The shipped model, as far as a profile is learned from it."""
 
     def __init__(self, model: LoadedModel) -> None:
@@ -65,9 +65,9 @@ def adapt(model: LoadedModel, runs: Sequence[Path], reviews: Sequence[Path]) -> 
             f"{reviews[0]}: {len(reviewed.labels)} reviewed cells with a type on {slides} slides; review "
             f"{MIN_REVIEWED_CELLS} or more, on two slides or more, so that what they teach can be checked"
         )
-    teacher = Teacher(model)
-    cells = teacher.cells(reviewed.features, reviewed.labels, reviewed.slides)
-    learned = teacher.learn(cells, Standard.of(reviewed.everything))
+    learner = ProfileLearner(model)
+    cells = learner.cells(reviewed.features, reviewed.labels, reviewed.slides)
+    learned = learner.learn(cells, Standard.of(reviewed.everything))
     counts = np.bincount(reviewed.labels, minlength=len(CLASS_NAMES))
     profile = Profile(
         weights_sha256=model.checksum,
