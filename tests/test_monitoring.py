@@ -99,7 +99,7 @@ def test_a_day_with_few_slides_has_wider_limits_than_one_with_many():
 def test_a_stain_that_fades_by_20_percent_in_20_days_is_seen_within_three_days_of_its_limit():
     for seed in range(5):
         found = watched(list(laboratory(seed, 55, lambda day: 1 - 0.01 * min(20, max(0, day - 30)))))
-        stain = next(each for each in found.watched if each.figure.name == "nucleus")
+        stain = next(each for each in found.figures if each.figure.name == "nucleus")
         truth = 1.2 * (1 - 0.01 * np.clip(np.arange(55) - 30, 0, 20))
         passed = min([*np.flatnonzero(truth < stain.chart.low), 50])  # the day on which the true stain passes the limit
         seen = [found.groups.index(alarm.group) for alarm in found.alarms if alarm.figure.name == "nucleus"]

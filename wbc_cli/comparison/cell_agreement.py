@@ -40,9 +40,9 @@ def cell_agreement(reference: Mapping[CellKey, str], tested: Mapping[CellKey, st
     if not shared:
         return None
     classes = tuple(name for name in BY_NAME if any(name in pair for pair in set(shared)))
-    place = {name: i for i, name in enumerate(classes)}
+    index_of = {name: i for i, name in enumerate(classes)}
     table = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(table, tuple(np.array([[place[a], place[b]] for a, b in shared]).T), 1)
+    np.add.at(table, tuple(np.array([[index_of[a], index_of[b]] for a, b in shared]).T), 1)
     right, total = int(np.trace(table)), int(table.sum())
     agreement = proportion(right, total)
     assert agreement is not None

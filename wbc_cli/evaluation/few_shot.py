@@ -15,7 +15,7 @@ from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.evaluation.metrics import calibration_error, calibration_terms
 from wbc_cli.evaluation.scoring import ImageScore
 from wbc_cli.profile.adapt import ProfileLearner
-from wbc_cli.profile.head import Cells, Floats, Standard
+from wbc_cli.profile.head import FeatureStatistics, Floats, TrainingCells
 
 SEEDS = 20
 _MIN_TEST_CELLS = 25  # cells to measure on
@@ -25,7 +25,7 @@ _MIN_TEST_CELLS = 25  # cells to measure on
 class FewShot:
     """The figures of one data set and number of reviewed cells: means over the draws, on the cells not drawn.
 
-    Cells that were not found count in none of them.
+    TrainingCells that were not found count in none of them.
 
     Attributes:
         dataset: as in the manifest.
@@ -75,11 +75,11 @@ def few_shot(
     for done, (name, cells, count) in enumerate(plans):
         if len(cells) < count + _MIN_TEST_CELLS:
             continue
-        standard = Standard.of(cells.features)
+        statistics = FeatureStatistics.of(cells.features)
         drawn = [_draw(cells, count, seed) for seed in range(seeds)]
         if any(len(cells) - chosen.sum() < _MIN_TEST_CELLS for chosen in drawn):
             continue  # its groups are too large
-        found = np.array([_one(cells, chosen, learner, standard) for chosen in drawn])
+        found = np.array([_one(cells, chosen, learner, statistics) for chosen in drawn])
         progress(done + 1, len(plans))
         written, before, after, typed, right, *errors = found.mean(axis=0).tolist()
         rows.append(
@@ -116,7 +116,7 @@ _TITLES = (
 )
 
 
-def _laboratories(scores: Sequence[ImageScore], learner: ProfileLearner) -> Iterator[tuple[str, Cells | None]]:
+def _laboratories(scores: Sequence[ImageScore], learner: ProfileLearner) -> Iterator[tuple[str, TrainingCells | None]]:
     for name in sorted({score.dataset for score in scores}):
         predictions = [
             (prediction, score.group or str(score.image))
@@ -133,19 +133,21 @@ def _laboratories(scores: Sequence[ImageScore], learner: ProfileLearner) -> Iter
         yield name, learner.cells(features, labels, np.array([group for _, group in predictions]))
 
 
-def _draw(cells: Cells, count: int, seed: int) -> np.ndarray:
+def _draw(cells: TrainingCells, count: int, seed: int) -> np.ndarray:
     """Which cells are reviewed: those of groups in a random order, until there are enough."""
     names = np.random.default_rng(seed).permutation(np.unique(cells.slides))
-    place = {name: i for i, name in enumerate(names.tolist())}
-    order = np.argsort([place[name] for name in cells.slides.tolist()], kind="stable")
-    last = place[str(cells.slides[order[count - 1]])]
-    return np.array([place[name] <= last for name in cells.slides.tolist()])
+    index_of = {name: i for i, name in enumerate(names.tolist())}
+    order = np.argsort([index_of[name] for name in cells.slides.tolist()], kind="stable")
+    last = index_of[str(cells.slides[order[count - 1]])]
+    return np.array([index_of[name] <= last for name in cells.slides.tolist()])
 
 
-def _one(cells: Cells, chosen: np.ndarray, learner: ProfileLearner, standard: Standard) -> list[float]:
+def _one(
+    cells: TrainingCells, chosen: np.ndarray, learner: ProfileLearner, statistics: FeatureStatistics
+) -> list[float]:
     """Whether a profile is written, and the figures on the cells that were not chosen."""
     rest = cells[~chosen]
-    learned = learner.learn(cells[chosen], standard)
+    learned = learner.learn(cells[chosen], statistics)
     written = not learned.evidence.objection
     before = softmax(learner.head.logits(rest), axis=1)
     after = softmax(learned.head.logits(rest) / learned.temperature, axis=1) if written else before
@@ -163,7 +165,7 @@ def _one(cells: Cells, chosen: np.ndarray, learner: ProfileLearner, standard: St
     ]
 
 
-def _ece(probabilities: Floats, cells: Cells) -> float:
+def _ece(probabilities: Floats, cells: TrainingCells) -> float:
     right = probabilities.argmax(axis=1) == cells.labels
     terms = calibration_terms(probabilities.max(axis=1).tolist(), right.tolist())
     return float(calibration_error(terms.sum(axis=0)))

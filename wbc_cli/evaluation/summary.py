@@ -119,9 +119,9 @@ def _found(scores: Sequence[ImageScore]) -> dict[str, Figure]:
 
 def _typing_baselines(typed: list[_Typed]) -> dict[str, float]:
     baselines = {"majority": majority([t.prediction.truth for t in typed])}
-    seen = [t for t in typed if t.border]
-    colours = np.array([t.border for t in seen], dtype=np.float64).reshape(-1, 3)
-    colour = colour_accuracy(colours, [t.prediction.truth for t in seen], [t.group for t in seen])
+    scored = [t for t in typed if t.border]
+    colours = np.array([t.border for t in scored], dtype=np.float64).reshape(-1, 3)
+    colour = colour_accuracy(colours, [t.prediction.truth for t in scored], [t.group for t in scored])
     return baselines if colour is None else {**baselines, "background_colour": colour}
 
 
@@ -245,12 +245,12 @@ def _negatives(scores: Sequence[ImageScore]) -> dict[str, Figure]:
 
 
 def _prior(scores: Sequence[ImageScore]) -> dict[str, Figure]:
-    seen = [(_group(s), s.prior) for s in scores if s.prior]
-    if not seen:
+    scored = [(_group(s), s.prior) for s in scores if s.prior]
+    if not scored:
         return {}
-    terms = np.array([(prior.share * prior.area, prior.area) for _, prior in seen])
-    figures = {"prior_area": bootstrapped([group for group, _ in seen], terms, metrics.ratio, "images")}
-    near = [cell for _, prior in seen for cell in prior.near]
+    terms = np.array([(prior.share * prior.area, prior.area) for _, prior in scored])
+    figures = {"prior_area": bootstrapped([group for group, _ in scored], terms, metrics.ratio, "images")}
+    near = [cell for _, prior in scored for cell in prior.near]
     return {"prior_recall": proportion(near, "cells"), **figures} if near else figures
 
 

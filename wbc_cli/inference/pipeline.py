@@ -19,7 +19,7 @@ from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.instances import MIN_CELL_UM2
 from wbc_cli.inference.quality_metrics import measure_quality
 from wbc_cli.inference.scale_estimation import check_scale, slide_scale
-from wbc_cli.inference.search import Search, Watch
+from wbc_cli.inference.search import Progress, Search
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Window
 from wbc_cli.morphology import ATTRIBUTES, Morphology
@@ -61,7 +61,7 @@ class Analyser:
         reader: SlideReader,
         name: str,
         um_per_px: float | None = None,
-        watch: Watch = lambda done, planned, cells: None,
+        progress: Progress = lambda done, planned, cells: None,
         heartbeat: Heartbeat | None = None,
     ) -> SlideResult:
         """Find, outline, type and explain the cells of a slide.
@@ -70,7 +70,7 @@ class Analyser:
             reader: the open slide.
             name: what the tables call it.
             um_per_px: overrides or supplies the file's scale.
-            watch: is told how far the slide is.
+            progress: is told how far the slide is.
             heartbeat: beats while its reads and computations get on.
 
         Raises:
@@ -82,7 +82,7 @@ class Analyser:
         scale = check_scale(estimator, reader, slide_scale(estimator, reader, um_per_px))
         colours = slide_colours(reader, scale.um_per_px)
         with Tasks(self.stream.readers, heartbeat) as tasks:
-            search = Search(self.stream, tasks, reader, scale.um_per_px, colours, watch)
+            search = Search(self.stream, tasks, reader, scale.um_per_px, colours, progress)
             windows = search.exhaustive() if self.exhaustive else search.salient()
             searched = time.perf_counter()
             found, window_count = search.detect(windows)

@@ -20,7 +20,7 @@ _CENTRED_RADIUS_UM = 4.0
 _STEP_SHARE = 0.6  # of a window's side in an exhaustive search: most cells are whole in one of the windows
 _ROW_PX = 1024  # level-0 pixels
 
-Watch = Callable[[int, int, int], None]
+Progress = Callable[[int, int, int], None]
 """Is told how many windows of a slide are done, how many are planned, and how many cells were detected in them."""
 
 
@@ -34,7 +34,7 @@ class Search:
         reader: the open slide.
         um_per_px: its micrometres a level-0 pixel.
         colours: the colours that its stain is measured against.
-        watch: is told how far the search is.
+        progress: is told how far the search is.
     """
 
     stream: Stream
@@ -42,7 +42,7 @@ class Search:
     reader: SlideReader
     um_per_px: float
     colours: SlideColours
-    watch: Watch
+    progress: Progress
 
     @property
     def side(self) -> int:
@@ -89,7 +89,7 @@ class Search:
         predictions = self.stream.predict(self.tasks, self._read, windows)
         for done, (window, prediction) in enumerate(zip(windows, predictions, strict=True), start=1):
             found += detections(window, prediction, self.reader.width, self.reader.height)
-            self.watch(earlier_windows + done, earlier_windows + len(windows), earlier_cells + len(found))
+            self.progress(earlier_windows + done, earlier_windows + len(windows), earlier_cells + len(found))
         return found
 
     def _read(self, window: Window) -> RGBImage:

@@ -13,9 +13,9 @@ from wbc_cli.errors import UsageError
 from wbc_cli.inference.calibration import damping
 from wbc_cli.model.storage import LoadedModel
 from wbc_cli.profile import MIN_REVIEWED_CELLS
-from wbc_cli.profile.evidence import Learned, learn
+from wbc_cli.profile.evidence import LearnedHead, learn_head
 from wbc_cli.profile.file import Profile
-from wbc_cli.profile.head import Cells, Floats, Head, Standard, learned_classes
+from wbc_cli.profile.head import FeatureStatistics, Floats, LinearHead, TrainingCells, learned_classes
 from wbc_cli.profile.reviewed import Reviewed, read_reviewed
 
 
@@ -26,20 +26,20 @@ class ProfileLearner:
         self.config, self.checksum, self._network = model.network.config, model.checksum, model.network
         types = model.network.types.classify
         weight, bias = (parameter.detach().double().cpu().numpy() for parameter in (types.weight, types.bias))
-        self.head = Head(weight, bias).cooled(self.config.temperature)
+        self.head = LinearHead(weight, bias).cooled(self.config.temperature)
 
     @torch.inference_mode()
-    def cells(self, features: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> Cells:
+    def cells(self, features: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> TrainingCells:
         """Make cells to learn from of features [N, width], labels [N] and slides [N]."""
         typicality = self._network.typicality
         inputs = torch.from_numpy(features.astype(np.float32)).to(typicality.centres.device)
         distances = typicality(inputs).cpu().numpy()
         flatter: Floats = np.array([damping(self.config, float(distance)) for distance in distances])
-        return Cells(features.astype(np.float64), labels, slides, flatter)
+        return TrainingCells(features.astype(np.float64), labels, slides, flatter)
 
-    def learn(self, cells: Cells, standard: Standard) -> Learned:
-        """See `evidence.learn`."""
-        return learn(cells, self.head, standard, self.config.min_confidence)
+    def learn(self, cells: TrainingCells, statistics: FeatureStatistics) -> LearnedHead:
+        """See `evidence.learn_head`."""
+        return learn_head(cells, self.head, statistics, self.config.min_confidence)
 
 
 def adapt(model: LoadedModel, runs: Sequence[Path], reviews: Sequence[Path]) -> tuple[Profile, Reviewed, str]:
@@ -67,7 +67,7 @@ def adapt(model: LoadedModel, runs: Sequence[Path], reviews: Sequence[Path]) -> 
         )
     learner = ProfileLearner(model)
     cells = learner.cells(reviewed.features, reviewed.labels, reviewed.slides)
-    learned = learner.learn(cells, Standard.of(reviewed.everything))
+    learned = learner.learn(cells, FeatureStatistics.of(reviewed.everything))
     counts = np.bincount(reviewed.labels, minlength=len(CLASS_NAMES))
     profile = Profile(
         weights_sha256=model.checksum,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
 from wbc_cli.evaluation.metrics import bootstrap, calibration_error, calibration_terms, ratio
-from wbc_cli.profile.head import Cells, Floats, Head, Standard, fit_head, learned_classes
+from wbc_cli.profile.head import FeatureStatistics, Floats, LinearHead, TrainingCells, fit_head, learned_classes
 from wbc_cli.review.agreement import cohens_kappa
 
 MIN_KAPPA = 0.4
@@ -69,7 +69,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
+class LearnedHead:
     """A type head with how its outputs are read, and the evidence for it.
 
     Attributes:
@@ -79,30 +79,32 @@ class Learned:
         evidence: by cross-validation.
     """
 
-    head: Head
+    head: LinearHead
     temperature: float
     min_confidence: float
     evidence: Evidence
 
 
-def learn(cells: Cells, shipped: Head, standard: Standard, min_confidence: float) -> Learned:
+def learn_head(
+    cells: TrainingCells, shipped: LinearHead, statistics: FeatureStatistics, min_confidence: float
+) -> LearnedHead:
     """Learn a head from reviewed cells, and find out what it is worth.
 
     Args:
         cells: reviewed ones of two slides or more.
         shipped: the shipped head, divided by its temperature.
-        standard: of the laboratory's features.
+        statistics: of the laboratory's features.
         min_confidence: the shipped one.
     """
-    before, unseen = softmax(shipped.logits(cells), axis=1), _unseen_logits(cells, shipped, standard)
+    before, unseen = softmax(shipped.logits(cells), axis=1), _unseen_logits(cells, shipped, statistics)
     temperature = _temperature(unseen, cells.labels)
     after = softmax(unseen / temperature, axis=1)
     least = _least_confidence(before, after, cells.labels, min_confidence)
     evidence = _evidence(cells, before, after, least)
-    return Learned(fit_head(cells, shipped, standard), temperature, least, evidence)
+    return LearnedHead(fit_head(cells, shipped, statistics), temperature, least, evidence)
 
 
-def _unseen_logits(cells: Cells, shipped: Head, standard: Standard) -> Floats:
+def _unseen_logits(cells: TrainingCells, shipped: LinearHead, statistics: FeatureStatistics) -> Floats:
     """Logits of each cell by a head that has not seen its slide."""
     names = np.unique(cells.slides)
     order = np.random.default_rng(_SEED).permutation(len(names))
@@ -112,7 +114,7 @@ def _unseen_logits(cells: Cells, shipped: Head, standard: Standard) -> Floats:
         test = fold == left_out
         known = cells[~test]
         if test.any() and len(learned_classes(known.labels, len(shipped.bias))):
-            logits[test] = fit_head(known, shipped, standard).logits(cells[test])
+            logits[test] = fit_head(known, shipped, statistics).logits(cells[test])
     return logits
 
 
@@ -146,7 +148,7 @@ def _least_confidence(before: Floats, after: Floats, labels: NDArray[np.int64], 
     return chosen
 
 
-def _evidence(cells: Cells, before: Floats, after: Floats, least: float) -> Evidence:
+def _evidence(cells: TrainingCells, before: Floats, after: Floats, least: float) -> Evidence:
     right = [found.argmax(axis=1) == cells.labels for found in (before, after)]
     errors = [
         float(calibration_error(calibration_terms(found.max(axis=1).tolist(), hits.tolist()).sum(axis=0)))

@@ -22,12 +22,12 @@ _MAX_ITERATIONS = 100
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
-    """Cells to learn from.
+class TrainingCells:
+    """TrainingCells to learn from.
 
     Attributes:
         features: float64 [N, width].
-        labels: int64 [N], places in `classes.CLASS_NAMES`.
+        labels: int64 [N], indices into `classes.CLASS_NAMES`.
         slides: of each.
         damping: float64 [N], by how much the distance from the training cells flattens the probabilities, 1 at home;
             see `calibration.temperature`.
@@ -41,13 +41,13 @@ class Cells:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Cells:
+    def __getitem__(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> TrainingCells:
         """Some of them."""
-        return Cells(self.features[which], self.labels[which], self.slides[which], self.damping[which])
+        return TrainingCells(self.features[which], self.labels[which], self.slides[which], self.damping[which])
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
+class LinearHead:
     """A linear type head.
 
     Attributes:
@@ -58,24 +58,24 @@ class Head:
     weight: Floats
     bias: Floats
 
-    def logits(self, cells: Cells) -> Floats:
+    def logits(self, cells: TrainingCells) -> Floats:
         """Float64 [N, classes], damped."""
         return np.asarray((cells.features @ self.weight.T + self.bias) / cells.damping[:, None])
 
-    def cooled(self, temperature: float) -> Head:
+    def cooled(self, temperature: float) -> LinearHead:
         """The head whose logits are those of this one divided by a temperature."""
-        return Head(self.weight / temperature, self.bias / temperature)
+        return LinearHead(self.weight / temperature, self.bias / temperature)
 
 
 @dataclass(frozen=True, eq=False)
-class Standard:
+class FeatureStatistics:
     """Mean and deviation of the features over a laboratory's cells, float64 [width] each."""
 
     mean: Floats
     deviation: Floats
 
     @classmethod
-    def of(cls, features: NDArray[np.floating]) -> Standard:
+    def of(cls, features: NDArray[np.floating]) -> FeatureStatistics:
         """Take them from features [N, width]."""
         wide = features.astype(np.float64)
         return cls(wide.mean(axis=0), wide.std(axis=0) + _MIN_DEVIATION)
@@ -86,16 +86,16 @@ def learned_classes(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64
     return np.flatnonzero(np.bincount(labels, minlength=classes) >= MIN_CLASS_CELLS)
 
 
-def fit_head(cells: Cells, shipped: Head, standard: Standard) -> Head:
+def fit_head(cells: TrainingCells, shipped: LinearHead, statistics: FeatureStatistics) -> LinearHead:
     """Logistic regression on standardised features, shrunken towards the shipped head (L2 on the difference).
 
     Args:
         cells: reviewed ones. Classes with fewer than MIN_CLASS_CELLS of them keep the shipped head's weights.
         shipped: where it starts from; its logits are taken for calibrated.
-        standard: of the laboratory's features.
+        statistics: of the laboratory's features.
     """
     rows = learned_classes(cells.labels, len(shipped.bias))
-    inputs = np.column_stack([(cells.features - standard.mean) / standard.deviation, np.ones(len(cells))])
+    inputs = np.column_stack([(cells.features - statistics.mean) / statistics.deviation, np.ones(len(cells))])
     inputs /= cells.damping[:, None]
     given = shipped.logits(cells)
     wanted = np.eye(len(shipped.bias))[cells.labels]
@@ -114,7 +114,7 @@ def fit_head(cells: Cells, shipped: Head, standard: Standard) -> Head:
         len(rows), -1
     )
     weight, bias = shipped.weight.copy(), shipped.bias.copy()
-    raw = found[:, :-1] / standard.deviation
+    raw = found[:, :-1] / statistics.deviation
     weight[rows] += raw
-    bias[rows] += found[:, -1] - raw @ standard.mean
-    return Head(weight, bias)
+    bias[rows] += found[:, -1] - raw @ statistics.mean
+    return LinearHead(weight, bias)

@@ -30,7 +30,7 @@ class Reviewed:
 
     Attributes:
         features: float16 [N, width].
-        labels: int64 [N], places in `classes.CLASS_NAMES`.
+        labels: int64 [N], indices into `classes.CLASS_NAMES`.
         slides: of each.
         everything: float16 [M, width], the features of cells of these runs, reviewed or not.
         weights: checksum of the weights that the runs were made with.
@@ -64,9 +64,11 @@ def read_reviewed(runs: Sequence[Path], reviews: Sequence[Path]) -> Reviewed:
     """
     slides = _slides(runs)
     cells = RunCells({name: slide.folder / "cells.csv" for name, slide in slides.items()})
-    said = _said(reviews, cells)
-    kept = {slide: _features(slides[slide], cells.of(slide)) for slide in dict.fromkeys(slide for slide, _ in said)}
-    agreed = {key: names.pop() for key, names in said.items() if len(names) == 1}
+    corrected = _corrected_names(reviews, cells)
+    kept = {
+        slide: _features(slides[slide], cells.of(slide)) for slide in dict.fromkeys(slide for slide, _ in corrected)
+    }
+    agreed = {key: names.pop() for key, names in corrected.items() if len(names) == 1}
     typed = [(key, name) for key, name in agreed.items() if name != UNIDENTIFIED.name]
     if not typed:
         raise UsageError(f"{reviews[0]}: no reviewed cell with a type; save the corrections from the report")
@@ -76,16 +78,16 @@ def read_reviewed(runs: Sequence[Path], reviews: Sequence[Path]) -> Reviewed:
         np.array([slide for (slide, _), _ in typed]),
         _everything(slides),
         _weights(slides),
-        len(said) - len(typed),
+        len(corrected) - len(typed),
     )
 
 
-def _said(reviews: Sequence[Path], cells: RunCells) -> dict[tuple[str, str], set[str]]:
+def _corrected_names(reviews: Sequence[Path], cells: RunCells) -> dict[tuple[str, str], set[str]]:
     """What reviewers call each cell that they name, by slide and cell; each reviewer's last word counts."""
-    words: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    for said in read_corrections(reviews, cells, _DEFAULT_REVIEWER, datetime.now(UTC)):
-        words[said.slide, said.cell][said.reviewer] = said.class_name
-    return {key: set(by_reviewer.values()) for key, by_reviewer in words.items()}
+    names: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for corrected in read_corrections(reviews, cells, _DEFAULT_REVIEWER, datetime.now(UTC)):
+        names[corrected.slide, corrected.cell][corrected.reviewer] = corrected.class_name
+    return {key: set(by_reviewer.values()) for key, by_reviewer in names.items()}
 
 
 def _slides(runs: Sequence[Path]) -> dict[str, _Slide]:

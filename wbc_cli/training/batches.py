@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from wbc_cli.cores import available_cores
 from wbc_cli.training.losses import Batch
-from wbc_cli.training.sampling import Window
+from wbc_cli.training.sampling import TrainingWindow
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def to_tensor(rgb: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(rgb).to(device).permute(0, 3, 1, 2).float() / 255
 
 
-def collate(windows: Sequence[Window]) -> Batch:
+def collate(windows: Sequence[TrainingWindow]) -> Batch:
     """A batch of windows on the CPU, its pixels in 8 bits, as it goes from one process to another."""
     return Batch(
         rgb=torch.from_numpy(np.stack([w.rgb for w in windows]).transpose(0, 3, 1, 2)),

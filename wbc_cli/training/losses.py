@@ -52,8 +52,8 @@ def losses(network: SGCLDFF, output: NetworkOutput, batch: Batch, class_weights:
 
 def where_typed(output: NetworkOutput, batch: Batch) -> Tensor:
     """Weight of each place in the type, float [N, S / 2, S / 2]: the mask, or what the network takes for a cell."""
-    seen = 1 - output.maps.segments.detach().softmax(dim=1)[:, 0]
-    return torch.where(batch.masked[:, None, None], batch.pool, batch.pool * (_MIN_POOL_WEIGHT + seen))
+    foreground = 1 - output.maps.segments.detach().softmax(dim=1)[:, 0]
+    return torch.where(batch.masked[:, None, None], batch.pool, batch.pool * (_MIN_POOL_WEIGHT + foreground))
 
 
 def segment_loss(logits: Tensor, code: Tensor, weighted: bool) -> Tensor:

@@ -56,11 +56,11 @@ def fit_morphology(
             optimiser.step()
             schedule.step()
     head.eval()
-    seen = [view for view in held_out if view.image.sample.morphology and view.cell]
-    if seen:
+    validation = [view for view in held_out if view.image.sample.morphology and view.cell]
+    if validation:
         with torch.no_grad():
-            right = (head.predict(_features(seen, device)) == _truth(seen, device)).float().mean()
-        log.info("morphology: %.4f of the values of %d held-out cells right", float(right), len(seen))
+            right = (head.predict(_features(validation, device)) == _truth(validation, device)).float().mean()
+        log.info("morphology: %.4f of the values of %d held-out cells right", float(right), len(validation))
 
 
 def _features(views: Sequence[CentredView], device: torch.device) -> Tensor:

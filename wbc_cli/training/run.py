@@ -103,8 +103,8 @@ def train(
     fit_typicality(averaged, list(centred_views(averaged, examples, device, test_time_augmentation=True)), views)
     described = [image for image in images if image.sample.morphology]
     described = [described[i] for i in np.random.default_rng((settings.seed, 6)).permutation(len(described))]
-    seen = list(centred_views(averaged, described[:_MAX_DESCRIBED], device, test_time_augmentation=True))
-    fit_morphology(averaged.morphology, seen, views, settings.seed)
+    described_views = list(centred_views(averaged, described[:_MAX_DESCRIBED], device, test_time_augmentation=True))
+    fit_morphology(averaged.morphology, described_views, views, settings.seed)
     config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)
     draw_curve(folder)

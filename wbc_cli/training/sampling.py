@@ -34,7 +34,7 @@ K = TypeVar("K")
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class TrainingWindow:
     """One training window.
 
     Attributes:
@@ -86,7 +86,7 @@ class WindowSampler:
             for name in self.sets
         }
 
-    def draw(self, rng: Generator) -> Window:
+    def draw(self, rng: Generator) -> TrainingWindow:
         """One window, augmented in place and scale, with a second cell pasted in now and then."""
         name = str(rng.choice(list(self.set_shares), p=list(self.set_shares.values())))
         image, target = self._entry(name, rng)
@@ -181,10 +181,10 @@ class WindowSampler:
 
     def _window(
         self, rgb: NDArray[np.uint8], code: NDArray[np.uint8], label: int, instance: int, shift_um: NDArray[np.float64]
-    ) -> Window:
+    ) -> TrainingWindow:
         masked = bool(instance) and bool(((code // 4 == instance) & (code != IGNORE)).any())
         if masked:
-            return Window(rgb, code, label, ((code // 4 == instance) & (code != IGNORE)).astype(np.uint8), True)
+            return TrainingWindow(rgb, code, label, ((code // 4 == instance) & (code != IGNORE)).astype(np.uint8), True)
         if label == UNKNOWN_TYPE and not (code != 0).any():
             label = self.other
         radius_um = _NO_TYPE_RADIUS_UM if label == self.other else _MAX_CELL_RADIUS_UM
@@ -194,7 +194,7 @@ class WindowSampler:
         cv2.circle(pool, (int(centre[1]), int(centre[0])), round(radius_um / unit), 1, -1)
         if not pool.any():
             pool[:] = 1
-        return Window(rgb, code, label, pool, False)
+        return TrainingWindow(rgb, code, label, pool, False)
 
 
 def shares(groups: Mapping[K, Sized], power: float = _SHARE_POWER) -> dict[K, float]:
