@@ -30,7 +30,7 @@ KINDS = 5
 
 
 def laboratory(count, seed, noise=3.0):
-    """TrainingCells of five types whose features lie elsewhere than the shipped head expects: it takes types 1 and 2 for 3."""
+    """Cells of five types whose features lie elsewhere than the shipped head expects: it takes types 1 and 2 for 3."""
     random = np.random.default_rng(seed)
     centres = np.random.default_rng(7).normal(0, 1, (KINDS, WIDTH))
     labels = random.choice(KINDS, count, p=(0.4, 0.2, 0.1, 0.2, 0.1))

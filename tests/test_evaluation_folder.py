@@ -62,7 +62,7 @@ def test_the_tables_say_what_the_json_says(lab, tmp_path):
         expected = sets[name]["figures"][figure]
         assert float(row["value"]) == pytest.approx(expected["value"], rel=1e-5)
         assert (int(row["n"]), row["unit"]) == (expected["n"], expected["unit"])
-    assert figures["pooled", "accuracy"]["baselines"].startswith("majority 0.923077; padding_colour")
+    assert figures["pooled", "accuracy"]["baselines"].startswith("majority 0.923077; background_colour")
     counted = {(row["dataset"], row["truth"]): row for row in table(tmp_path / "confusion.csv")}
     assert counted["a", "monocyte"]["neutrophil"] == "1"
     assert counted["pooled", "neutrophil"]["neutrophil"] == "12"
@@ -121,8 +121,8 @@ def test_with_a_constant_background_it_tells_nothing_and_images_without_masks_ar
     lab.add("neutrophil", [make_cell("neutrophil")])
     as_it_is, constant = (lab.evaluate(constant_background=b).pooled for b in (False, True))
     assert (as_it_is.images, constant.images) == (41, 40)
-    assert as_it_is.figures["accuracy"].baselines["padding_colour"] == 1
-    assert constant.figures["accuracy"].baselines["padding_colour"] <= 0.5
+    assert as_it_is.figures["accuracy"].baselines["background_colour"] == 1
+    assert constant.figures["accuracy"].baselines["background_colour"] <= 0.5
 
 
 def test_what_the_pipeline_sees_has_the_constant_background(lab):

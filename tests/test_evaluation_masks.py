@@ -138,7 +138,7 @@ def test_the_prior_is_measured_at_the_scale_that_the_analysis_took(lab):
     assert scales == [0.1]  # the made-up analysis says so, whatever the sample does
 
 
-def test_pointing_gives_the_candidates_of_an_analysis_and_the_share_of_the_area(toy_weights, tmp_path):
+def test_prior_candidates_are_those_of_an_analysis_and_the_share_of_the_area(toy_weights, tmp_path):
     places = [(100, 100), (350, 90)]
     picture = write_picture(tmp_path / "field.png", spots(*places))
     empty = write_picture(tmp_path / "empty.png", spots())
@@ -146,9 +146,9 @@ def test_pointing_gives_the_candidates_of_an_analysis_and_the_share_of_the_area(
     with analyser.stream, closing(open_slide(picture)) as field, closing(open_slide(empty)) as blank:
         found = prior_candidates(analyser.stream, field, TOY_UM_PER_PX)
         nothing = prior_candidates(analyser.stream, blank, TOY_UM_PER_PX)
-    near = np.abs(found.places[:, None] - np.array(places)).max(axis=2).argmin(axis=1)
+    near = np.abs(found.positions[:, None] - np.array(places)).max(axis=2).argmin(axis=1)
     assert sorted(near) == [0, 1]
     # Two discs of radius 25 take 0.04 of 480 x 200; the toy prior sees a little around them, too.
-    assert 0.02 < found.share < 0.15
-    assert nothing.share == 0
-    assert nothing.places.shape == (0, 2)
+    assert 0.02 < found.area_share < 0.15
+    assert nothing.area_share == 0
+    assert nothing.positions.shape == (0, 2)

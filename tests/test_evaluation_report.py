@@ -27,7 +27,7 @@ def test_baselines_stand_beside_the_accuracy(lab):
     accuracy = lab.figures()["accuracy"]
     assert accuracy.value == 0
     assert accuracy.baselines["majority"] == pytest.approx(21 / 41)
-    assert accuracy.baselines["padding_colour"] == 1
+    assert accuracy.baselines["background_colour"] == 1
 
 
 def test_colour_that_tells_nothing_scores_like_the_majority(lab):
@@ -35,7 +35,7 @@ def test_colour_that_tells_nothing_scores_like_the_majority(lab):
         lab.add("neutrophil" if index % 4 else "monocyte", [], grey=100)
     assert lab.figures()["accuracy"].baselines == {
         "majority": 0.75,
-        "padding_colour": pytest.approx(0.75),
+        "background_colour": pytest.approx(0.75),
     }
 
 

@@ -62,7 +62,7 @@ class DiagnosticAccuracy:
 
 
 def parse_limits(texts: Sequence[str]) -> dict[str, Limits]:
-    """The usual limits, with those that a user gives as CLASS=LOW:HIGH, either of which may be left out.
+    """Take the usual limits, with those that a user gives as CLASS=LOW:HIGH, either of which may be left out.
 
     Raises:
         UsageError: there is no such class, or these are no limits.

@@ -61,7 +61,7 @@ def cell_agreement(reference: Mapping[CellKey, str], tested: Mapping[CellKey, st
 
 
 def kappa_of(table: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> Estimate | None:
-    """Cohen's kappa of a square table, with the interval of Fleiss, Cohen and Everitt; None where it is not defined.
+    """Compute Cohen's kappa of a square table, with the interval of Fleiss, Cohen and Everitt; None where undefined.
 
     Where all agree there is no interval: that formula's has no width then.
     """

@@ -30,7 +30,7 @@ class BlandAltman:
 
 
 def bland_altman(reference: NDArray[np.float64], tested: NDArray[np.float64]) -> BlandAltman | None:
-    """Bias and limits of agreement (Lancet 1986; i: 307-310); None of fewer than three samples.
+    """Compute bias and limits of agreement (Lancet 1986; i: 307-310); None of fewer than three samples.
 
     The limits' intervals are exact for normal differences (Carkeet, Optom Vis Sci 2015; 92: e71-e80).
 
@@ -53,7 +53,7 @@ def bland_altman(reference: NDArray[np.float64], tested: NDArray[np.float64]) ->
 
 @cache
 def tolerance_factor(count: int, share: float, confidence: float) -> float:
-    """How many deviations above the mean a share of a normal population lies at most, with such confidence.
+    """Compute how many deviations above the mean a share of a normal population lies at most, with such confidence.
 
     Args:
         count: samples that mean and standard deviation come from, 2 or more.
@@ -64,7 +64,7 @@ def tolerance_factor(count: int, share: float, confidence: float) -> float:
 
 
 def correlation(reference: NDArray[np.float64], tested: NDArray[np.float64]) -> Estimate | None:
-    """Pearson's r with Fisher's interval; None of fewer than four samples, or where one method never changes."""
+    """Compute Pearson's r with Fisher's interval; None of fewer than four samples, or where a method never changes."""
     if len(reference) < 4 or np.ptp(reference) == 0 or np.ptp(tested) == 0:
         return None
     found = pearsonr(reference, tested)

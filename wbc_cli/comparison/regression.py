@@ -79,7 +79,7 @@ def passing_bablok(reference: NDArray[np.float64], tested: NDArray[np.float64]) 
 
 
 def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Slopes between all pairs of samples that differ, in order, without those of -1; infinite where x is the same."""
+    """Sort the slopes between all pairs of samples that differ, without those of -1; infinite where x is the same."""
     first, second = np.triu_indices(len(x), 1)
     across, up = x[second] - x[first], y[second] - y[first]
     differ = (across != 0) | (up != 0)
@@ -89,7 +89,7 @@ def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def _scatter(residuals: NDArray[np.float64]) -> tuple[float, float]:
-    """How far the median of the residuals may lie from the truth, below and above, by their order."""
+    """Compute how far the median of the residuals may lie from the truth, below and above, by their order."""
     ordered = np.sort(residuals)
     middle, reach = (len(ordered) - 1) / 2, _Z * np.sqrt(len(ordered)) / 2
     low, high = np.interp([middle - reach, middle + reach], np.arange(len(ordered)), ordered)

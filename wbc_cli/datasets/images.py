@@ -32,7 +32,7 @@ def bare_sample(folder: Path, image: Path, dataset: str, split: str = "test") ->
 
 
 def shrunk_scale(image: Path, um_per_px: float, width: int) -> float:
-    """The scale of an original, or of a copy that was shrunk whole; originals may differ by some pixels in width.
+    """Return the scale of an original or of a copy that was shrunk whole; originals may differ by some pixels in width.
 
     Args:
         image: the file.

@@ -50,7 +50,7 @@ def _number(image: Path) -> str:
 
 
 def _read_types(folder: Path) -> dict[str, str]:
-    """The type by the number of the image."""
+    """Read the type by the number of the image."""
     types = {}
     for file in sorted(folder.rglob("*.csv")):
         if re.sub("[^a-z]", "", file.stem.lower()) != "classlabels":

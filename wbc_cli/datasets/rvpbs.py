@@ -61,7 +61,7 @@ def _has_table(image: Path, tables: list[Path]) -> bool:
 
 
 def _read_table(table: Path) -> Iterator[tuple[str, Box, float]]:
-    """The image's name, the box around an outline, and the longer side of the image that both are in."""
+    """Read the image's name, the box around an outline, and the longer side of the image that both are in."""
     try:
         for image in ElementTree.parse(table).iterfind("image"):
             side = max(float(image.get("width", "")), float(image.get("height", "")))
@@ -77,7 +77,7 @@ def _read_table(table: Path) -> Iterator[tuple[str, Box, float]]:
 
 
 def _boxes(image: Path, outlined: list[tuple[Box, float]]) -> tuple[Box, ...]:
-    """An image's boxes in its own pixels, each cell once."""
+    """Convert an image's boxes to its own pixels, each cell once."""
     try:
         header = read_header(image)
     except SlideError:  # analysing it will say what is wrong
@@ -96,7 +96,7 @@ def _boxes(image: Path, outlined: list[tuple[Box, float]]) -> tuple[Box, ...]:
 
 
 def _common(first: Box, second: Box) -> float:
-    """The common area over that of the smaller box."""
+    """Divide the common area by that of the smaller box."""
     width = min(first.x1, second.x1) - max(first.x0, second.x0)
     height = min(first.y1, second.y1) - max(first.y0, second.y0)
     areas = [(box.x1 - box.x0) * (box.y1 - box.y0) for box in (first, second)]

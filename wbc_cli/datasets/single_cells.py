@@ -94,11 +94,11 @@ def read_raabin(folder: Path) -> Iterator[Sample]:
 
 
 def class_of(name: str) -> str | None:
-    """The class that a name means, in every spelling: Baso, basophil, Basophils; None where it means none."""
+    """Return the class that a name means in every spelling (Baso, basophil, Basophils), or None where it means none."""
     return _CLASSES.get(_kind(name))
 
 
 def _kind(folder: str) -> str:
-    """The key of `_CLASSES`, or `_MIXED_KEY`, that a folder's name begins with; empty where it is no class folder."""
+    """Return the key of `_CLASSES`, or `_MIXED_KEY`, that a folder's name begins with; empty for other folders."""
     letters = folder.lower()[:4]
     return letters if letters in _CLASSES or letters == _MIXED_KEY else ""

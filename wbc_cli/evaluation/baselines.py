@@ -25,7 +25,7 @@ def majority(truths: Sequence[str]) -> float:
 
 
 def border_colour(slide: SlideReader) -> tuple[float, float, float]:
-    """Mean red, green, blue of the image's rim, a twentieth of its shorter side wide.
+    """Average red, green and blue over the image's rim, a twentieth of its shorter side wide, 0 to 255.
 
     Raises:
         SlideError: the image cannot be decoded.
@@ -41,7 +41,7 @@ def border_colour(slide: SlideReader) -> tuple[float, float, float]:
 
 
 def colour_accuracy(colours: Floats, truths: Sequence[str], groups: Sequence[str]) -> float | None:
-    """Accuracy of a vote of the nearest border colours, cross-validated inside the scored set.
+    """Measure the accuracy of a vote of the nearest border colours, cross-validated inside the scored set.
 
     It learns from four fifths of the groups and is scored on the last, in turn: no model of ours gets this help. Where
     it does well, colour alone tells the class in that set.

@@ -118,7 +118,7 @@ def _measure(
 
 
 def _key(samples: Sequence[Sample], weights: Path) -> str:
-    """What the figures rest on, but for the program between two versions, the device, and what the image files hold."""
+    """Name what the figures rest on, but for the program between two versions, the device, and the files' content."""
     parts = {
         "version": wbc_cli.__version__,
         "weights": checksum(weights),

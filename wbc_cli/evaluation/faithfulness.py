@@ -143,7 +143,7 @@ class Probe:
 
     @torch.inference_mode()
     def _probabilities(self, windows: NDArray[np.uint8], mask: NDArray[np.bool_], kind: int) -> NDArray[np.float32]:
-        """Calibrated probability of a class in windows [N, S, S, 3], pooled over one mask."""
+        """Compute the calibrated probability of a class in windows, uint8 [N, S, S, 3], pooled over one mask."""
         network, device = self.engine.network, self.engine.device
         weights = torch.from_numpy(mask).to(device)[None].float()
         found = []
@@ -156,7 +156,7 @@ class Probe:
 
     @torch.inference_mode()
     def _new_maps(self, window: NDArray[np.uint8], kind: int, seed: int) -> tuple[Map, Map]:
-        """Grad-CAM of a class by the network with a new type head, and with new fusion and backbone, too."""
+        """Compute the Grad-CAM of a class with a new type head, and with new fusion and backbone, too."""
         trained, device = self.engine.network, self.engine.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -170,7 +170,7 @@ class Probe:
 
 
 def first_pixels(order: Map, size: int) -> NDArray[np.bool_]:
-    """Which pixels of a window go first in the order of a map, in growing shares.
+    """Choose the pixels of a window that go first in the order of a map, in growing shares.
 
     Args:
         order: [h, w], enlarged to the window; equal values (what a Grad-CAM cuts off at 0) go in a random order.
@@ -189,7 +189,7 @@ def first_pixels(order: Map, size: int) -> NDArray[np.bool_]:
 
 
 def correlation(first: Map, second: Map) -> float:
-    """Spearman's rank correlation of two maps of one shape; 0 where one is flat, which says nothing."""
+    """Compute Spearman's rank correlation of two maps of one shape; it is 0 where one is flat, which tells nothing."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     return float(spearmanr(first.ravel(), second.ravel()).statistic)

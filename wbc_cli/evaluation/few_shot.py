@@ -134,7 +134,7 @@ def _laboratories(scores: Sequence[ImageScore], learner: ProfileLearner) -> Iter
 
 
 def _draw(cells: TrainingCells, count: int, seed: int) -> np.ndarray:
-    """Which cells are reviewed: those of groups in a random order, until there are enough."""
+    """Choose the cells that are reviewed, bool [N]: those of groups in a random order, until there are enough."""
     names = np.random.default_rng(seed).permutation(np.unique(cells.slides))
     index_of = {name: i for i, name in enumerate(names.tolist())}
     order = np.argsort([index_of[name] for name in cells.slides.tolist()], kind="stable")

@@ -160,7 +160,7 @@ def _pair_field(sample: Sample, boxes: list[Box], result: SlideResult | None, bl
 
 
 def _pair_unplaced(labels: Sequence[str], result: SlideResult | None, blast_or_not: bool) -> PairedImage:
-    """Several labels without boxes: classes compared as counts, outlines as one region."""
+    """Pair several labels without boxes: classes are compared as counts, outlines as one region."""
     cells = _cells_beside(result, labels)
     pairs = pair_labels([label for label in labels if label != OTHER], cells)
     return PairedImage(
@@ -171,7 +171,7 @@ def _pair_unplaced(labels: Sequence[str], result: SlideResult | None, blast_or_n
 
 
 def _pair_untyped(truth: MaskedCells, result: SlideResult | None) -> PairedImage:
-    """A mask alone: its cells are to be found, their outlines are compared as one region."""
+    """Pair the cells of a mask without labels: they are to be found, their outlines are compared as one region."""
     cells = _cells_beside(result, ())
     pairs = match_by_mask(truth, cells)
     rest = [cell for index, cell in enumerate(cells) if index not in pairs.values()]

@@ -174,7 +174,7 @@ def _centred_disc(truth: Mask) -> Mask:
 
 
 def _pixel_indices(start: float, side: float, count: int) -> NDArray[np.intp]:
-    """Index of the mask's pixel under the middle of each of `count` map pixels along one side."""
+    """Find the mask's pixel under the middle of each of `count` map pixels along one side."""
     return np.asarray(np.floor(start + (np.arange(count) + 0.5) * (side / count)), dtype=np.intp)
 
 

@@ -27,7 +27,7 @@ def ranking(predictions: Sequence[Prediction]) -> tuple[list[int], Floats, NDArr
 
 
 def risk_coverage(confidence: Floats, right: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
-    """Risk at every coverage that a least confidence can give (El-Yaniv and Wiener, JMLR 2010).
+    """Compute the risk at every coverage that a least confidence can give (El-Yaniv and Wiener, JMLR 2010).
 
     Args:
         confidence: [N], NaN where a cell was missed: it counts among all cells and is never covered.
@@ -48,7 +48,7 @@ def risk_coverage(confidence: Floats, right: NDArray[np.bool_], weights: Floats)
 
 
 def area(coverage: Floats, risk: Floats) -> Floats:
-    """Mean risk over all coverages that can be had: the area under the curve (AURC), [..., T] to [...].
+    """Average the risk over all coverages that can be had: the area under the curve (AURC), [..., T] to [...].
 
     NaN where none can be had. Geifman, Uziel and El-Yaniv, "Bias-reduced uncertainty estimation for deep neural
     classifiers", ICLR 2019.
@@ -58,5 +58,5 @@ def area(coverage: Floats, risk: Floats) -> Floats:
 
 
 def coverage_at(coverage: Floats, risk: Floats, most: float) -> Floats:
-    """Largest coverage whose risk is at most `most`; 0 where there is none. [..., T] to [...]."""
+    """Find the largest coverage whose risk is at most `most`, [..., T] to [...]; 0 where there is none."""
     return np.asarray(np.where(risk <= most, coverage, 0).max(axis=-1))

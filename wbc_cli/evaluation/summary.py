@@ -99,7 +99,7 @@ def _typing(typed: list[_Typed], classes: list[str]) -> dict[str, Figure]:
 
 
 def _five_types(typed: list[_Typed], classes: list[str]) -> dict[str, Figure]:
-    """The figures that are compared between sets, some of which hold other types as well."""
+    """Compute the figures that are compared between sets, some of which hold other types as well."""
     differential = [t for t in typed if t.prediction.truth in DIFFERENTIAL_NAMES]
     if not differential:
         return {}
@@ -291,7 +291,7 @@ def _faithfulness(rows: list[tuple[str, FaithfulnessScore]]) -> dict[str, Figure
 
 
 def _morphology(scores: Sequence[ImageScore]) -> dict[str, Figure]:
-    """Macro-F1 of each attribute, and their mean; a cell without a description counts as wrong."""
+    """Compute the macro-F1 of each attribute, and their mean; a cell without a description counts as wrong."""
     if not scores:
         return {}
     groups = [_group(score) for score in scores]

@@ -9,7 +9,7 @@ from wbc_cli.model.config import ModelConfig
 
 
 def calibrated(config: ModelConfig, logits: NDArray[np.float32], distance: float) -> NDArray[np.float32]:
-    """Probabilities of the classes of one cell by temperature scaling (Guo et al., ICML 2017).
+    """Compute the probabilities of one cell's classes by temperature scaling (Guo et al., ICML 2017).
 
     The temperature grows with the distance from the training cells: far from them a network is confident for no reason.
 
@@ -27,10 +27,10 @@ def calibrated(config: ModelConfig, logits: NDArray[np.float32], distance: float
 
 
 def temperature(config: ModelConfig, distance: float) -> float:
-    """The temperature at a distance."""
+    """Return the temperature at a Mahalanobis distance."""
     return config.temperature * damping(config, distance)
 
 
 def damping(config: ModelConfig, distance: float) -> float:
-    """By how much the temperature grows with the distance; 1 at home."""
+    """Return the factor by which the temperature grows with the distance; 1 among the training cells."""
     return float(max(1.0, distance) ** config.temperature_growth)

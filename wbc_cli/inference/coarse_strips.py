@@ -40,7 +40,7 @@ class Grid:
 
     @classmethod
     def of(cls, reader: SlideReader, um_per_px: float) -> Grid:
-        """The grid whose coarse pixels come nearest to COARSE_UM_PER_PX."""
+        """Choose the grid whose coarse pixels come nearest to COARSE_UM_PER_PX."""
         block = BLOCK_PX
         while block * um_per_px / COARSE_UM_PER_PX > 1.5 * MAX_BLOCK_PX:
             block //= 2
@@ -48,11 +48,11 @@ class Grid:
 
     @property
     def unit(self) -> float:
-        """Level-0 pixels to a coarse one."""
+        """The side of a coarse pixel in level-0 pixels."""
         return self.block / self.side
 
     def coarse(self, length: int) -> int:
-        """A length of the slide in coarse pixels."""
+        """Convert a length of the slide from level-0 to coarse pixels, at least 1."""
         return max(1, round(length / self.unit))
 
 
@@ -72,7 +72,7 @@ class Strip:
 
 
 def strips(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Strip]:
-    """Every row of blocks, top to bottom, each block read once."""
+    """Read a slide row of blocks by row of blocks, top to bottom, each block once."""
 
     def read(x: int, y: int) -> RGBImage:
         width, height = min(grid.block, grid.width - x), min(grid.block, grid.height - y)

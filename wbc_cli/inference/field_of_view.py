@@ -114,7 +114,7 @@ class FieldReader(ReaderWrapper):
 
 
 def _touching_corners(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The connected pieces of a mask that hold a corner of the picture."""
+    """Keep the connected pieces of a mask that hold a corner of the picture."""
     _, pieces = cv2.connectedComponents(mask.astype(np.uint8))
     corners = {int(pieces[row, column]) for row in (0, -1) for column in (0, -1)} - {0}
     found: NDArray[np.bool_] = np.isin(pieces, list(corners))

@@ -70,7 +70,7 @@ def separate(foreground: NDArray[np.float32], offsets: NDArray[np.float32], min_
 
 
 def _peaks(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int], min_area: float) -> NDArray[np.intp]:
-    """Places (row, column) where many votes fall."""
+    """Find the positions (row, column) where many votes fall."""
     flat = np.rint(y).astype(np.intp) * shape[1] + np.rint(x).astype(np.intp)
     votes = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
     votes = cv2.GaussianBlur(votes, (0, 0), _VOTE_SIGMA_PX, borderType=cv2.BORDER_CONSTANT)
@@ -84,7 +84,7 @@ def _peaks(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int
 
 
 def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Of what is connected by its sides, and with its holes filled."""
+    """Keep the largest piece of a mask that is connected by sides of pixels, and fill its holes."""
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
     if count > 2:
         mask = pieces == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])

@@ -31,7 +31,7 @@ def disagrees(stated: Scale, estimate: Scale) -> bool:
 
 
 def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None) -> Scale:
-    """The scale to analyse a slide at; what the user says goes before what the file says."""
+    """Choose the scale to analyse a slide at; what the user says goes before what the file says."""
     if um_per_px is not None:
         return Scale(um_per_px, "option")
     if reader.um_per_px is not None:
@@ -40,7 +40,7 @@ def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None) -> 
 
 
 def check_scale(net: ScaleNet, reader: SlideReader, stated: Scale) -> Scale:
-    """A stated scale, called doubtful where the cells contradict it; an estimate is returned as it is."""
+    """Check a stated scale: it is called doubtful where the cells contradict it; an estimate is returned as it is."""
     if stated.source == "estimate":
         return stated
     estimate = estimate_scale(net, reader, _CHECK_PATCHES_PER_ZOOM, views=1)
@@ -92,7 +92,7 @@ def estimate_scale(
 
 
 def _patches(reader: SlideReader, count: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
-    """Patches of PATCH_PX at zooms from the whole picture in one patch to the file's own pixels.
+    """Read patches of PATCH_PX at zooms from the whole picture in one patch to the file's own pixels.
 
     Returns:
         the patches, and for each how many patch pixels make one level-0 pixel.
@@ -119,7 +119,7 @@ def _patches(reader: SlideReader, count: int) -> tuple[list[NDArray[np.uint8]], 
 
 
 def _corners(width: int, height: int, span: int, count: int) -> list[tuple[int, int]]:
-    """Upper left corners of a few squares spread over the picture."""
+    """Spread a few squares over the picture and return their upper left corners."""
     columns, rows = max(1, round(width / span)), max(1, round(height / span))
     xs = np.linspace(0, max(0, width - span), columns).astype(int)
     ys = np.linspace(0, max(0, height - span), rows).astype(int)

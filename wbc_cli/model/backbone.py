@@ -69,7 +69,7 @@ class Backbone(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Features of [N, C, S, S], one tensor for each of STRIDES."""
+        """Compute the features of windows [N, C, S, S], one tensor for each of STRIDES."""
         x = self.stem(x)
         features = []
         for stride, stage in zip(STRIDES, self.stages, strict=True):

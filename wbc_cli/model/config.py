@@ -51,7 +51,7 @@ class ModelConfig:
 
     @property
     def window_um(self) -> float:
-        """Side of the window in micrometres."""
+        """The side of the window in micrometres."""
         return self.window_px * self.um_per_px
 
     def same_network(self, other: ModelConfig) -> bool:
@@ -61,7 +61,7 @@ class ModelConfig:
         return replace(self, **{name: getattr(other, name) for name in (*learned, *read_out)}) == other
 
     def to_json(self) -> str:
-        """The config as the text of config.json."""
+        """Write the config as the text of config.json."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod

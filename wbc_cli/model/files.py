@@ -15,14 +15,14 @@ CHECKSUM_NAME = "sg_cldff.safetensors.sha256"
 
 
 def default_folder() -> Path:
-    """The shipped weights: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the shipped weights: inside the installed package, or beside it in a checkout."""
     package = Path(wbc_cli.__file__).parent
     installed = package / "weights"
     return installed if installed.is_dir() else package.parent / "weights"
 
 
 def weights_file(folder: Path) -> Path:
-    """The weights file in `folder`.
+    """Return the weights file in `folder`.
 
     Raises:
         SetupError: there is none.
@@ -34,7 +34,7 @@ def weights_file(folder: Path) -> Path:
 
 
 def checksum(folder: Path) -> str:
-    """SHA-256 of the weights in `folder`, in hex, which a flipped bit among millions of numbers does not escape.
+    """Compute the SHA-256 of the weights in `folder`, in hex, and check it against the one that was written with them.
 
     Raises:
         SetupError: there are none, or they are not those that were written.

@@ -90,12 +90,12 @@ class TypeHead(nn.Module):
         self.classify = nn.Linear(width, classes)
 
     def forward(self, fused: Tensor) -> Tensor:
-        """Type features [N, width, S / 8, S / 8] of the fused ones."""
+        """Compute the type features [N, width, S / 8, S / 8] of the fused ones."""
         features: Tensor = self.embed(fused)
         return features
 
     def pool(self, features: Tensor, masks: Tensor) -> Tensor:
-        """Mean features of cells.
+        """Average the features of cells over their masks.
 
         Args:
             features: float [N, width, h, w], of windows.
@@ -108,12 +108,12 @@ class TypeHead(nn.Module):
         return torch.einsum("nchw,n...hw->n...c", features, masks) / masks.sum(dim=(-2, -1)).clamp_min(1e-6)[..., None]
 
     def logits(self, pooled: Tensor) -> Tensor:
-        """Class logits [N, classes] of pooled features [N, width]."""
+        """Compute the class logits [N, classes] of pooled features [N, width]."""
         logits: Tensor = self.classify(self.drop(pooled))
         return logits.float()
 
     def cam(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Grad-CAM of one class a cell.
+        """Compute the Grad-CAM of one class a cell.
 
         Args:
             features: float [N, width, h, w], of windows.

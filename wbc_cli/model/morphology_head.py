@@ -38,7 +38,7 @@ class MorphologyHead(nn.Module):
 
     @staticmethod
     def pool(features: Tensor, texture: Tensor, segments: Tensor, cells: Tensor) -> Tensor:
-        """Mean features of whole cells, of their nuclei and of their cytoplasm; zero where a cell has none.
+        """Average the features over whole cells, their nuclei and their cytoplasm; zero where a cell has none.
 
         Args:
             features, texture: float [N, C, h, w] of each, see `network.NetworkOutput`.
@@ -56,7 +56,7 @@ class MorphologyHead(nn.Module):
         return means.reshape(*cells.shape[:2], -1)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, ...]:
-        """Logits of each of ATTRIBUTES, float [N, values], of features [N, PARTS * width]."""
+        """Compute the logits of each of ATTRIBUTES, float [N, values], of features [N, PARTS * width]."""
         normal = ((pooled - self.mean) / self.deviation).clamp(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
         logits: Tensor = self.layers(normal).float()
         return torch.split(logits, [len(values) for values in ATTRIBUTES.values()], dim=1)

@@ -43,7 +43,7 @@ def load(folder: Path) -> LoadedModel:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The config of the weights in `folder`.
+    """Read the config of the weights in `folder`.
 
     Raises:
         SetupError: it is missing or holds something else.
@@ -52,7 +52,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def read_state(folder: Path) -> dict[str, Tensor]:
-    """The tensors in `folder` by name, floating ones as float32.
+    """Read the tensors in `folder` by name, floating ones as float32.
 
     Raises:
         SetupError: the file is missing or damaged.

@@ -29,7 +29,7 @@ class Typicality(nn.Module):
         self.register_buffer("whitening", torch.zeros(width, width))
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Distances, float [N], of features [N, width]; above 1 a cell is unlike the training cells."""
+        """Compute the distances, float [N], of features [N, width]; above 1 a cell is unlike the training cells."""
         away = (pooled[:, None] - self.centres) @ self.whitening
         nearest: Tensor = away.norm(dim=-1).amin(dim=1)
         return nearest

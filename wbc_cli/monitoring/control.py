@@ -32,12 +32,12 @@ class Group:
 
     @property
     def weight(self) -> float:
-        """Of all slides together."""
+        """The sum of the slides' weights."""
         return float(self.weights.sum())
 
     @property
     def mean(self) -> float:
-        """Weighted."""
+        """The weighted mean of the values."""
         return float((self.values * self.weights).sum() / self.weight)
 
 
@@ -60,7 +60,7 @@ class ReferenceStatistics:
     freedom: float
 
     def variance(self, weight: float) -> float:
-        """Of a group of such weight about the true centre."""
+        """Return the variance of a group of such weight about the true centre."""
         return self.between + self.within / weight
 
 
@@ -101,7 +101,7 @@ def reference_statistics(groups: Sequence[Group], smallest: float) -> ReferenceS
 
 
 def reach_of(false_alarm: float, freedom: float) -> float:
-    """How many standard deviations from the centre the limits lie.
+    """Compute how many standard deviations from the centre the limits lie.
 
     Args:
         false_alarm: probability that a value beyond either limit is chance.

@@ -69,7 +69,7 @@ def _class(name: str) -> Callable[[Mapping[str, Any], float | None], Measured]:
 
 
 def _percent(record: Mapping[str, Any], share: Mapping[str, Any], cells: int) -> Measured:
-    """The types of a refused slide are not to be trusted; what its picture is like is just what is watched."""
+    """Take a share but of refused slides, whose types are not to be trusted."""
     return (float(share["percent"]), float(cells)) if record["status"] == DONE and cells else None
 
 

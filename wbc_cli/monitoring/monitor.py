@@ -95,7 +95,7 @@ class Monitoring:
 
 
 def summaries(found: Monitoring) -> list[str]:
-    """What is wrong in words, a sentence a figure; what was broken last comes first."""
+    """Say what is wrong, a sentence a figure; what was broken last comes first."""
     days: dict[MonitoredFigure, dict[str, Alarm]] = {}
     for alarm in found.alarms:
         days.setdefault(alarm.figure, {})[alarm.group] = alarm
@@ -108,7 +108,7 @@ def summaries(found: Monitoring) -> list[str]:
 
 
 def warnings(found: Monitoring) -> list[str]:
-    """What the limits cannot tell, in words."""
+    """Say what the limits cannot tell."""
     count, sentences = sum(found.reference), []
     if count < RECOMMENDED_GROUPS:
         sentences.append(
@@ -122,7 +122,7 @@ def warnings(found: Monitoring) -> list[str]:
 
 
 def parse_period(text: str, groups: Sequence[str], since: str, by_run: bool) -> Period:
-    """The reference period as a user gives it: a number of groups, or FIRST:LAST.
+    """Parse the reference period as a user gives it: a number of groups, or FIRST:LAST.
 
     Args:
         text: of the option.
@@ -151,7 +151,7 @@ def parse_period(text: str, groups: Sequence[str], since: str, by_run: bool) -> 
 
 
 def groups_of(slides: Sequence[Slide], by_run: bool) -> tuple[str, ...]:
-    """Days in order, or runs as they were given."""
+    """List days in order, or runs as they were given."""
     found = dict.fromkeys(slide.group for slide in slides)
     return tuple(found if by_run else sorted(found))
 

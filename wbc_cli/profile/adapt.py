@@ -84,5 +84,5 @@ def adapt(model: LoadedModel, runs: Sequence[Path], reviews: Sequence[Path]) -> 
 
 
 def _rounded(values: Floats) -> Floats:
-    """As exact as the weights are, so that a profile is small."""
+    """Round to the precision of the weights, so that a profile is small."""
     return np.asarray(values.round(6))

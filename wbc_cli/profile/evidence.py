@@ -105,7 +105,7 @@ def learn_head(
 
 
 def _unseen_logits(cells: TrainingCells, shipped: LinearHead, statistics: FeatureStatistics) -> Floats:
-    """Logits of each cell by a head that has not seen its slide."""
+    """Compute the logits of each cell by a head that was fitted without its slide."""
     names = np.unique(cells.slides)
     order = np.random.default_rng(_SEED).permutation(len(names))
     fold = order[np.searchsorted(names, cells.slides)] % min(_FOLDS, len(names))
@@ -128,7 +128,7 @@ def _temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
 
 
 def _least_confidence(before: Floats, after: Floats, labels: NDArray[np.int64], shipped: float) -> float:
-    """The lowest from the shipped one on above which enough are right, as if one more were wrong.
+    """Find the lowest threshold, from the shipped one on, above which enough are right, as if one more were wrong.
 
     But not so high that fewer cells would be given their right type than by the shipped head.
     """
@@ -178,5 +178,5 @@ def _evidence(cells: TrainingCells, before: Floats, after: Floats, least: float)
 
 
 def _given(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
-    """The probability of each cell's own type, no less than can be told from none."""
+    """Take the probability of each cell's own type, no less than can be told from none."""
     return np.asarray(probabilities[np.arange(len(labels)), labels].clip(_MIN_PROBABILITY))

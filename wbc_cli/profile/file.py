@@ -47,7 +47,7 @@ class Profile:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of what it says, in hex."""
+        """The SHA-256 of the content, in hex."""
         return _digest(_content(self))
 
     def refuse_other_weights(self, checksum: str, path: Path) -> None:
@@ -64,7 +64,7 @@ class Profile:
             raise UsageError(f"{path}: learned with other weights than these; run `wbc-cli adapt` again with them")
 
     def summary(self) -> dict[str, Any]:
-        """What run.json says of it."""
+        """Return what run.json holds of the profile."""
         return {
             "profile_sha256": self.checksum,
             "profile_learned": list(self.learned),

@@ -42,7 +42,7 @@ class TrainingCells:
         return len(self.labels)
 
     def __getitem__(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> TrainingCells:
-        """Some of them."""
+        """Select some of the cells, by bools or indices."""
         return TrainingCells(self.features[which], self.labels[which], self.slides[which], self.damping[which])
 
 
@@ -59,11 +59,11 @@ class LinearHead:
     bias: Floats
 
     def logits(self, cells: TrainingCells) -> Floats:
-        """Float64 [N, classes], damped."""
+        """Compute the logits, float64 [N, classes], divided by the cells' damping."""
         return np.asarray((cells.features @ self.weight.T + self.bias) / cells.damping[:, None])
 
     def cooled(self, temperature: float) -> LinearHead:
-        """The head whose logits are those of this one divided by a temperature."""
+        """Return the head whose logits are those of this one divided by a temperature."""
         return LinearHead(self.weight / temperature, self.bias / temperature)
 
 
@@ -82,12 +82,12 @@ class FeatureStatistics:
 
 
 def learned_classes(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """The classes that have enough cells to be learned."""
+    """Return the indices of the classes that have enough cells to be learned."""
     return np.flatnonzero(np.bincount(labels, minlength=classes) >= MIN_CLASS_CELLS)
 
 
 def fit_head(cells: TrainingCells, shipped: LinearHead, statistics: FeatureStatistics) -> LinearHead:
-    """Logistic regression on standardised features, shrunken towards the shipped head (L2 on the difference).
+    """Fit logistic regression on standardised features, shrunken towards the shipped head (L2 on the difference).
 
     Args:
         cells: reviewed ones. Classes with fewer than MIN_CLASS_CELLS of them keep the shipped head's weights.

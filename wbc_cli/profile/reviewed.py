@@ -83,7 +83,7 @@ def read_reviewed(runs: Sequence[Path], reviews: Sequence[Path]) -> Reviewed:
 
 
 def _corrected_names(reviews: Sequence[Path], cells: RunCells) -> dict[tuple[str, str], set[str]]:
-    """What reviewers call each cell that they name, by slide and cell; each reviewer's last word counts."""
+    """Gather the classes that reviewers name, by slide and cell; each reviewer's last correction counts."""
     names: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for corrected in read_corrections(reviews, cells, _DEFAULT_REVIEWER, datetime.now(UTC)):
         names[corrected.slide, corrected.cell][corrected.reviewer] = corrected.class_name
@@ -91,7 +91,7 @@ def _corrected_names(reviews: Sequence[Path], cells: RunCells) -> dict[tuple[str
 
 
 def _slides(runs: Sequence[Path]) -> dict[str, _Slide]:
-    """The analysed slides of runs, by name."""
+    """Gather the analysed slides of runs, by name."""
     found: dict[str, _Slide] = {}
     for run in runs:
         records = sorted((run / "slides").glob(f"*/{RECORD}"))

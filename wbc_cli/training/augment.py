@@ -71,7 +71,7 @@ def _restain(density: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def light(rgb: Tensor, generator: torch.Generator) -> Tensor:
-    """Tint, exposure, gamma, contrast, tinted corners and the round edge of a field."""
+    """Change tint, exposure, gamma and contrast, and add tinted corners and the round edge of a field."""
     n, _, height, width = rgb.shape
     tint = torch.exp(0.08 * torch.randn((n, 3), generator=generator, device=generator.device))
     strong = _happens(generator, n, 0.2)[:, None]
@@ -102,7 +102,7 @@ def light(rgb: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def optics(rgb: Tensor, generator: torch.Generator) -> Tensor:
-    """Low resolution, and defocus or over-sharpening."""
+    """Lower the resolution of some images, and defocus or over-sharpen some."""
     n = len(rgb)
     parts = rgb.chunk(len(_DOWNSAMPLES))
     coarse = torch.cat([_shrunk(part, shrink) for part, shrink in zip(parts, _DOWNSAMPLES, strict=False)])
@@ -115,7 +115,7 @@ def optics(rgb: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def grain(rgb: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise of single pixels, and of some pixels' size, as cameras leave it that smooth and sharpen."""
+    """Add noise of single pixels, and of some pixels' size, as cameras leave it that smooth and sharpen."""
     n, channels, height, width = rgb.shape
 
     def drawn(shrink: int, most: float, share: float) -> Tensor:
@@ -134,7 +134,7 @@ def _shrunk(rgb: Tensor, shrink: float) -> Tensor:
 
 
 def _blur(rgb: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of each image by its own sigma [N], of _MAX_BLUR_SIGMA_PX pixels at most."""
+    """Blur each image by a Gaussian of its own sigma [N], of _MAX_BLUR_SIGMA_PX pixels at most."""
     n, channels, height, width = rgb.shape
     reach = math.ceil(2.5 * _MAX_BLUR_SIGMA_PX)
     positions = torch.arange(-reach, reach + 1, dtype=torch.float32, device=rgb.device)

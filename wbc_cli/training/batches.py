@@ -57,12 +57,12 @@ def _begin_worker(_: int) -> None:
 
 
 def to_tensor(rgb: np.ndarray, device: torch.device) -> torch.Tensor:
-    """uint8 [N, H, W, 3] to float [N, 3, H, W], 0 to 1."""
+    """Convert uint8 [N, H, W, 3] to float [N, 3, H, W], 0 to 1."""
     return torch.from_numpy(rgb).to(device).permute(0, 3, 1, 2).float() / 255
 
 
 def collate(windows: Sequence[TrainingWindow]) -> Batch:
-    """A batch of windows on the CPU, its pixels in 8 bits, as it goes from one process to another."""
+    """Collate windows on the CPU, their pixels in 8 bits, as a batch goes from one process to another."""
     return Batch(
         rgb=torch.from_numpy(np.stack([w.rgb for w in windows]).transpose(0, 3, 1, 2)),
         code=torch.from_numpy(np.stack([w.code for w in windows])),
@@ -73,7 +73,7 @@ def collate(windows: Sequence[TrainingWindow]) -> Batch:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch from `collate` where the network is, as the losses take it; not augmented in colour yet."""
+    """Bring a batch from `collate` to the network's device, as the losses take it; not augmented in colour yet."""
     if device.type == "cuda":
         batch = Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in batch))
     return Batch(batch.rgb.float() / 255, batch.code.long(), batch.labels, batch.pool.float(), batch.masked)

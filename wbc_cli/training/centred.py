@@ -117,7 +117,7 @@ def validate(views: Sequence[CentredView], blast: int) -> Validation:
 
 
 def fit_temperature(views: Sequence[CentredView]) -> float:
-    """The temperature that minimises the negative log-likelihood of the labels (Guo et al., ICML 2017)."""
+    """Find the temperature that minimises the negative log-likelihood of the labels (Guo et al., ICML 2017)."""
     chosen = [v for v in views if v.image.targets and v.image.targets[0].label >= 0 and v.cell]
     if not chosen:
         return 1.0
@@ -128,7 +128,7 @@ def fit_temperature(views: Sequence[CentredView]) -> float:
 
 
 def fit_typicality(network: SGCLDFF, views: Sequence[CentredView], held_out: Sequence[CentredView]) -> None:
-    """Teach the network what cells like those of the training data look like.
+    """Fit the network's typicality to the features of training cells.
 
     Args:
         network: its typicality is fitted.
@@ -155,7 +155,7 @@ def _centre(image: TrainingImage, um_per_px: float, side: int) -> tuple[NDArray[
 
 
 def _nearest_middle(labels: NDArray[np.uint8]) -> int:
-    """The cell nearest the middle of the window, if it lies within a fifth of the window's side of it."""
+    """Find the cell nearest the middle of the window, if it lies within a fifth of the window's side of it; else 0."""
     rows, columns = np.nonzero(labels)
     if not len(rows):
         return 0

@@ -68,19 +68,19 @@ class TrainingImage:
     padding: NDArray[np.uint8]
 
     def with_code(self, code: Code) -> TrainingImage:
-        """The same image with a code from elsewhere; its centred cell becomes instance 1 where the code has it."""
+        """Return the image with another code; its centred cell becomes instance 1 where the code has it."""
         targets = tuple(replace(t, instance=int(np.any(code // 4 == 1))) for t in self.targets)
         return replace(self, code=code, targets=targets)
 
 
 def padding_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What lies around an image: the 80th percentile of each channel of uint8 [h, w, 3]."""
+    """Choose the colour around an image, uint8 [3]: the 80th percentile of each channel of uint8 [h, w, 3]."""
     step = max(1, min(rgb.shape[:2]) // 64)
     return np.percentile(rgb[::step, ::step].reshape(-1, 3), 80, axis=0).astype(np.uint8)
 
 
 def load_rgb(sample: Sample) -> NDArray[np.uint8]:
-    """A sample's pixels, uint8 [h, w, 3].
+    """Load a sample's pixels, uint8 [h, w, 3].
 
     Raises:
         SlideError: the image cannot be read.
@@ -93,7 +93,7 @@ def load_rgb(sample: Sample) -> NDArray[np.uint8]:
 
 
 def scale_by_cells(sample: Sample) -> float | None:
-    """Micrometres per pixel of a sample, guessed from the size of its masked cells; None without a mask of cells.
+    """Guess a sample's micrometres a pixel from the size of its masked cells; None without a mask of cells.
 
     Raises:
         SlideError: the mask cannot be read.
@@ -157,7 +157,7 @@ def _supervision(sample: Sample, shape: Sequence[int], um_per_px: float) -> tupl
 def _from_boxes(
     boxes: Sequence[Box], label: int, height: int, width: int, border: int
 ) -> tuple[Code, tuple[Target, ...]]:
-    """Supervision of a field whose white cells are boxed.
+    """Make the supervision of a field whose white cells are boxed.
 
     Nothing is known inside the boxes and within `border` pixels of the field's edge; the rest is background.
     """
@@ -172,7 +172,7 @@ def _from_boxes(
 
 
 def _label(sample: Sample) -> int:
-    """The one type of all the sample's cells, or UNKNOWN_TYPE where they differ."""
+    """Return the one type of all the sample's cells, or UNKNOWN_TYPE where they differ."""
     kinds = set(sample.labels)
     if len(kinds) != 1:
         return UNKNOWN_TYPE

@@ -75,7 +75,7 @@ class Training:
 
     @property
     def checkpoint(self) -> Path:
-        """The file a killed run goes on from."""
+        """The file that a killed run goes on from."""
         return self.folder / "checkpoint.pt"
 
     def save(self) -> None:
@@ -145,7 +145,7 @@ def train_network(training: Training, images: Sequence[TrainingImage], held_out:
 
 
 def _learn(training: Training, made: Batch, weights: torch.Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """One step of the optimiser; returns the losses by name."""
+    """Make one step of the optimiser and return the losses by name."""
     settings, network, device = training.settings, training.network, training.device
     network.train()
     network.prior.eval()
@@ -188,7 +188,7 @@ def _validate(training: Training, held_out: Sequence[TrainingImage]) -> None:
 
 
 def class_weights(images: Sequence[TrainingImage]) -> torch.Tensor:
-    """Weights of the type loss: fourth root of the inverse counts (the sampler takes a square root), mean 1."""
+    """Compute the type loss's weights: fourth root of the inverse counts (the sampler takes a square root), mean 1."""
     labels = [t.label for image in images for t in image.targets if t.label >= 0]
     counts = np.bincount(labels, minlength=len(CLASS_NAMES)).clip(20)
     weights = counts**-0.25
@@ -196,7 +196,7 @@ def class_weights(images: Sequence[TrainingImage]) -> torch.Tensor:
 
 
 def rate(step: int, steps: int) -> float:
-    """The schedule: a short rise, then half a cosine, as a share of the peak."""
+    """Return the scheduled learning rate, a short rise and then half a cosine, as a share of the peak."""
     rise = min(_WARM_UP_STEPS, steps // 10)
     if step < rise:
         return (step + 1) / rise

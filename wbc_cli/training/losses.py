@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
 
 def losses(network: SGCLDFF, output: NetworkOutput, batch: Batch, class_weights: Tensor) -> dict[str, Tensor]:
-    """Every term by its name; their sum is what training minimises."""
+    """Compute every term by its name; their sum is what training minimises."""
     pool = F.adaptive_avg_pool2d(where_typed(output, batch)[:, None], output.features.shape[-1])[:, 0]
     terms = {
         "segment": segment_loss(output.maps.segments, batch.code, network.config.class_weights),
@@ -51,13 +51,13 @@ def losses(network: SGCLDFF, output: NetworkOutput, batch: Batch, class_weights:
 
 
 def where_typed(output: NetworkOutput, batch: Batch) -> Tensor:
-    """Weight of each place in the type, float [N, S / 2, S / 2]: the mask, or what the network takes for a cell."""
+    """Weigh the pixels that the type is pooled over, float [N, S / 2, S / 2]: by the mask, or the foreground."""
     foreground = 1 - output.maps.segments.detach().softmax(dim=1)[:, 0]
     return torch.where(batch.masked[:, None, None], batch.pool, batch.pool * (_MIN_POOL_WEIGHT + foreground))
 
 
 def segment_loss(logits: Tensor, code: Tensor, weighted: bool) -> Tensor:
-    """Cross-entropy (class-weighted) and Dice, of whole cells and of nuclei, over the pixels that are known."""
+    """Add cross-entropy (class-weighted) and Dice, of whole cells and of nuclei, over the pixels that are known."""
     known = code != IGNORE
     kind = torch.where(known, code % 4, 0)
     part_known = known & (kind != PART_UNKNOWN)
@@ -82,14 +82,14 @@ def _dice(probability: Tensor, truth: Tensor) -> Tensor:
 
 
 def offset_loss(offsets: Tensor, code: Tensor) -> Tensor:
-    """Smooth L1 between where cell pixels point and the middle of their cell, in units of OFFSET_UNIT_PX."""
+    """Compute the smooth L1 of the offsets from cell pixels to the middle of their cell, in units of OFFSET_UNIT_PX."""
     target, inside = offset_target(code)
     error = F.smooth_l1_loss(offsets / OFFSET_UNIT_PX, target / OFFSET_UNIT_PX, reduction="none", beta=0.1).sum(dim=1)
     return (error * inside).sum() / inside.sum().clamp_min(1)
 
 
 def offset_target(code: Tensor) -> tuple[Tensor, Tensor]:
-    """Offsets to the middle of each pixel's cell in window pixels [N, 2, h, w], and where they are known [N, h, w]."""
+    """Compute offsets to the middle of each pixel's cell [N, 2, h, w], window pixels, and where they are known."""
     n, height, width = code.shape
     instance = torch.where(code == IGNORE, 0, code // 4)
     y, x = torch.meshgrid(
@@ -105,7 +105,7 @@ def offset_target(code: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def type_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
-    """Class-weighted cross-entropy with smoothing; `not_blast` cells only push the blast's probability down."""
+    """Compute class-weighted cross-entropy with smoothing; `not_blast` cells only push the blast's probability down."""
     known = (labels >= 0).to(logits.dtype)
     target = labels.clamp_min(0)
     entropy = F.cross_entropy(logits, target, weight=class_weights, label_smoothing=_LABEL_SMOOTHING, reduction="none")
@@ -115,7 +115,7 @@ def type_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
 
 
 def alignment_loss(cam: Tensor, pool: Tensor, chosen: Tensor) -> Tensor:
-    """Share of the Grad-CAM energy that lies outside the cell (grown by one place): the saliency-alignment loss.
+    """Compute the share of the Grad-CAM energy outside the cell (grown by one pixel): the saliency-alignment loss.
 
     Args:
         cam: float [N, h, w], not negative.

@@ -73,7 +73,7 @@ def _truth(views: Sequence[CentredView], device: torch.device) -> Tensor:
 
 
 def _weights(truth: Tensor, values: int) -> Tensor:
-    """Of the values of an attribute, so that the mean cell weighs 1."""
+    """Compute the weights of an attribute's values, so that the mean cell weighs 1."""
     counts = torch.bincount(truth, minlength=values).float()
     weights = counts.clamp_min(1) ** -_BALANCE_EXPONENT
     return weights * counts.sum() / (weights * counts).sum()

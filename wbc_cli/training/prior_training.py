@@ -92,7 +92,7 @@ def train_prior(
 
 
 def _loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy and Dice on the places that are known; a missed cell costs more than a false one."""
+    """Add binary cross-entropy and Dice on the pixels that are known; a missed cell costs more than a false one."""
     known = (target != IGNORE).float()
     truth = (target == 1).float()
     logits = logits[:, 0]
@@ -123,7 +123,7 @@ def _coarse(image: TrainingImage) -> _CoarseImage:
 
 
 def _view(image: _CoarseImage, side: int, rng: Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Turned and zoomed: uint8 [side, side, 3] and its target at the prior's stride."""
+    """Turn and zoom an image into a view, uint8 [side, side, 3], with its target at the prior's stride."""
     turn = rng.uniform(0, 2 * np.pi)
     zoom = np.exp(np.clip(rng.normal(0, 0.15), -0.35, 0.35)) / 2
     linear = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])

@@ -130,7 +130,7 @@ def _estimated(sample: Sample, network: SGCLDFF) -> float:
 
 
 def _examples(images: Sequence[TrainingImage], seed: int, most: int) -> list[TrainingImage]:
-    """At most so many images of every set and label."""
+    """Choose at most so many images of every set and label."""
     groups: dict[tuple[str, tuple[str, ...]], list[TrainingImage]] = {}
     for index in np.random.default_rng((seed, 5)).permutation(len(images)):
         image = images[index]

