@@ -16,7 +16,7 @@ from wbc_cli.comparison.estimate import Estimate
 MIN_SAMPLES = 5
 """Samples: of fewer the ranks of the interval lie outside the slopes."""
 MAX_SAMPLES = 3000
-"""Samples that are looked at: of more some are taken evenly, since the pairs grow with the square."""
+"""Samples that the line is fitted to: of more some are taken evenly, since the pairs grow with the square."""
 _Z = float(norm.ppf(0.975))
 
 

@@ -22,10 +22,10 @@ __all__ = ["read_dataset"]
 
 @dataclass(frozen=True)
 class _Dataset:
-    """One published set: how it is read, and what its folder must hold."""
+    """A published data set: how it is read, and what its folder is expected to hold."""
 
     read: Callable[[Path], Iterator[Sample]]
-    looked_for: str
+    expected: str
 
 
 _DATASETS = {
@@ -52,12 +52,12 @@ def read_dataset(name: str, folder: Path) -> tuple[Sample, ...]:
     Raises:
         UsageError: an unknown name, a folder that holds no such set, or a file of it that cannot be read.
     """
-    layout = _DATASETS.get(name)
-    if layout is None:
+    dataset = _DATASETS.get(name)
+    if dataset is None:
         raise UsageError(f"--layout {name}: use one of {', '.join(_DATASETS)}")
     if not folder.is_dir():
         raise UsageError(f"{folder}: not a folder; with --layout {name} give the data set's unpacked folder")
-    samples = tuple(layout.read(folder.absolute()))  # so that "." has a name, too
+    samples = tuple(dataset.read(folder.absolute()))  # so that "." has a name, too
     if not samples:
-        raise UsageError(f"{folder}: holds no {name} as published; looked for {layout.looked_for}")
+        raise UsageError(f"{folder}: holds no {name} as published; looked for {dataset.expected}")
     return samples

@@ -1,4 +1,4 @@
-"""Finding a data set's images below a folder, and what is known of them by their place and size."""
+"""Finding a data set's images below a folder, and what is known of them by their path and size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folders_above(folder: Path, image: Path) -> list[str]:
 
 
 def bare_sample(folder: Path, image: Path, dataset: str, split: str = "test") -> Sample:
-    """Make a sample of which nothing is known but its place."""
+    """Make a sample of which nothing is known but its path."""
     return Sample(image, dataset, split, (), str(image.relative_to(folder)), None, None, ())
 
 

@@ -85,7 +85,7 @@ def _boxes(image: Path, outlined: list[tuple[Box, float]]) -> tuple[Box, ...]:
     boxes: list[Box] = []
     for box, side in outlined:
         shrunk = max(header.width, header.height) / side if header and header.width else 1.0
-        own = Box(box.label, *(shrunk * place for place in (box.x0, box.y0, box.x1, box.y1)))
+        own = Box(box.label, *(shrunk * corner for corner in (box.x0, box.y0, box.x1, box.y1)))
         if (
             own.x1 > own.x0
             and own.y1 > own.y0

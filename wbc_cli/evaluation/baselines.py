@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 _FOLDS = 5
 _BORDER_SIDE = 512  # pixels of the longer side: enough for a mean, and small for a whole slide
 _SEED = 0
-_NEIGHBOURS = 15  # a vote of neighbours sees what a linear rule misses: on ALL-IDB2 0.81 against 0.71
+_NEIGHBOURS = 15  # a vote of neighbours finds what a linear rule misses: on ALL-IDB2 0.81 against 0.71
 
 
 def majority(truths: Sequence[str]) -> float:

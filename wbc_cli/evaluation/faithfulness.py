@@ -149,8 +149,8 @@ class Probe:
         found = []
         for batch in torch.split(_tensor(windows, device), self.engine.batch_size):
             features = network(batch).features
-            places = F.adaptive_avg_pool2d(weights, features.shape[-1]).expand(len(batch), -1, -1)
-            logits = network.types.logits(network.types.pool(features, places))
+            pooled_mask = F.adaptive_avg_pool2d(weights, features.shape[-1]).expand(len(batch), -1, -1)
+            logits = network.types.logits(network.types.pool(features, pooled_mask))
             found.append((logits / self.engine.config.temperature).softmax(dim=1)[:, kind])
         return torch.cat(found).cpu().numpy()
 

@@ -96,7 +96,7 @@ def _pair_platelet(result: SlideResult | None) -> PairedImage:
 
 
 def _pair_centred_cell(label: str, result: SlideResult | None, blast_or_not: bool) -> PairedImage:
-    """Take the reported cell nearest the image's middle for that of a crop whose cell has no other place."""
+    """Take the reported cell nearest the image's middle for that of a crop whose cell has no other position."""
     return _pair_one_cell(label, _nearest_the_middle(result)[:1], None, blast_or_not)
 
 

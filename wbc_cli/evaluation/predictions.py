@@ -110,7 +110,7 @@ def platelet_prediction(cells: Sequence[Cell] | None) -> Prediction:
 
 
 def pair_labels(labels: Sequence[str], cells: Sequence[Cell]) -> list[tuple[str, Cell | None]]:
-    """Pair labels that have no place with cells, as favourably as the counts of classes allow.
+    """Pair labels that have no position with cells, as favourably as the counts of classes allow.
 
     A label first takes a cell of its own class; what is left over is paired in order, so which wrong class stands
     beside which label is arbitrary, and only their number means something.

@@ -36,7 +36,7 @@ class PriorScore:
     """What the saliency prior did with one image.
 
     Attributes:
-        near: one a labelled white cell that has a place: whether its middle lies in the window around a candidate.
+        near: one a labelled white cell that has a position: whether its middle lies in the window around a candidate.
         share: of the image's area that the prior keeps, 0 to 1.
         area: of the image, in square micrometres.
     """
@@ -60,13 +60,13 @@ class ImageScore:
         detection: of a field with boxes of white cells.
         negative: the image has neither labels nor boxes of white cells nor masked cells.
         overlap: of an image with a mask.
-        prior: of an image that was looked at for it.
+        prior: of an image whose candidates were found.
         explanations: of scored cells, against their own outlines.
         expert_explanations: the same against the mask.
         faithfulness: of the first of those cells, where the image was chosen for it.
         described: of an image of one cell with known attributes: each one's true value and the one reported, empty
             where none was.
-        border: mean colour of the rim where it was read, for the baseline that looks at nothing else.
+        border: mean colour of the rim where it was read, for the baseline that uses nothing else.
     """
 
     image: Path

@@ -75,7 +75,7 @@ def cell_middles(sample: Sample, mask: LabelMask | None, width: int, height: int
 
     Returns:
         float64 [n, 2], x and y of the middle of each box; without boxes of each masked cell; without a mask that of the
-        image for its only label. Empty where no place is known, and for images of platelets.
+        image for its only label. Empty where no position is known, and for images of platelets.
     """
     boxes = white_boxes(sample)
     if boxes:

@@ -27,15 +27,15 @@ def find_cells(maps: Maps, um_per_px: float) -> tuple[NDArray[np.float32], list[
         float32 [N, 3, h, w], probabilities of background, cytoplasm, nucleus; each window's cells as `separate` says.
     """
     probabilities, offsets = download(maps.segments.softmax(dim=1), maps.offsets)
-    least = MIN_CELL_UM2 / (MAP_STRIDE * um_per_px) ** 2
-    return probabilities, [separate(1 - p[0], o, least) for p, o in zip(probabilities, offsets, strict=True)]
+    min_area = MIN_CELL_UM2 / (MAP_STRIDE * um_per_px) ** 2
+    return probabilities, [separate(1 - p[0], o, min_area) for p, o in zip(probabilities, offsets, strict=True)]
 
 
 def separate(foreground: NDArray[np.float32], offsets: NDArray[np.float32], min_area: float) -> NDArray[np.uint8]:
     """Label the cells of one window.
 
-    Every foreground pixel votes for the place its offset points at; the peaks of the votes are the cells, and a pixel
-    belongs to the peak nearest its vote. Of each cell only the largest connected piece is kept, its holes filled.
+    Every foreground pixel votes for the position that its offset points at; the peaks of the votes are the cells, and a
+    pixel belongs to the peak nearest its vote. Of each cell only the largest connected piece is kept, its holes filled.
 
     Args:
         foreground: float32 [h, w], probability of cytoplasm or nucleus, at stride 2.
@@ -75,7 +75,7 @@ def _peaks(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int
     votes = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
     votes = cv2.GaussianBlur(votes, (0, 0), _VOTE_SIGMA_PX, borderType=cv2.BORDER_CONSTANT)
     highest = cv2.dilate(votes, _PEAK_NEIGHBOURHOOD)
-    # A quarter of the smallest cell's votes on one place of the smoothed histogram's kernel.
+    # A quarter of the smallest cell's votes on one pixel of the smoothed histogram's kernel.
     floor = 0.25 * min_area / (2 * np.pi * _VOTE_SIGMA_PX**2) * 0.5
     spots = (votes == highest) & (votes > max(floor, 0.07 * votes.max()))
     _, _, _, centres = cv2.connectedComponentsWithStats(spots.view(np.uint8), connectivity=4)

@@ -37,9 +37,8 @@ _MAX_SCALE_ERROR = 0.2
 # signs, and 26 of 30 objects that are no white cells do.
 _MIN_SALIENCY, _MIN_NUCLEUS_UM2, _MIN_CAM_IN_CELL, _MIN_SIGNS = 0.1, 10.0, 0.3, 2
 _GAP_MARGIN_UM = 0.5  # outlines are about as exact
-_MAX_LOST_SHARE = (
-    0.05  # of the windows: where coarse levels are whole, the area alone would not tell that cells are lost
-)
+# Of the windows: where coarse levels are whole, the area alone would not tell that cells are lost.
+_MAX_LOST_SHARE = 0.05
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,8 @@ _MIN_INTENSITY = 0.01 * 255  # of the light: keeps the logarithm from running aw
 _CLIPPED_INTENSITY = 254
 _MIN_DENSITY = 1e-3  # density: keeps the division from zero
 _FAR_MARGIN_UM = 10.0  # of a cell: room for one more on every side
-_NUCLEAR_DENSITY_SHARE = (
-    0.5  # of a nucleus's density: where it is as dark, there is a nucleus, whether or not a cell was found there
-)
+# Of a nucleus's density: where it is as dark, there is a nucleus, whether or not a cell was found there.
+_NUCLEAR_DENSITY_SHARE = 0.5
 
 T = TypeVar("T")
 

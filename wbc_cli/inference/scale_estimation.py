@@ -14,9 +14,8 @@ from wbc_cli.slides.reader import SlideReader
 
 _PATCHES_PER_ZOOM = 6
 _CHECK_PATCHES_PER_ZOOM = 2  # a zoom, as they lie: a stated scale is far off or right
-_MIN_LOG_DIFFERENCE = (
-    0.42  # difference of logarithms: right scales are within that of nearly all estimates, half is beyond
-)
+# Difference of logarithms: right scales are within that of nearly all estimates, half is beyond.
+_MIN_LOG_DIFFERENCE = 0.42
 _MIN_DEVIATIONS = 2.5  # of the estimate
 _MIN_UM_PER_PX, _MAX_UM_PER_PX = 0.03, 2.0
 # um a patch's pixel. Coarser patches than 1.1 were never learned from and are taken for 0.8 to 1, by which a slide of
@@ -59,7 +58,7 @@ def estimate_scale(
     Args:
         net: the scale estimator.
         reader: the open slide.
-        patches_per_zoom: how many patches are looked at of each zoom.
+        patches_per_zoom: how many patches are read of each zoom.
         views: how many of a patch, its mirror image and both of them transposed are averaged.
 
     Returns:
@@ -123,6 +122,6 @@ def _corners(width: int, height: int, span: int, count: int) -> list[tuple[int, 
     columns, rows = max(1, round(width / span)), max(1, round(height / span))
     xs = np.linspace(0, max(0, width - span), columns).astype(int)
     ys = np.linspace(0, max(0, height - span), rows).astype(int)
-    places = [(int(x), int(y)) for y in ys for x in xs]
-    chosen = np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)
-    return [places[i] for i in chosen]
+    corners = [(int(x), int(y)) for y in ys for x in xs]
+    chosen = np.linspace(0, len(corners) - 1, min(count, len(corners))).astype(int)
+    return [corners[i] for i in chosen]

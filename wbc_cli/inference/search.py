@@ -1,4 +1,4 @@
-"""The search of one slide: which windows the network sees, and which cells it detects in them."""
+"""The search of one slide: which windows the network is run on, and which cells it detects in them."""
 
 from __future__ import annotations
 

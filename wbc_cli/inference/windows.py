@@ -1,4 +1,4 @@
-"""Windows: the squares of a slide that the network sees, and their pixels at its one scale."""
+"""Windows: the squares of a slide that the network is run on, and their pixels at its one scale."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class ModelConfig:
         window_px: side of the network's square input window, in pixels.
         um_per_px: the one physical scale of those pixels.
         width: channels of the fused features.
-        stain: every window is brought to one stain before the network sees it, see `stain.normalise_stain`.
+        stain: every window is brought to one stain before it enters the network, see `stain.normalise_stain`.
         saliency: the prior's map enters the network as a fourth channel.
         swin: Swin blocks follow the stages at strides 16 and 32, whatever the backbone.
         fusion: all stages are fused; without it only the deepest one is used.

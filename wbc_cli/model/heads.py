@@ -27,7 +27,7 @@ class Maps(NamedTuple):
     Attributes:
         segments: float [N, 3, S / 2, S / 2], logits of background, cytoplasm, nucleus.
         offsets: float [N, 2, S / 2, S / 2], x and y from the pixel to the middle of its cell in window pixels;
-            pixels of one cell point at one place, which is what separates touching cells (Panoptic-DeepLab, 2020).
+            pixels of one cell point at one position, which is what separates touching cells (Panoptic-DeepLab, 2020).
     """
 
     segments: Tensor
@@ -99,7 +99,7 @@ class TypeHead(nn.Module):
 
         Args:
             features: float [N, width, h, w], of windows.
-            masks: float [N, h, w], of one cell a window, or [N, K, h, w] of several: weight of each place.
+            masks: float [N, h, w], of one cell a window, or [N, K, h, w] of several: weight of each pixel.
 
         Returns:
             float [N, width] or [N, K, width]; zero for a cell whose mask is.

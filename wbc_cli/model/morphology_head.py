@@ -1,4 +1,4 @@
-"""The morphology head: from what the network sees in a cell, its nucleus and its cytoplasm, to its attributes."""
+"""The morphology head: from the features of a cell, its nucleus and its cytoplasm, to its attributes."""
 
 from __future__ import annotations
 

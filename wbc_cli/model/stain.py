@@ -19,13 +19,11 @@ the PBC validation images. Any would do, since all training images are brought t
 _BACKGROUND_LIGHT = 0.94  # of the light
 _MIN_LIGHT = 0.01  # of the light, see optical_density
 _DOWNSAMPLE = 4  # window pixels to one that is measured: 0.8 um, a tenth of a nucleus
-_DARKEST_PX = (
-    20  # pixels of those, 13 square micrometres: how much of a window has to be as dark as its darkest nucleus
-)
+# Pixels of those, 13 square micrometres: how much of a window has to be as dark as its darkest nucleus.
+_DARKEST_PX = 20
 _NUCLEAR_DENSITY_SHARE = 0.7  # share of that density from which on a pixel is taken for nuclear
-_REFERENCE_WEIGHT = (
-    2.0  # measured pixels that the reference weighs: where the prior sees no cell, colours stay as they are
-)
+# Measured pixels that the reference weighs: where the prior finds no cell, colours stay as they are.
+_REFERENCE_WEIGHT = 2.0
 _MAX_GAIN = 2.5  # times a density is raised or lowered at most
 
 

@@ -47,7 +47,7 @@ class Typicality(nn.Module):
         classes = [c for c in range(len(self.centres)) if int((labels == c).sum()) >= _MIN_CLASS_CELLS]
         if not classes or not len(held_out):
             return
-        # A class without cells gets another's centre, so that it adds no place to be near to.
+        # A class without cells gets another's centre, so that it adds no centre to be near to.
         means = {c: pooled[labels == c].double().mean(dim=0) for c in classes}
         self.centres.copy_(torch.stack([means.get(c, means[classes[0]]) for c in range(len(self.centres))]))
         residuals = torch.cat([pooled[labels == c].double() - means[c] for c in classes])

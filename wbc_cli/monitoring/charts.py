@@ -20,16 +20,16 @@ def control_chart(figure_chart: FigureChart, found: Monitoring) -> str:
     with matplotlib.rc_context(AS_TEXT):
         figure = Figure(figsize=(WIDTH, HEIGHT))
         axes = figure.add_axes((0.12, 0.12, 0.82, 0.77))  # a layout engine takes as long as all the rest
-    of, places = figure_chart.chart, np.arange(len(found.groups))
+    of, positions = figure_chart.chart, np.arange(len(found.groups))
     reference = np.flatnonzero(found.reference)
     axes.axvspan(reference[0] - 0.5, reference[-1] + 0.5, color=FAINT, alpha=0.12, linewidth=0)
     axes.axhline(figure_chart.learned.centre, color=FAINT, linewidth=1)
     for limit in (of.low, of.high):
-        axes.plot(places, limit, color=POINTS, linestyle="--", linewidth=1, drawstyle="steps-mid")
+        axes.plot(positions, limit, color=POINTS, linestyle="--", linewidth=1, drawstyle="steps-mid")
     for limit in (of.average_low, of.average_high):
-        axes.plot(places, limit, color=AVERAGE, linestyle=":", linewidth=1.3)
-    axes.plot(places, of.average, color=AVERAGE, linewidth=1.6)
-    axes.plot(places, of.values, "o", color=POINTS, markersize=3.5)
+        axes.plot(positions, limit, color=AVERAGE, linestyle=":", linewidth=1.3)
+    axes.plot(positions, of.average, color=AVERAGE, linewidth=1.6)
+    axes.plot(positions, of.values, "o", color=POINTS, markersize=3.5)
     for kind, values in ((SHEWHART, of.values), (EWMA, of.average)):
         broken = {alarm.group for alarm in found.alarms if alarm.kind == kind and alarm.figure == figure_chart.figure}
         where = [i for i, group in enumerate(found.groups) if group in broken]

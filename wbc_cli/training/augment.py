@@ -8,11 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_MIXING_DEVIATION, _GAIN_DEVIATION, _EXPONENT_DEVIATION = (
-    0.22,
-    0.30,
-    0.15,
-)  # deviations of the stain's random matrix, gains and exponents
+# Of the stain's random matrix, gains and exponents.
+_MIXING_DEVIATION, _GAIN_DEVIATION, _EXPONENT_DEVIATION = 0.22, 0.30, 0.15
 _MILD_STRENGTH = 0.4  # of these, in the share _MILD_SHARE of the images
 _MILD_SHARE = 0.3
 _DOWNSAMPLES = (1.4, 1.9, 2.5, 3.2)  # of low resolution, by quarters of a batch

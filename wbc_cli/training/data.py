@@ -31,7 +31,7 @@ Code = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One cell (or, with instance 0, one place) that windows are drawn around.
+    """One cell (or, with instance 0, one position) that windows are drawn around.
 
     Attributes:
         x, y: its middle in stored pixels.

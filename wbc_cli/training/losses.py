@@ -14,7 +14,7 @@ from wbc_cli.model.heads import MAP_STRIDE, OFFSET_UNIT_PX, SEGMENT_WEIGHTS
 from wbc_cli.model.network import SGCLDFF, NetworkOutput
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, PART_UNKNOWN
 
-_MIN_POOL_WEIGHT = 0.05  # weight of background in a cell without a mask: at first the network sees no cells
+_MIN_POOL_WEIGHT = 0.05  # weight of background in a cell without a mask: at first the network finds no cells
 _LABEL_SMOOTHING = 0.05
 
 
@@ -95,13 +95,13 @@ def offset_target(code: Tensor) -> tuple[Tensor, Tensor]:
     y, x = torch.meshgrid(
         torch.arange(height, device=code.device), torch.arange(width, device=code.device), indexing="ij"
     )
-    places = torch.stack([x, y]).float().expand(n, 2, height, width)
+    positions = torch.stack([x, y]).float().expand(n, 2, height, width)
     slots = (instance + 64 * torch.arange(n, device=code.device)[:, None, None]).flatten()
     sums = torch.zeros(64 * n, 3, device=code.device)
-    values = torch.cat([places, torch.ones_like(places[:, :1])], dim=1).permute(0, 2, 3, 1).reshape(-1, 3)
+    values = torch.cat([positions, torch.ones_like(positions[:, :1])], dim=1).permute(0, 2, 3, 1).reshape(-1, 3)
     sums.index_add_(0, slots, values)
     middles = (sums[:, :2] / sums[:, 2:].clamp_min(1))[slots].reshape(n, height, width, 2).permute(0, 3, 1, 2)
-    return (middles - places) * MAP_STRIDE, (instance > 0).float()
+    return (middles - positions) * MAP_STRIDE, (instance > 0).float()
 
 
 def type_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ _BALANCE_EXPONENT = 0.5  # rare values weigh by the root of how rare they are
 def fit_morphology(
     head: MorphologyHead, views: Sequence[CentredView], held_out: Sequence[CentredView], seed: int
 ) -> None:
-    """Learn the attributes of cells from what the network sees in them; nothing changes where none are known.
+    """Learn the attributes of cells from the network's features of them; nothing changes where none are known.
 
     Args:
         head: of the network that the views are from.

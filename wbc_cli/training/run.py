@@ -42,7 +42,7 @@ RUN_NAME = "run.json"
 _FROM_SCRATCH = Start()
 _MAX_TYPICAL = 25  # images of a set and label, to learn from them what is typical
 _MAX_HELD_OUT = 40  # of those, that the temperature is fitted on
-_MAX_VALIDATED = 4  # of those, that are looked at during training
+_MAX_VALIDATED = 4  # of those, that are validated on during training
 _MAX_DESCRIBED = 1500  # images that the attributes of cells are learned from
 
 
