@@ -25,7 +25,7 @@ _MIN_TEST_CELLS = 25  # cells to measure on
 class FewShot:
     """The figures of one data set and number of reviewed cells: means over the draws, on the cells not drawn.
 
-    TrainingCells that were not found count in none of them.
+    Cells that were not found count in none of them.
 
     Attributes:
         dataset: as in the manifest.

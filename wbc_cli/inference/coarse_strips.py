@@ -1,4 +1,4 @@
-"""A slide at the prior's coarse scale, in bands, so that each of its tiles is decoded once and memory stays flat."""
+"""A slide at the prior's coarse scale, in strips, so that each of its tiles is decoded once and memory stays flat."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_BLOCK_PX = 512
 """Coarse pixels that a block's side may have, about: memory does not grow with the size of the pixels."""
 
 MARGIN_PX = 24
-"""Coarse pixels around a block, as far as the prior and its peaks look; even, as is the prior's stride."""
+"""Coarse pixels around a block, as far as the prior's receptive field and its peaks reach; even, as its stride is."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Strip:
     Attributes:
         rows: uint8 [h, w, 3], with a margin above and below where the slide goes on.
         top: coarse row of the slide that `rows` begin at.
-        first: of the band's own rows, in coarse rows of the slide.
+        first: the first coarse row of the slide that is the strip's own, and no margin.
     """
 
     rows: RGBImage
@@ -82,7 +82,7 @@ def strips(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Strip]:
 
     def read_rows() -> Iterator[RGBImage | None]:
         columns = range(0, grid.width, grid.block)
-        # Rows are read ahead, so that reading goes on while the prior looks.
+        # Rows are read ahead, so that reading goes on while the prior runs.
         waiting = None
         for y in range(0, grid.height, grid.block):
             coming = [tasks.submit(read, x, y) for x in columns]

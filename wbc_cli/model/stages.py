@@ -1,4 +1,4 @@
-"""The networks a backbone can be made of, each build_stages into a stem and one stage for each stride.
+"""The networks a backbone can be made of, each cut into a stem and one stage for each stride.
 
 An EfficientNet-Lite is what wbc-cli ships. The others are baselines to compare it with, and start from random weights;
 their norms are the same in training and use and do not depend on the batch.

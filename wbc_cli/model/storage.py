@@ -18,7 +18,7 @@ from wbc_cli.model.network import SGCLDFF
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to look, and where it came from."""
+    """A model ready for inference, and where it came from."""
 
     network: SGCLDFF
     folder: Path

@@ -23,13 +23,13 @@ _MAX_ITERATIONS = 100
 
 @dataclass(frozen=True, eq=False)
 class TrainingCells:
-    """TrainingCells to learn from.
+    """Reviewed cells that a head is fitted to.
 
     Attributes:
         features: float64 [N, width].
         labels: int64 [N], indices into `classes.CLASS_NAMES`.
         slides: of each.
-        damping: float64 [N], by how much the distance from the training cells flattens the probabilities, 1 at home;
+        damping: float64 [N], by how much the distance from the model's training cells flattens the probabilities;
             see `calibration.temperature`.
     """
 

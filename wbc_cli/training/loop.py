@@ -106,7 +106,7 @@ def train_network(training: Training, images: Sequence[TrainingImage], held_out:
     Args:
         training: the run; its prior and scale estimator are trained already.
         images: the training split.
-        held_out: images of the validation split; watched, never trained on.
+        held_out: images of the validation split; validated on, never trained on.
     """
     settings, network, device = training.settings, training.network, training.device
     sampler = WindowSampler(images, network.config, OTHER_INDEX)

@@ -25,7 +25,7 @@ class Batch(NamedTuple):
         rgb: float [N, 3, S, S], 0 to 1.
         code: int64 [N, S / 2, S / 2], see data.Code.
         labels: int64 [N].
-        pool: float [N, S / 2, S / 2], where the type head looks.
+        pool: float [N, S / 2, S / 2], the pixels that the type head pools over.
         masked: bool [N], `pool` is the cell's own mask.
     """
 

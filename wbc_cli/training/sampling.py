@@ -41,7 +41,7 @@ class TrainingWindow:
         rgb: uint8 [S, S, 3].
         code: uint8 [S / 2, S / 2], see data.Code.
         label: index of the class, UNKNOWN_TYPE or NOT_BLAST_TYPE.
-        pool: uint8 [S / 2, S / 2], 1 where the type head may look: the cell's mask, or where none is known a disc that
+        pool: uint8 [S / 2, S / 2], 1 where the type head may pool: the cell's mask, or where none is known a disc that
             holds the cell.
         masked: whether `pool` is the cell's own mask.
     """
