@@ -89,11 +89,11 @@ class Comparison:
 def compare(reference: Reference, limits: Mapping[str, Limits]) -> Comparison:
     """Compare the tool with the readers, and these with each other."""
     readers, tool = reference.readers, reference.tool
-    who = [(pool_readers(readers), tool)]
+    compared_pairs = [(pool_readers(readers), tool)]
     if len(readers) > 1:
-        who += [(reader, tool) for reader in readers if reader.cells]
-        who += combinations(readers, 2)
-    pairs = tuple(_pair(first, second, limits, reference.by_cell) for first, second in who)
+        compared_pairs += [(reader, tool) for reader in readers if reader.cells]
+        compared_pairs += combinations(readers, 2)
+    pairs = tuple(_pair(first, second, limits, reference.by_cell) for first, second in compared_pairs)
     warnings = tuple(dict.fromkeys(_warnings(reference, pairs)))
     return Comparison(pairs, limits, reference.missing, warnings)
 
@@ -101,8 +101,8 @@ def compare(reference: Reference, limits: Mapping[str, Limits]) -> Comparison:
 def _pair(first: Reader, second: Reader, limits: Mapping[str, Limits], same_cells: bool) -> Pair:
     samples = [sample for sample in first.samples if sample in second.samples]
     counts = [(first.samples[sample], second.samples[sample]) for sample in samples]
-    seen = {name for pair in counts for each in pair for name, count in each.items() if count}
-    names = [name for name in compared(first, second) if name in DIFFERENTIAL_NAMES or name in seen]
+    counted_names = {name for pair in counts for each in pair for name, count in each.items() if count}
+    names = [name for name in compared(first, second) if name in DIFFERENTIAL_NAMES or name in counted_names]
     counted = [pair for pair in counts if all(share_of(each, DIFFERENTIAL_NAMES[0])[1] for each in pair)]
     return Pair(
         first.name,
@@ -170,26 +170,26 @@ def _few_cells(reference: Reference) -> Iterator[str]:
 
 
 def _of_pair(pair: Pair) -> Iterator[str]:
-    who = f"{pair.tested} against {pair.reference}"
+    title = f"{pair.tested} against {pair.reference}"
     if pair.samples < MIN_SAMPLES:
-        yield f"{who}: {pair.samples} samples; regression and limits of agreement need {MIN_SAMPLES} or more."
+        yield f"{title}: {pair.samples} samples; regression and limits of agreement need {MIN_SAMPLES} or more."
     if pair.tested != TOOL:
         return
     empty = pair.samples - len(pair.classes[0].samples)
     if empty:
-        yield f"{who}: in {empty} samples one side has no cell of the differential; they are in no figure."
+        yield f"{title}: in {empty} samples one side has no cell of the differential; they are in no figure."
     rare = [found.name for found in pair.classes if found.line is None or np.median(found.reference) == 0]
     if rare:
-        yield f"{who}: too few cells, or samples, with {', '.join(rare)} for a regression to mean much."
+        yield f"{title}: too few cells, or samples, with {', '.join(rare)} for a regression to mean much."
     for kind in pair.abnormal:
         positive, negative = kind.both + kind.missed, kind.false_alarms + kind.neither
         if kind.kind in (DISTRIBUTION, MORPHOLOGY) and min(positive, negative) < MIN_ABNORMAL:
             yield (
-                f"{who}: {positive} samples are abnormal by {kind.kind} and {negative} are not; sensitivity and "
+                f"{title}: {positive} samples are abnormal by {kind.kind} and {negative} are not; sensitivity and "
                 f"specificity need {MIN_ABNORMAL} or more of each."
             )
     if pair.cells:
         rows = zip(pair.cells.classes, pair.cells.confusion, strict=True)
         few = [f"{name} ({sum(row)})" for name, row in rows if sum(row) < MIN_CLASS_CELLS]
         if few:
-            yield f"{who}: fewer than {MIN_CLASS_CELLS} cells of {', '.join(few)}: their sensitivity is vague."
+            yield f"{title}: fewer than {MIN_CLASS_CELLS} cells of {', '.join(few)}: their sensitivity is vague."

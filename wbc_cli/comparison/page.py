@@ -28,7 +28,7 @@ def write_page(comparison: Comparison, about: Mapping[str, Any], path: Path) -> 
     Raises:
         OSError: the disk is full or read-only.
     """
-    look = style()
+    css = style()
     first = comparison.pairs[0]
     charts = {
         found.name: [image(draw(found, first.reference, first.tested)) for draw in (scatter_chart, difference_chart)]
@@ -40,8 +40,8 @@ def write_page(comparison: Comparison, about: Mapping[str, Any], path: Path) -> 
         .get_template("comparison.html")
         .render(
             notice=NOTICE,
-            policy=policy(look),
-            style=look,
+            policy=policy(css),
+            style=css,
             about=about,
             comparison=comparison,
             first=first,

@@ -173,7 +173,7 @@ def monitor(slides: Sequence[Slide], groups: Sequence[str], period: Period, fals
     judged = [later and i >= since for i, later in enumerate(after)]
     count = Counter(slide.group for slide in slides)
     chance = 1 / (false_alarm_every * 2 * len(FIGURES))
-    watched, unknown = [], []
+    charts, unknown = [], []
     for figure in FIGURES:
         columns = _columns(figure, slides, index_of)
         known = [group for group in columns[first : last + 1] if group is not None]
@@ -182,15 +182,15 @@ def monitor(slides: Sequence[Slide], groups: Sequence[str], period: Period, fals
             continue
         centre = float(np.mean([group.mean for group in known]))
         learned = reference_statistics(known, max(figure.least, figure.least_relative * abs(centre)))
-        watched.append(FigureChart(figure, learned, chart(columns, after, learned, reach_of(chance, learned.freedom))))
+        charts.append(FigureChart(figure, learned, chart(columns, after, learned, reach_of(chance, learned.freedom))))
     return Monitoring(
         tuple(groups),
         tuple(count[group] for group in groups),
         tuple(first <= i <= last for i in range(len(groups))),
         tuple(judged),
-        tuple(watched),
+        tuple(charts),
         tuple(unknown),
-        tuple(_alarms(groups, judged, watched)),
+        tuple(_alarms(groups, judged, charts)),
     )
 
 
@@ -203,9 +203,9 @@ def _columns(figure: MonitoredFigure, slides: Sequence[Slide], index_of: Mapping
     return [Group(*np.array(values).T) if values else None for values in found]
 
 
-def _alarms(groups: Sequence[str], judged: Sequence[bool], watched: Sequence[FigureChart]) -> Iterator[Alarm]:
+def _alarms(groups: Sequence[str], judged: Sequence[bool], charts: Sequence[FigureChart]) -> Iterator[Alarm]:
     for i in (i for i, held in enumerate(judged) if held):
-        for each in watched:
+        for each in charts:
             of = each.chart
             for kind, value, low, high in (
                 (SHEWHART, of.values[i], of.low[i], of.high[i]),
