@@ -92,10 +92,10 @@ def refuse_seen(fold: Fold, weights: Path) -> bool:
         raise UsageError(
             f"{file}: not an account of a training run ({error}); give a folder that train wrote"
         ) from error
-    trained_with = [name for name in fold.held_out if name not in excluded]
-    if trained_with:
+    leaked = [name for name in fold.held_out if name not in excluded]
+    if leaked:
         raise UsageError(
-            f"{weights}: trained with {', '.join(trained_with)}, which fold {fold.number} holds out; give weights that were "
-            f"trained with {' '.join(f'--exclude {name}' for name in trained_with)}"
+            f"{weights}: trained with {', '.join(leaked)}, which fold {fold.number} holds out; give weights that were "
+            f"trained with {' '.join(f'--exclude {name}' for name in leaked)}"
         )
     return True
