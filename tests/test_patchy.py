@@ -279,9 +279,9 @@ def test_a_slide_whose_cells_lie_in_unreadable_tiles_fails_however_small_these_a
 ) -> None:
     with closing(open_slide(smear)) as reader, Tasks(analyser.stream.readers) as tasks:
         colours = slide_colours(reader, UM_PER_PX)
-        places = Search(analyser.stream, tasks, reader, UM_PER_PX, colours, lambda *_: None).salient()
-    most = Counter(tile_at(*place.middle) for place in places).most_common(2)
-    assert sum(count for _, count in most) > 0.05 * len(places)
+        windows = Search(analyser.stream, tasks, reader, UM_PER_PX, colours, lambda *_: None).salient()
+    most = Counter(tile_at(*window.centre) for window in windows).most_common(2)
+    assert sum(count for _, count in most) > 0.05 * len(windows)
     path = without(smear, tmp_path / "unlucky.svs", *(tile for tile, _ in most))
     with (
         closing(open_slide(path)) as reader,
