@@ -89,10 +89,14 @@ class Lab:
             raise found
         return SlideResult(reader.path.name, reader.path, SIDE, SIDE, Scale(0.1, "file"), tuple(found), 1)
 
-    def evaluate(self, *, analyse=None, check=None, point=None, progress=lambda done, total: None, **conditions):
+    def evaluate(
+        self, *, analyse=None, check=None, find_candidates=None, progress=lambda done, total: None, **conditions
+    ):
         conditions = Conditions(min_confidence=0.5, **conditions)
         analyse = analyse or self.analyse
-        return evaluate(self.samples, analyse, conditions, progress=progress, point=point, check=check)
+        return evaluate(
+            self.samples, analyse, conditions, progress=progress, find_candidates=find_candidates, check=check
+        )
 
     def figures(self, **options):
         return self.evaluate(**options).pooled.figures

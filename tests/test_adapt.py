@@ -13,17 +13,17 @@ from fakes import blank, disc, make_cell, make_result
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import UsageError
-from wbc_cli.evaluation.answers import Answer
 from wbc_cli.evaluation.few_shot import few_shot
+from wbc_cli.evaluation.predictions import Prediction
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.storage import LoadedModel
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.profile.adapt import Teacher, adapt
+from wbc_cli.profile.adapt import ProfileLearner, adapt
 from wbc_cli.profile.apply import apply_profile
-from wbc_cli.profile.evidence import Evidence, learn
+from wbc_cli.profile.evidence import Evidence, learn_head
 from wbc_cli.profile.file import Profile, read_profile
-from wbc_cli.profile.head import Cells, Head, Standard, fit_head
+from wbc_cli.profile.head import FeatureStatistics, LinearHead, TrainingCells, fit_head
 
 WIDTH = 128
 KINDS = 5
@@ -41,11 +41,11 @@ def laboratory(count, seed, noise=3.0):
     weight[[1, 2]] = 0
     weight[3] += 0.02 * (centres[1] + centres[2])
     bias = np.r_[-0.03 * (centres**2).sum(axis=1), np.full(len(CLASS_NAMES) - KINDS, -30.0)]
-    return Cells(features, labels, slides, np.ones(count)), Head(weight, bias)
+    return TrainingCells(features, labels, slides, np.ones(count)), LinearHead(weight, bias)
 
 
 def learned(cells, head):
-    return learn(cells, head, Standard.of(cells.features), 0.5)
+    return learn_head(cells, head, FeatureStatistics.of(cells.features), 0.5)
 
 
 def right(head, cells):
@@ -79,13 +79,13 @@ def test_where_the_shipped_head_is_right_no_profile_is_written():
     weight = np.zeros((len(CLASS_NAMES), WIDTH))
     weight[:KINDS] = 0.1 * centres
     bias = np.r_[-0.05 * (centres**2).sum(axis=1), np.full(len(CLASS_NAMES) - KINDS, -30.0)]
-    assert "not surely better" in learned(cells, Head(weight, bias)).evidence.objection
+    assert "not surely better" in learned(cells, LinearHead(weight, bias)).evidence.objection
 
 
 def test_a_class_of_few_cells_keeps_the_shipped_head():
     cells, shipped = laboratory(60, 5)
     few = cells[(cells.labels != 4) | (np.cumsum(cells.labels == 4) <= 2)]
-    head = fit_head(few, shipped, Standard.of(cells.features))
+    head = fit_head(few, shipped, FeatureStatistics.of(cells.features))
     for kind in range(len(CLASS_NAMES)):
         same = np.array_equal(head.weight[kind], shipped.weight[kind]) and head.bias[kind] == shipped.bias[kind]
         assert same == (kind >= 4)
@@ -194,9 +194,9 @@ def test_few_shot_measures_on_cells_that_were_not_reviewed(lab, model):
     for i in range(len(cells)):
         lab.add(CLASS_NAMES[cells.labels[i]], [])
     for score, label, features in zip(lab.evaluate().scores, cells.labels, cells.features, strict=True):
-        answer = Answer(CLASS_NAMES[label], "neutrophil", 0.9, features=features.astype(np.float16))
-        scores.append(replace(score, answers=(answer,)))
-    rows = few_shot(scores, Teacher(model), [50, 100, 190], seeds=2)
+        prediction = Prediction(CLASS_NAMES[label], "neutrophil", 0.9, features=features.astype(np.float16))
+        scores.append(replace(score, predictions=(prediction,)))
+    rows = few_shot(scores, ProfileLearner(model), [50, 100, 190], seeds=2)
     assert [row.reviewed for row in rows] == [50, 100]  # of 190 too few would be left
     assert all(row.after > row.before + 0.1 for row in rows)
     assert all(row.written == 1 for row in rows)

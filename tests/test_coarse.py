@@ -12,22 +12,24 @@ from fakes import ArrayReader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wbc_cli.inference import bands, coarse
-from wbc_cli.inference.coarse import SlideColours, candidates, density_table, slide_colours, slide_glass
+from wbc_cli.inference import coarse, coarse_strips
+from wbc_cli.inference.coarse import SlideColours, candidates, density_table, slide_background, slide_colours
 from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, SaliencyPrior
 from wbc_cli.parallel import Tasks
 
 
-def test_the_glass_is_what_nothing_lies_on():
-    glass = slide_glass(ArrayReader(spots((100, 100), (350, 100))), 0.2)
-    assert np.abs(glass.astype(int) - (236, 224, 216)).max() <= 1
+def test_the_background_is_what_nothing_lies_on():
+    background = slide_background(ArrayReader(spots((100, 100), (350, 100))), 0.2)
+    assert np.abs(background.astype(int) - (236, 224, 216)).max() <= 1
 
 
-def test_the_glass_does_not_hang_on_which_side_of_a_field_is_thick():
+def test_the_background_does_not_hang_on_which_side_of_a_field_is_thick():
     field = np.full((300, 480, 3), (236, 224, 216), np.uint8)
     field[:, :150] = (190, 150, 165)
-    glass, mirrored = (slide_glass(ArrayReader(np.ascontiguousarray(f)), 0.2) for f in (field, field[:, ::-1]))
-    assert np.array_equal(glass, mirrored)
+    background, mirrored = (
+        slide_background(ArrayReader(np.ascontiguousarray(f)), 0.2) for f in (field, field[:, ::-1])
+    )
+    assert np.array_equal(background, mirrored)
 
 
 def find(rgb, prior, um_per_px, threshold=0.2):
@@ -61,15 +63,15 @@ def test_spots_nearer_than_a_cell_is_wide_are_one_candidate(dark_prior):
 
 def find_where_density_is_seen(density, threshold):
     """Candidates of a prior that takes the density of the first of every STRIDE x STRIDE pixels for the saliency."""
-    glass = np.full(3, 230, np.uint8)
-    levels = density_table(glass)[0, :, 1]
+    background = np.full(3, 230, np.uint8)
+    levels = density_table(background)[0, :, 1]
     reader = ArrayReader(np.abs(levels - density[..., None]).argmin(axis=-1).astype(np.uint8)[..., None].repeat(3, -1))
 
     def saliency(density):
         return np.clip(density[:, ::STRIDE, ::STRIDE, 1], 0, 1)
 
     with ThreadPoolExecutor(1) as pool, Tasks(pool) as tasks:
-        colours = SlideColours(glass, slide_colours(reader, COARSE_UM_PER_PX).statistics)
+        colours = SlideColours(background, slide_colours(reader, COARSE_UM_PER_PX).statistics)
         return candidates(reader, saliency, COARSE_UM_PER_PX, colours, threshold, tasks)
 
 
@@ -112,7 +114,7 @@ points_with_saliency = st.lists(
 @given(points_with_saliency, st.sampled_from([0.7, 3.0, 5.0, 12.5]))
 def test_of_near_candidates_the_most_salient_stays_and_none_is_lost(points, distance):
     array = np.array(points, np.float64).reshape(-1, 3)
-    kept = coarse._apart(array, distance, 0.0)[:, :2]
+    kept = coarse._suppress_neighbours(array, distance, 0.0)[:, :2]
     between = np.linalg.norm(kept[:, None] - kept, axis=2) + np.eye(len(kept)) * 1e9
     assert len(kept) < 2 or between.min() >= distance
     for x, y, saliency in array:
@@ -125,16 +127,16 @@ def test_of_near_candidates_the_most_salient_stays_and_none_is_lost(points, dist
 @given(points_with_saliency, st.sampled_from([0.4, 0.7, 0.95]))
 def test_below_the_threshold_only_the_most_salient_three_places_are_looked_at(points, threshold):
     array = np.array(points, np.float64).reshape(-1, 3)
-    every = coarse._apart(array, 5.0, 0.0)
+    every = coarse._suppress_neighbours(array, 5.0, 0.0)
     wanted = every[(every[:, 2] >= threshold) | (np.arange(len(every)) < 3)]
-    np.testing.assert_array_equal(coarse._apart(array, 5.0, threshold), wanted)
+    np.testing.assert_array_equal(coarse._suppress_neighbours(array, 5.0, threshold), wanted)
 
 
 @given(points_with_saliency, st.randoms(use_true_random=False))
 def test_which_candidates_stay_does_not_depend_on_their_order(points, random):
     array = np.array(points, np.float64).reshape(-1, 3)
     shuffled = np.array(random.sample(points, len(points)), np.float64).reshape(-1, 3)
-    kept, of_shuffled = (coarse._apart(candidates, 5.0, 0.0) for candidates in (array, shuffled))
+    kept, of_shuffled = (coarse._suppress_neighbours(candidates, 5.0, 0.0) for candidates in (array, shuffled))
     assert {tuple(p) for p in kept} == {tuple(p) for p in of_shuffled}
 
 
@@ -149,7 +151,7 @@ def test_a_cell_at_any_edge_is_a_candidate_whatever_the_size(dark_prior, side):
 @pytest.mark.parametrize("beyond", [0, 1, 2, 3, 4, 5, 9])
 @pytest.mark.parametrize("um_per_px", [0.25, 0.61])
 def test_a_slide_a_little_wider_or_higher_than_its_blocks_is_read(dark_prior, monkeypatch, beyond, um_per_px):
-    monkeypatch.setattr(bands, "BLOCK", 512)
+    monkeypatch.setattr(coarse_strips, "BLOCK_PX", 512)
     for width, height in ((1024 + beyond, 700), (700, 1024 + beyond), (1, 1), (1024, 1)):
         place = (width // 2, height // 2)
         points = find(spots(place, width=width, height=height, radius=20), dark_prior, um_per_px, 0.01)
@@ -164,7 +166,7 @@ def with_noise(rgb):
 def candidates_by_block(rgb, prior, um_per_px, monkeypatch):
     """The candidates of a slide read in one block, and in many."""
     whole = find(rgb, prior, um_per_px)
-    monkeypatch.setattr(bands, "BLOCK", round(128 / um_per_px))
+    monkeypatch.setattr(coarse_strips, "BLOCK_PX", round(128 / um_per_px))
     return whole, find(rgb, prior, um_per_px)
 
 
@@ -205,4 +207,4 @@ def test_the_margin_of_a_block_covers_all_that_the_prior_and_its_peaks_look_at()
     reach = max(128 - int(rows.min()), int(rows.max()) - 128)
     blur_and_peak = (4 + 1) * STRIDE  # the kernel of the smoothing, and the neighbours of a peak
     assert reach > 10
-    assert reach + blur_and_peak <= bands.MARGIN
+    assert reach + blur_and_peak <= coarse_strips.MARGIN_PX

@@ -12,7 +12,7 @@ from fakes import make_cell
 from PIL import Image
 
 from wbc_cli.cells import NUCLEUS
-from wbc_cli.inference.figures import measure
+from wbc_cli.inference.quality_metrics import measure_quality
 from wbc_cli.quality import judge
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.pixels import to_uint8
@@ -51,6 +51,6 @@ def test_channels_in_the_wrong_order_are_flagged(order: list[int], odd: bool, tm
     dark = cv2.GaussianBlur(RGB[..., 1], (0, 0), 3)
     y, x = np.unravel_index(dark.argmin(), dark.shape)
     cell = make_cell(1, np.full((9, 9), NUCLEUS, np.uint8), int(x) - 4, int(y) - 4, um_per_px=0.2)
-    glass = np.quantile(RGB[..., order].reshape(-1, 3), 0.9, axis=0).astype(np.uint8)
-    quality = measure(open_slide(tmp_path / "o.tif"), [cell], [], 0.2, glass)
+    background = np.quantile(RGB[..., order].reshape(-1, 3), 0.9, axis=0).astype(np.uint8)
+    quality = measure_quality(open_slide(tmp_path / "o.tif"), [cell], [], 0.2, background)
     assert ("odd_colours" in judge(quality)[0]) == odd

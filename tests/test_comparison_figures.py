@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import fisher_exact
 
-from wbc_cli.comparison.agreement import bland_altman, correlation, tolerance_factor, within_limits
-from wbc_cli.comparison.cells import kappa_of
+from wbc_cli.comparison.cell_agreement import kappa_of
+from wbc_cli.comparison.differences import bland_altman, correlation, tolerance_factor, within_limits
 from wbc_cli.comparison.estimate import proportion
 from wbc_cli.comparison.regression import passing_bablok
 from wbc_cli.intervals import clopper_pearson

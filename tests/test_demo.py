@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
     not (default_folder() / WEIGHTS_NAME).is_file(), reason=f"no weights in {default_folder()}"
 )
 
-NEAR_UM = 4.0
+MAX_CANDIDATE_DISTANCE_UM = 4.0
 BASE = {"--batch-size": "16", "--workers": "4", "--precision": "fp32", "--device": "cpu", "--write": "none"}
 
 
@@ -73,7 +73,7 @@ def test_the_white_cells_of_the_demo_are_found_and_hardly_anything_else_is(demo,
     assert truth.keys() <= scale.keys()
     none = np.empty((0, 2))
     found = sum(
-        pairs_within(truth.get(slide, none), reported.get(slide, none), NEAR_UM / um_per_px)
+        pairs_within(truth.get(slide, none), reported.get(slide, none), MAX_CANDIDATE_DISTANCE_UM / um_per_px)
         for slide, um_per_px in scale.items()
     )
     true, said = (sum(map(len, cells.values())) for cells in (truth, reported))

@@ -13,7 +13,7 @@ from wbc_cli.cells import SlideResult
 from wbc_cli.errors import SlideError, UsageError
 from wbc_cli.evaluation import FIGURES, runner
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore, OrderScore
-from wbc_cli.inference.pointing import Pointing
+from wbc_cli.inference.prior_candidates import PriorCandidates
 from wbc_cli.manifest import RED_CELL, WHITE_CELL, Box
 from wbc_cli.morphology import ATTRIBUTES
 
@@ -29,7 +29,7 @@ def test_a_perfect_pipeline_scores_one_everywhere(lab):
     figures = lab.figures(
         faithfulness=5,
         check=lambda reader, result, cell: faithful,
-        point=lambda reader, um_per_px: Pointing(np.array([[50.0, 50.0]]), 0.0),
+        find_candidates=lambda reader, um_per_px: PriorCandidates(np.array([[50.0, 50.0]]), 0.0),
     )
     zero = {
         "calibration_error",
@@ -223,7 +223,7 @@ def test_progress_is_told_and_results_are_let_go_of(lab, monkeypatch):
 
     for _ in range(20):
         lab.add("neutrophil", [make_cell("neutrophil")], mask=rectangle((40, 40, 60, 60)))
-    monkeypatch.setattr(runner, "_AT_ONCE", 3)
+    monkeypatch.setattr(runner, "_CONCURRENT_IMAGES", 3)
     lab.evaluate(analyse=analyse, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(done, 20) for done in range(1, 21)]
     assert max(alive) <= 3 + 2  # one is begun and one is let go of while they change places

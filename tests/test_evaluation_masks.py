@@ -10,7 +10,7 @@ from conftest import TOY_UM_PER_PX, spots, write_picture
 from lab import make_cell, rectangle
 
 from wbc_cli.errors import SlideError
-from wbc_cli.inference.pointing import Pointing, point
+from wbc_cli.inference.prior_candidates import PriorCandidates, prior_candidates
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.manifest import WHITE_CELL, Box
 from wbc_cli.slides import open_slide
@@ -91,7 +91,7 @@ def test_specks_of_a_mask_are_no_cells(lab):
 def test_a_failed_image_with_a_mask_has_its_cells_missed(lab):
     lab.add("", SlideError("x: cut short"), mask=rectangle((10, 10, 40, 40)))
     lab.add("monocyte", SlideError("x: cut short"), mask=rectangle((10, 10, 40, 40)))
-    figures = lab.figures(point=lambda reader, um_per_px: Pointing(np.empty((0, 2)), 0.0))
+    figures = lab.figures(find_candidates=lambda reader, um_per_px: PriorCandidates(np.empty((0, 2)), 0.0))
     assert (figures["found"].value, figures["found"].n) == (0, 2)
     assert "false_cells_per_field" not in figures
     assert "prior_recall" not in figures
@@ -110,7 +110,7 @@ def test_prior_recall_counts_cells_in_the_window_around_a_candidate(lab):
     found = {
         summary.name: summary.figures
         for summary in lab.evaluate(
-            point=lambda reader, um_per_px: Pointing(np.array([[170.0, 50.0], [-200.0, 60.0]]), 0.25)
+            find_candidates=lambda reader, um_per_px: PriorCandidates(np.array([[170.0, 50.0], [-200.0, 60.0]]), 0.25)
         ).datasets
     }
     assert (found["crop"]["prior_recall"].value, found["crop"]["prior_recall"].n) == (1, 1)
@@ -122,7 +122,7 @@ def test_prior_recall_counts_cells_in_the_window_around_a_candidate(lab):
 
 def test_no_candidate_at_all_is_a_recall_of_zero(lab):
     lab.add("neutrophil", [])
-    figures = lab.figures(point=lambda reader, um_per_px: Pointing(np.empty((0, 2)), 0.0))
+    figures = lab.figures(find_candidates=lambda reader, um_per_px: PriorCandidates(np.empty((0, 2)), 0.0))
     assert figures["prior_recall"].value == 0
 
 
@@ -131,24 +131,24 @@ def test_the_prior_is_measured_at_the_scale_that_the_analysis_took(lab):
 
     def watch(reader, um_per_px):
         scales.append(um_per_px)
-        return Pointing(np.empty((0, 2)), 0.0)
+        return PriorCandidates(np.empty((0, 2)), 0.0)
 
     lab.add("neutrophil", [])
-    lab.evaluate(point=watch, ignore_scale=True)
+    lab.evaluate(find_candidates=watch, ignore_scale=True)
     assert scales == [0.1]  # the made-up analysis says so, whatever the sample does
 
 
-def test_pointing_gives_the_candidates_of_an_analysis_and_the_share_of_the_area(toy_weights, tmp_path):
+def test_prior_candidates_are_those_of_an_analysis_and_the_share_of_the_area(toy_weights, tmp_path):
     places = [(100, 100), (350, 90)]
     picture = write_picture(tmp_path / "field.png", spots(*places))
     empty = write_picture(tmp_path / "empty.png", spots())
     analyser, _ = load_analyser(ComputeOptions(weights=toy_weights, precision="fp32"))
-    with analyser.stream, closing(open_slide(picture)) as field, closing(open_slide(empty)) as glass:
-        found = point(analyser.stream, field, TOY_UM_PER_PX)
-        nothing = point(analyser.stream, glass, TOY_UM_PER_PX)
-    near = np.abs(found.places[:, None] - np.array(places)).max(axis=2).argmin(axis=1)
+    with analyser.stream, closing(open_slide(picture)) as field, closing(open_slide(empty)) as blank:
+        found = prior_candidates(analyser.stream, field, TOY_UM_PER_PX)
+        nothing = prior_candidates(analyser.stream, blank, TOY_UM_PER_PX)
+    near = np.abs(found.positions[:, None] - np.array(places)).max(axis=2).argmin(axis=1)
     assert sorted(near) == [0, 1]
     # Two discs of radius 25 take 0.04 of 480 x 200; the toy prior sees a little around them, too.
-    assert 0.02 < found.share < 0.15
-    assert nothing.share == 0
-    assert nothing.places.shape == (0, 2)
+    assert 0.02 < found.area_share < 0.15
+    assert nothing.area_share == 0
+    assert nothing.positions.shape == (0, 2)

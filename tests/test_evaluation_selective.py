@@ -12,9 +12,9 @@ from lab import make_cell
 
 from wbc_cli.evaluation import selective
 
-answers = st.lists(st.tuples(st.sampled_from([0.2, 0.5, 0.7, 0.9, 0.99, np.nan]), st.booleans()), min_size=1).filter(
-    lambda rows: not all(np.isnan(confidence) for confidence, _ in rows)
-)
+predictions = st.lists(
+    st.tuples(st.sampled_from([0.2, 0.5, 0.7, 0.9, 0.99, np.nan]), st.booleans()), min_size=1
+).filter(lambda rows: not all(np.isnan(confidence) for confidence, _ in rows))
 
 
 def curve(rows):
@@ -40,7 +40,7 @@ def test_cells_of_equal_confidence_are_answered_for_together_or_not_at_all():
     assert risk.tolist() == pytest.approx([1 / 2, 1 / 3])
 
 
-@given(answers)
+@given(predictions)
 def test_the_curve_is_what_counting_above_every_threshold_gives(rows):
     confidence, right, coverage, risk = curve(rows)
     thresholds = sorted(set(confidence[~np.isnan(confidence)]), reverse=True)
@@ -49,7 +49,7 @@ def test_the_curve_is_what_counting_above_every_threshold_gives(rows):
     assert risk == pytest.approx([np.mean(~right[g]) for g in given])
 
 
-@given(answers)
+@given(predictions)
 def test_coverage_only_grows_and_ends_at_the_share_of_cells_found(rows):
     confidence, right, coverage, risk = curve(rows)
     assert (np.diff(coverage) > 0).all()
@@ -58,21 +58,21 @@ def test_coverage_only_grows_and_ends_at_the_share_of_cells_found(rows):
     assert risk.min() - 1e-12 <= selective.area(coverage, risk) <= risk.max() + 1e-12
 
 
-@given(answers, st.floats(0, 1), st.floats(0, 1))
+@given(predictions, st.floats(0, 1), st.floats(0, 1))
 def test_who_accepts_more_risk_covers_no_less(rows, one, other):
     _, _, coverage, risk = curve(rows)
     low, high = (selective.coverage_at(coverage, risk, most) for most in sorted((one, other)))
     assert low <= high
 
 
-@given(answers, st.randoms(use_true_random=False))
+@given(predictions, st.randoms(use_true_random=False))
 def test_the_order_of_the_cells_does_not_matter(rows, random):
     shuffled = random.sample(rows, len(rows))
     for one, other in zip(curve(rows)[2:], curve(shuffled)[2:], strict=True):
         assert one == pytest.approx(other)
 
 
-@given(answers, st.integers(1, 3))
+@given(predictions, st.integers(1, 3))
 def test_a_cell_that_counts_twice_is_as_good_as_two(rows, times):
     confidence, right, _, _ = curve(rows)
     weighted = selective.risk_coverage(confidence, right, np.full(len(rows), float(times)))

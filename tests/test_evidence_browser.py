@@ -12,7 +12,7 @@ from evidence_runs import USUAL, record, write_comparison, write_reference, writ
 from selenium.webdriver.common.keys import Keys
 from test_monitoring import laboratory, watched
 
-from wbc_cli.comparison.abnormal import USUAL as LIMITS
+from wbc_cli.comparison.abnormal import USUAL_LIMITS as LIMITS
 from wbc_cli.comparison.compare import compare
 from wbc_cli.comparison.page import write_page as write_comparison_page
 from wbc_cli.comparison.reading import read_reference, read_results

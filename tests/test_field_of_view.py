@@ -28,7 +28,7 @@ def through_an_eyepiece(surround, blur=0.0):
 @pytest.mark.parametrize(
     ("surround", "blur"), [((0, 0, 0), 0.0), ((22, 18, 25), 0.0), ((0, 0, 0), 5.0), ((255, 255, 255), 0.0)]
 )
-def test_a_black_white_or_blurred_surround_is_shown_as_glass(surround, blur):
+def test_a_black_white_or_blurred_surround_is_shown_as_background(surround, blur):
     picture = through_an_eyepiece(surround, blur)
     reader = within_field(ArrayReader(picture))
     shown = reader.read(0, 0, SIDE, SIDE)
@@ -60,7 +60,7 @@ def test_a_dark_cell_in_a_corner_or_at_a_border_is_no_surround(place):
     assert find_field(ArrayReader(spots(place, width=SIDE, height=SIDE, radius=150))) is None
 
 
-def test_one_cell_on_overexposed_glass_is_no_field():
+def test_one_cell_on_an_overexposed_background_is_no_field():
     rgb = np.full((SIDE, SIDE, 3), 255, np.uint8)
     cv2.circle(rgb, (200, 200), 150, (190, 160, 210), -1)
     cv2.circle(rgb, (190, 210), 80, (96, 60, 140), -1)

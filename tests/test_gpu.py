@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 from wbc_cli.inference.engine import Engine, choose_device, choose_precision
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.stream import Stream
@@ -80,7 +80,7 @@ def test_a_device_has_its_number_and_one_that_is_not_there_says_how_many_are(car
         "cuda:1",
         "cpu",
     ]
-    with pytest.raises(MachineError, match=r"cuda:2: no such CUDA device here \(2 found\)"):
+    with pytest.raises(SetupError, match=r"cuda:2: no such CUDA device here \(2 found\)"):
         choose_device("cuda:2")
 
 
@@ -120,9 +120,9 @@ def scarce(monkeypatch):
 
 @pytest.mark.parametrize("error", [out_of_memory, no_workspace])
 def test_out_of_memory_halves_the_batch_once_nothing_holds_what_it_took(toy_network, scarce, error):
-    held = scarce("_look", len, 2, error)
+    held = scarce("_predict", len, 2, error)
     engine = Engine(toy_network, CPU, torch.float32, 8)
-    assert len(engine.look(np.zeros((5, 160, 160, 3), np.uint8))) == 5
+    assert len(engine.predict(np.zeros((5, 160, 160, 3), np.uint8))) == 5
     assert engine.batch_size == 2
     assert held == [False, False]
 
@@ -140,11 +140,11 @@ def test_out_of_memory_halves_the_coarse_pass_and_the_prior_sees_the_same(toy_ne
 
 def test_a_coarse_pass_that_fits_in_no_way_says_so(toy_network, scarce):
     scarce("_saliency", len, 0, out_of_memory)
-    with pytest.raises(MachineError, match="does not hold a coarse picture"):
+    with pytest.raises(SetupError, match="does not hold a coarse picture"):
         Engine(toy_network, CPU, torch.float32, 8).saliency(np.zeros((1, 300, 200, 3), np.float32))
 
 
-@pytest.mark.parametrize(("method", "batch"), [("look", (2, 160, 160, 3)), ("saliency", (1, 80, 80, 3))])
+@pytest.mark.parametrize(("method", "batch"), [("predict", (2, 160, 160, 3)), ("saliency", (1, 80, 80, 3))])
 def test_any_other_error_of_the_network_is_none_of_memory(toy_network, scarce, method, batch):
     held = scarce(f"_{method}", len, 0, lambda: RuntimeError("an illegal memory access was encountered"))
     with pytest.raises(RuntimeError, match="illegal"):
@@ -237,27 +237,27 @@ def engine(network):
 @with_weights
 def test_lanes_that_compute_at_once_give_what_each_gives_alone(engine, windows):
     batches = np.array_split(windows, 6) * 3
-    alone = [engine.look(batch) for batch in batches[:6]] * 3
+    alone = [engine.predict(batch) for batch in batches[:6]] * 3
     with ThreadPoolExecutor(6) as lanes:
-        for answers, others in zip(lanes.map(engine.look, batches), alone, strict=True):
+        for answers, others in zip(lanes.map(engine.predict, batches), alone, strict=True):
             assert_alike(answers, others, 1e-3)
 
 
 @on_a_gpu
 @with_weights
 def test_the_batch_changes_an_answer_by_rounding_alone(engine, windows):
-    together = engine.look(windows[:32])
+    together = engine.predict(windows[:32])
     assert sum(len(answer.cells) for answer in together) > 10
-    assert_alike([engine.look(window[None])[0] for window in windows[:32]], together, 1e-3)
+    assert_alike([engine.predict(window[None])[0] for window in windows[:32]], together, 1e-3)
 
 
 @on_a_gpu
 @with_weights
 def test_nothing_makes_the_host_wait_but_the_answers(engine, windows):
-    before = engine.look(windows[:32])  # sets up what is set up once
+    before = engine.predict(windows[:32])  # sets up what is set up once
     torch.cuda.set_sync_debug_mode("error")  # raises where torch itself would have the host wait for the device
     try:
-        after = engine.look(windows[:32])
+        after = engine.predict(windows[:32])
         engine.saliency(np.zeros((1, 64, 64, 3), np.float32))
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -268,16 +268,16 @@ def test_nothing_makes_the_host_wait_but_the_answers(engine, windows):
 @with_weights
 def test_a_card_whose_memory_is_full_gets_smaller_batches_and_gives_the_same(engine, windows):
     engine.batch_size = len(windows)
-    engine.look(windows[:1])
+    engine.predict(windows[:1])
     kept = emptied()
     torch.cuda.reset_peak_memory_stats(0)
-    expected = engine.look(windows)
+    expected = engine.predict(windows)
     needed = torch.cuda.max_memory_allocated(0) - kept
     kept = emptied()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((kept + needed / 3) / total, 0)
     try:
-        answers = engine.look(windows)
+        answers = engine.predict(windows)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, 0)
     assert engine.batch_size < len(windows)
@@ -318,7 +318,7 @@ def test_another_card_than_the_first_is_used_alone(network, windows):
     before = torch.cuda.memory_stats(0).get("allocation.all.allocated", 0)
     second = Engine(copy.deepcopy(network), choose_device("cuda:1"), torch.float32, 32)
     first = Engine(copy.deepcopy(network), CPU, torch.float32, 32)
-    assert_alike(second.look(windows[:8]), first.look(windows[:8]), 1e-3)
+    assert_alike(second.predict(windows[:8]), first.predict(windows[:8]), 1e-3)
     assert {tensor.device.index for tensor in second.network.state_dict().values()} == {1}
     assert torch.cuda.memory_stats(0).get("allocation.all.allocated", 0) == before
 

@@ -38,7 +38,7 @@ def test_grad_cam_is_that_of_captum(toy_network, seed):
     side = network.config.window_px
     picture = spots((side // 2, side // 2), (side // 3, side // 4), width=side, height=side, radius=20)
     engine = Engine(network, torch.device("cpu"), torch.float32, 4)
-    (window,) = engine.look(picture[None])
+    (window,) = engine.predict(picture[None])
     (cell,) = window.cells
     mask = torch.from_numpy(window.labels == cell.label).float()
     likeliest = int(cell.logits.argmax())

@@ -12,7 +12,7 @@ import torch
 from conftest import spots
 from torch import nn
 
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.inference.engine import Engine
 from wbc_cli.model.backbone import Backbone
 from wbc_cli.model.config import ModelConfig
@@ -105,7 +105,7 @@ def test_damaged_weights_say_so_and_name_the_file(toy_weights, tmp_path, what):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     load(tmp_path)
     damage(tmp_path, what)
-    with pytest.raises(MachineError, match=str(tmp_path)):
+    with pytest.raises(SetupError, match=str(tmp_path)):
         load(tmp_path)
 
 
@@ -308,7 +308,7 @@ def test_the_type_of_a_cell_depends_on_what_lies_inside_its_mask_alone():
 
 def test_the_batch_size_does_not_change_the_answers(toy_network):
     rgb = windows(5)
-    runs = [Engine(toy_network, torch.device("cpu"), torch.float32, size).look(rgb) for size in (1, 2, 5)]
+    runs = [Engine(toy_network, torch.device("cpu"), torch.float32, size).predict(rgb) for size in (1, 2, 5)]
     for answers in runs[1:]:
         assert len(answers) == len(runs[0]) == 5
         for answer, alone in zip(answers, runs[0], strict=True):
@@ -325,5 +325,5 @@ def test_the_batch_size_does_not_change_the_answers(toy_network):
 def test_weights_whose_classes_are_in_another_order_are_refused(toy_network, tmp_path):
     swapped = replace(toy_network.config, classes=toy_network.config.classes[::-1])
     save(toy_network, swapped, tmp_path)
-    with pytest.raises(MachineError, match="in this order"):
+    with pytest.raises(SetupError, match="in this order"):
         load(tmp_path)

@@ -12,7 +12,7 @@ from evidence_runs import counted, patients, record, write_day
 from fakes import rows
 
 from wbc_cli.classes import DIFFERENTIAL_NAMES
-from wbc_cli.monitoring.control import Group, Learned, chart, learn, reach_of
+from wbc_cli.monitoring.control import Group, ReferenceStatistics, chart, reach_of, reference_statistics
 from wbc_cli.monitoring.monitor import Period, groups_of, monitor
 from wbc_cli.monitoring.reading import Slide
 
@@ -57,8 +57,8 @@ def watched(slides, reference=20):
 
 
 def test_the_moving_average_and_its_limits_are_those_of_the_nist_handbook(monkeypatch):
-    monkeypatch.setattr("wbc_cli.monitoring.control.WEIGHT", 0.3)
-    known = Learned(centre=50.0, between=2.0539**2, within=0.0, of_centre=0.0, freedom=np.inf)
+    monkeypatch.setattr("wbc_cli.monitoring.control.EWMA_WEIGHT", 0.3)
+    known = ReferenceStatistics(centre=50.0, between=2.0539**2, within=0.0, of_centre=0.0, freedom=np.inf)
     found = chart([single(value) for value in NIST], [True] * len(NIST), known, reach=3)
     assert found.average[:12] == pytest.approx(NIST_EWMA[:12], abs=0.011)
     assert round(found.average_high[-1], 2) == 52.59
@@ -74,7 +74,7 @@ def test_three_standard_deviations_are_what_0_27_percent_of_false_alarms_gives()
 def test_limits_learned_from_few_groups_hold_a_further_one_as_often_as_they_say():
     random, outside = np.random.default_rng(0), 0
     for _ in range(2000):
-        learned = learn([single(value) for value in random.normal(10, 2, 8)], 0)
+        learned = reference_statistics([single(value) for value in random.normal(10, 2, 8)], 0)
         found = chart([single(random.normal(10, 2))], [True], learned, reach_of(0.05, learned.freedom))
         outside += not found.low[0] <= found.values[0] <= found.high[0]
     assert outside / 2000 == pytest.approx(0.05, abs=0.015)
@@ -86,7 +86,7 @@ def test_a_day_with_few_slides_has_wider_limits_than_one_with_many():
     def day(slides):
         return Group(random.normal(1, 0.2, slides) + random.normal(0, 0.01), np.ones(slides))
 
-    learned = learn([day(10) for _ in range(30)], 0)
+    learned = reference_statistics([day(10) for _ in range(30)], 0)
     assert learned.within == pytest.approx(0.04, rel=0.3)
     assert learned.between < 0.004
     few, many = (chart([day(slides)], [True], learned, 3) for slides in (1, 100))
@@ -99,7 +99,7 @@ def test_a_day_with_few_slides_has_wider_limits_than_one_with_many():
 def test_a_stain_that_fades_by_20_percent_in_20_days_is_seen_within_three_days_of_its_limit():
     for seed in range(5):
         found = watched(list(laboratory(seed, 55, lambda day: 1 - 0.01 * min(20, max(0, day - 30)))))
-        stain = next(each for each in found.watched if each.figure.name == "nucleus")
+        stain = next(each for each in found.figures if each.figure.name == "nucleus")
         truth = 1.2 * (1 - 0.01 * np.clip(np.arange(55) - 30, 0, 20))
         passed = min([*np.flatnonzero(truth < stain.chart.low), 50])  # the day on which the true stain passes the limit
         seen = [found.groups.index(alarm.group) for alarm in found.alarms if alarm.figure.name == "nucleus"]

@@ -18,12 +18,12 @@ from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.stream import Stream
 from wbc_cli.manifest import Sample
-from wbc_cli.model.morphology import PARTS, MorphologyHead
+from wbc_cli.model.morphology_head import PARTS, MorphologyHead
 from wbc_cli.morphology import ATTRIBUTES, describe
 from wbc_cli.slides import open_slide
 from wbc_cli.training.centred import CentredView
 from wbc_cli.training.data import IGNORE, Target, TrainingImage
-from wbc_cli.training.morphology import fit_morphology
+from wbc_cli.training.morphology_training import fit_morphology
 
 
 def unmasked_view():
@@ -106,7 +106,7 @@ def test_the_head_learns_attributes_that_the_features_tell():
     fit_morphology(head, cells(60), cells(5), seed=0)
     unseen = cells(20)
     with torch.no_grad():
-        found = head.values(torch.tensor(np.stack([cell.parts for cell in unseen])))
+        found = head.predict(torch.tensor(np.stack([cell.parts for cell in unseen])))
     for cell, row in zip(unseen, found.tolist(), strict=True):
         named = {name: values[i] for (name, values), i in zip(ATTRIBUTES.items(), row, strict=True)}
         assert named == cell.image.sample.morphology

@@ -13,8 +13,8 @@ import torch
 from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.stream import Stream
-from wbc_cli.inference.windows import Place
-from wbc_cli.parallel import Room, Tasks, in_order
+from wbc_cli.inference.windows import Window
+from wbc_cli.parallel import Tasks, WeightedSemaphore, in_order
 
 
 def test_results_come_in_order_and_no_more_is_begun_than_asked_for():
@@ -86,11 +86,11 @@ def test_a_slide_is_silent_while_one_of_its_reads_hangs_and_not_while_it_waits_f
         assert stuck.silence() is None
 
 
-def test_a_room_is_never_overfull_and_a_large_one_gets_its_turn():
-    room, held, most, order = Room(10), [], [], []
+def test_a_semaphore_is_never_exceeded_and_a_large_request_gets_its_turn():
+    semaphore, held, most, order = WeightedSemaphore(10), [], [], []
 
     def stay(name, size):
-        with room.taken(size):
+        with semaphore.acquire(size):
             held.append(size)
             most.append(sum(held))
             order.append(name)
@@ -116,41 +116,41 @@ def stream(toy_network):
         yield found
 
 
-PLACES = [Place(number, 0, 160) for number in range(30)]
+WINDOWS = [Window(number, 0, 160) for number in range(30)]
 
 
-def window(place):
-    return np.full((160, 160, 3), 200 - place.x, np.uint8)
+def pixels_of(window):
+    return np.full((160, 160, 3), 200 - window.x, np.uint8)
 
 
 def test_windows_of_several_slides_share_batches_and_each_gets_its_own_answers(stream):
-    def look(_):
+    def predict(_):
         with Tasks(stream.readers) as tasks:
-            return [answer.saliency.mean() for answer in stream.look(tasks, window, PLACES)]
+            return [prediction.saliency.mean() for prediction in stream.predict(tasks, pixels_of, WINDOWS)]
 
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(look, range(4)))
-    for answers in together:
-        np.testing.assert_allclose(answers, together[0], atol=1e-5)
+        together = list(pool.map(predict, range(4)))
+    for predictions in together:
+        np.testing.assert_allclose(predictions, together[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(("count", "largest"), [(20, [10, 10]), (3, [1, 2]), (70, [32, 32])])
 def test_batches_are_full_and_the_last_windows_are_shared_among_the_lanes(toy_network, monkeypatch, count, largest):
     engine = Engine(toy_network, torch.device("cpu"), torch.float32, 32)
     engine.lanes = 2
-    look, sizes = engine.look, []
+    predict, sizes = engine.predict, []
 
     def counted(windows):
         sizes.append(len(windows))
-        return look(windows)
+        return predict(windows)
 
-    def read_slowly(place):
+    def read_slowly(window):
         time.sleep(0.002)
-        return window(place)
+        return pixels_of(window)
 
-    monkeypatch.setattr(engine, "look", counted)
+    monkeypatch.setattr(engine, "predict", counted)
     with Stream(engine, 2) as stream, Tasks(stream.readers) as tasks:
-        assert len(list(stream.look(tasks, read_slowly, [Place(n, 0, 160) for n in range(count)]))) == count
+        assert len(list(stream.predict(tasks, read_slowly, [Window(n, 0, 160) for n in range(count)]))) == count
     assert sorted(sizes)[-2:] == largest
     assert len(sizes) <= 4
 
@@ -158,47 +158,47 @@ def test_batches_are_full_and_the_last_windows_are_shared_among_the_lanes(toy_ne
 def test_windows_do_not_wait_for_a_read_that_hangs(stream):
     gate = threading.Event()
 
-    def hang(place):
+    def hang(window):
         gate.wait(30)
-        return window(place)
+        return pixels_of(window)
 
     with ThreadPoolExecutor(1) as pool, Tasks(stream.readers) as tasks, Tasks(stream.readers) as others:
-        stuck = pool.submit(lambda: list(stream.look(others, hang, PLACES[:1])))
+        stuck = pool.submit(lambda: list(stream.predict(others, hang, WINDOWS[:1])))
         began = time.monotonic()
-        assert len(list(stream.look(tasks, window, PLACES[:2]))) == 2  # half a batch
+        assert len(list(stream.predict(tasks, pixels_of, WINDOWS[:2]))) == 2  # half a batch
         assert time.monotonic() - began < 10
         gate.set()
         assert len(stuck.result(timeout=20)) == 1
 
 
 def test_a_window_that_cannot_be_read_is_told_to_its_slide_alone(stream):
-    def broken(place):
-        if place.x == 7:
+    def broken(window):
+        if window.x == 7:
             raise ValueError("torn")
-        return window(place)
+        return pixels_of(window)
 
     with pytest.raises(ValueError, match="torn"), Tasks(stream.readers) as tasks:
-        list(stream.look(tasks, broken, PLACES))
+        list(stream.predict(tasks, broken, WINDOWS))
     with Tasks(stream.readers) as tasks:
-        assert len(list(stream.look(tasks, window, PLACES))) == len(PLACES)
+        assert len(list(stream.predict(tasks, pixels_of, WINDOWS))) == len(WINDOWS)
 
 
 def test_an_error_of_the_network_is_told_to_all_that_wait(stream, monkeypatch):
     def fail(windows):
         raise ArithmeticError("no")
 
-    monkeypatch.setattr(stream.engine, "look", fail)
+    monkeypatch.setattr(stream.engine, "predict", fail)
     with pytest.raises(ArithmeticError), Tasks(stream.readers) as tasks:
-        list(stream.look(tasks, window, PLACES))
+        list(stream.predict(tasks, pixels_of, WINDOWS))
 
 
 def test_nobody_waits_for_ever_on_a_stream_that_is_closed(stream):
-    def look():
+    def predict():
         with Tasks(stream.readers) as tasks:
-            return len(list(stream.look(tasks, window, PLACES * 20)))
+            return len(list(stream.predict(tasks, pixels_of, WINDOWS * 20)))
 
     with ThreadPoolExecutor(3) as pool:
-        slides = [pool.submit(look) for _ in range(3)]
+        slides = [pool.submit(predict) for _ in range(3)]
         time.sleep(0.3)
         stream.close()
         for slide in slides:
@@ -208,24 +208,24 @@ def test_nobody_waits_for_ever_on_a_stream_that_is_closed(stream):
 
 def test_what_lies_free_goes_back_to_the_system_now_and_then(stream, monkeypatch):
     released = []
-    monkeypatch.setattr("wbc_cli.inference.stream._TIDY_AFTER", 50)
+    monkeypatch.setattr("wbc_cli.inference.stream._RELEASE_EVERY_WINDOWS", 50)
     monkeypatch.setattr("wbc_cli.inference.stream.release_holes", lambda: released.append(True))
     with Tasks(stream.readers) as tasks:
-        list(stream.look(tasks, window, PLACES * 3))
-        list(stream.look(tasks, window, PLACES))
+        list(stream.predict(tasks, pixels_of, WINDOWS * 3))
+        list(stream.predict(tasks, pixels_of, WINDOWS))
     stream.close()
     assert len(released) == 2
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(toy_network, monkeypatch):
     engine = Engine(toy_network, torch.device("cpu"), torch.float32, 8)
-    whole = Engine._look
+    whole = Engine._predict
 
     def scarce(self, windows):
         if len(windows) > 2:
             raise torch.OutOfMemoryError
         return whole(self, windows)
 
-    monkeypatch.setattr(Engine, "_look", scarce)
-    assert len(engine.look(np.stack([window(place) for place in PLACES[:7]]))) == 7
+    monkeypatch.setattr(Engine, "_predict", scarce)
+    assert len(engine.predict(np.stack([pixels_of(window) for window in WINDOWS[:7]]))) == 7
     assert engine.batch_size == 2

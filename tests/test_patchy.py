@@ -20,7 +20,7 @@ from tiles import TILE, most_apart, picture, write
 
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.errors import SlideError
-from wbc_cli.inference.coarse import slide_colours, slide_glass
+from wbc_cli.inference.coarse import slide_background, slide_colours
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.search import Search
 from wbc_cli.loading import ComputeOptions, load_analyser
@@ -249,12 +249,12 @@ def test_no_cell_lies_where_nothing_was_read_even_if_the_network_sees_one(toy_we
     assert result.unreadable > 0
 
 
-def test_unreadable_tiles_do_not_change_what_is_taken_for_glass(tmp_path: Path) -> None:
-    glass, side = (236, 224, 216), 64 * TILE
-    path = write(tmp_path / "glass.tif", np.full((side, side, 3), glass, np.uint8), compression="lzw")
+def test_unreadable_tiles_do_not_change_what_is_taken_for_background(tmp_path: Path) -> None:
+    background, side = (236, 224, 216), 64 * TILE
+    path = write(tmp_path / "glass.tif", np.full((side, side, 3), background, np.uint8), compression="lzw")
     lower_corners = [row * 64 + column for row in range(60, 64) for column in (*range(4), *range(60, 64))]
     with closing(on_own_grid(unreadable(path, *lower_corners))) as reader:
-        assert tuple(slide_glass(reader, 1.0)) == glass
+        assert tuple(slide_background(reader, 1.0)) == background
         assert reader.gaps.share > 0
 
 
@@ -279,9 +279,9 @@ def test_a_slide_whose_cells_lie_in_unreadable_tiles_fails_however_small_these_a
 ) -> None:
     with closing(open_slide(smear)) as reader, Tasks(analyser.stream.readers) as tasks:
         colours = slide_colours(reader, UM_PER_PX)
-        places = Search(analyser.stream, tasks, reader, UM_PER_PX, colours, lambda *_: None).salient()
-    most = Counter(tile_at(*place.middle) for place in places).most_common(2)
-    assert sum(count for _, count in most) > 0.05 * len(places)
+        windows = Search(analyser.stream, tasks, reader, UM_PER_PX, colours, lambda *_: None).salient()
+    most = Counter(tile_at(*window.centre) for window in windows).most_common(2)
+    assert sum(count for _, count in most) > 0.05 * len(windows)
     path = without(smear, tmp_path / "unlucky.svs", *(tile for tile, _ in most))
     with (
         closing(open_slide(path)) as reader,

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from tifffile import TiffFile, imread
 
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, UNIDENTIFIED
-from wbc_cli.errors import MachineError, SlideError
+from wbc_cli.errors import SetupError, SlideError
 from wbc_cli.products import folder as folder_module
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
@@ -298,14 +298,14 @@ def test_a_full_or_locked_disk_is_the_machines_fault_and_names_the_place(tmp_pat
         raise OSError(code, "as the system says", str(path))
 
     monkeypatch.setattr(folder_module, "write_mask", fail)
-    with pytest.raises(MachineError, match=r"slides.slide: .*as the system says.*-o"):
+    with pytest.raises(SetupError, match=r"slides.slide: .*as the system says.*-o"):
         run.commit(small_result(), blank())
     assert list((tmp_path / "slides").iterdir()) == []
 
 
 def test_an_out_that_is_a_file_is_refused_with_its_name(tmp_path):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(MachineError, match="taken"):
+    with pytest.raises(SetupError, match="taken"):
         RunFolder(tmp_path / "taken")
 
 

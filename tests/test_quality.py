@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wbc_cli.cells import CYTOPLASM, NUCLEUS, Quality
-from wbc_cli.inference.figures import measure, sharpness
-from wbc_cli.inference.windows import Place
+from wbc_cli.inference.quality_metrics import measure_quality, sharpness
+from wbc_cli.inference.windows import Window
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.quality import LIMITS, judge
@@ -43,8 +43,8 @@ def apart(step, count=30):
     return [(x, y) for y in range(10, 430, step) for x in range(10, 530, step)][:count]
 
 
-def quality(rgb, cells, places=(), glass=GLASS):
-    return measure(ArrayReader(rgb), cells, places, UM_PER_PX, np.asarray(glass, np.uint8))
+def quality(rgb, cells, places=(), background=GLASS):
+    return measure_quality(ArrayReader(rgb), cells, places, UM_PER_PX, np.asarray(background, np.uint8))
 
 
 def flags_of(*arguments, **options):
@@ -90,7 +90,7 @@ def test_a_good_picture_is_not_flagged():
 )
 def test_what_spoils_a_picture_is_flagged_by_its_name_and_refused_where_it_is_worse(spoil, flag, refused):
     rgb, cells = field(apart(90))
-    flags, reason = judge(quality(spoil(rgb), cells, glass=spoil(GLASS[None, None])[0, 0]))
+    flags, reason = judge(quality(spoil(rgb), cells, background=spoil(GLASS[None, None])[0, 0]))
     assert flag in flags
     assert bool(reason) == refused
 
@@ -107,7 +107,7 @@ def test_focus_is_told_whatever_stain_exposure_and_noise(stain, exposure, noise,
     rgb = stained(rgb, stain)
     rgb = exposed(blurred(rgb, blur) if blur else rgb, exposure)
     rgb = np.clip(rgb + np.random.default_rng(0).normal(0, noise * exposure, rgb.shape), 0, 255).astype(np.uint8)
-    assert ("blurred" in flags_of(rgb, cells, glass=exposed(GLASS, exposure))) == (blur > 1)
+    assert ("blurred" in flags_of(rgb, cells, background=exposed(GLASS, exposure))) == (blur > 1)
 
 
 @pytest.mark.parametrize("um_per_px", [0.07, 0.1, 0.2, 0.25])
@@ -119,14 +119,18 @@ def test_focus_is_the_same_at_any_number_of_pixels_a_micrometre(um_per_px):
 
 def test_without_cells_focus_is_measured_where_they_were_looked_for():
     rgb, _ = field([(100, 100), (300, 300)])
-    places = [Place(60, 60, 160), Place(-20, 300, 160), Place(560, 440, 160)]  # the latter two reach beyond the slide
+    places = [
+        Window(60, 60, 160),
+        Window(-20, 300, 160),
+        Window(560, 440, 160),
+    ]  # the latter two reach beyond the slide
     assert flags_of(rgb, [], places) == ()
     assert flags_of(blurred(rgb, 2.0), [], places) == ("blurred",)
 
 
 def test_nothing_is_said_of_an_empty_slide():
     empty = np.full((300, 300, 3), 235, np.uint8) + np.random.default_rng(0).integers(-2, 3, (300, 300, 3), np.int8)
-    found = quality(empty.astype(np.uint8), [], [Place(0, 0, 160), Place(100, 100, 160)], glass=(235, 235, 235))
+    found = quality(empty.astype(np.uint8), [], [Window(0, 0, 160), Window(100, 100, 160)], background=(235, 235, 235))
     assert replace(found, glass=None, cells_per_mm2=None) == Quality()
     assert judge(found) == ((), "")
 

@@ -235,8 +235,8 @@ def test_where_nothing_moves_at_all_what_was_in_hand_is_tried_alone(analyze, sab
         "import sys, time\nimport wbc_cli.run.supervisor as supervisor\nsupervisor._LEAST_SILENCE = 3\n"
         "if 'wbc_cli.run.worker' in ' '.join(sys.orig_argv):\n"
         "    from wbc_cli.inference.engine import Engine\n"
-        "    look = Engine.look\n"
-        "    Engine.look = lambda self, windows: time.sleep(1000 * (windows == 0).any()) or look(self, windows)\n"
+        "    predict = Engine.predict\n"
+        "    Engine.predict = lambda self, windows: time.sleep(1000 * (windows == 0).any()) or predict(self, windows)\n"
     )
     answer = analyze(tmp_path / "out", "--time-limit", "4", source=source)
     assert answer.returncode == 3

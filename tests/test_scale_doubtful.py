@@ -11,7 +11,7 @@ from conftest import write_picture
 from fakes import ArrayReader
 
 from wbc_cli.cells import Scale
-from wbc_cli.inference.scale import check_scale, disagrees
+from wbc_cli.inference.scale_estimation import check_scale, disagrees
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.model.files import default_folder
 from wbc_cli.model.storage import load

@@ -8,7 +8,7 @@ from fakes import ArrayReader
 from tifffile import TiffWriter
 
 from wbc_cli.classes import BY_NAME
-from wbc_cli.inference import bands
+from wbc_cli.inference import coarse_strips
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.slides import open_slide
 from wbc_cli.synthetic.smear import Smear
@@ -68,7 +68,7 @@ def test_where_the_grid_begins_changes_no_count(smear, analyser, shift):
 def test_the_blocks_of_the_coarse_pass_change_no_count(smear, analyser, monkeypatch, block):
     reader = ArrayReader(smear.render(0, 0, SIDE, SIDE), um_per_px=UM_PER_PX)
     whole = white_cells(analyser.analyse(reader, "crop"))
-    monkeypatch.setattr(bands, "BLOCK", block)
+    monkeypatch.setattr(coarse_strips, "BLOCK_PX", block)
     assert len(whole) > 10
     assert np.abs(white_cells(analyser.analyse(reader, "crop")) - whole).max() <= 1
 

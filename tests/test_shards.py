@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.run.shards import SHARDS, Shard, Shares, late, read_shares, spread
 
 SIZES = st.dictionaries(st.text(min_size=1, max_size=8), st.integers(1, 10**9), min_size=1, max_size=60)
@@ -65,5 +65,5 @@ def test_what_is_written_down_is_read_again_and_late_slides_have_a_shard(tmp_pat
 )
 def test_a_damaged_list_of_shards_is_named_with_what_to_do(text, tmp_path):
     (tmp_path / SHARDS).write_text(text)
-    with pytest.raises(MachineError, match=r"shards\.json: damaged .* Remove it"):
+    with pytest.raises(SetupError, match=r"shards\.json: damaged .* Remove it"):
         read_shares(tmp_path)

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wbc_cli.model.network import SGCLDFF
-from wbc_cli.model.saliency import glass_colour
-from wbc_cli.model.stain import NUCLEUS, normal_stain
+from wbc_cli.model.saliency import background_colour
+from wbc_cli.model.stain import REFERENCE_DENSITIES, normalise_stain
 
 SIDE = 160
-NUCLEAR, CYTOPLASMIC = np.array(NUCLEUS), np.array((0.35, 0.5, 0.2))
+NUCLEAR, CYTOPLASMIC = np.array(REFERENCE_DENSITIES), np.array((0.35, 0.5, 0.2))
 CHANNEL = st.floats(0.5, 1.8)
 
 
@@ -28,14 +28,14 @@ def densities():
     return cell[..., None] * CYTOPLASMIC + nucleus[..., None] * (NUCLEAR - CYTOPLASMIC), nucleus
 
 
-def window(density, glass=(1.0, 1.0, 1.0)):
+def window(density, background=(1.0, 1.0, 1.0)):
     """RGB [1, 3, S, S] of light through a stain."""
-    return torch.from_numpy(np.array(glass) * np.exp(-density)).permute(2, 0, 1)[None].float()
+    return torch.from_numpy(np.array(background) * np.exp(-density)).permute(2, 0, 1)[None].float()
 
 
 def normalised(rgb, nucleus):
     saliency = torch.from_numpy(cv2.GaussianBlur(nucleus.astype(np.float32), (0, 0), 8))[None, None]
-    return normal_stain(rgb, saliency, glass_colour(rgb))
+    return normalise_stain(rgb, saliency, background_colour(rgb))
 
 
 @given(st.tuples(CHANNEL, CHANNEL, CHANNEL), st.tuples(*[st.floats(0.5, 1.0)] * 3))
@@ -48,11 +48,11 @@ def test_dyes_and_light_of_another_laboratory_change_little_of_what_the_network_
     assert torch.allclose(usual[0][:, inside].mean(dim=1), other[0][:, inside].mean(dim=1), atol=0.05)
 
 
-def test_nuclei_come_to_the_reference_and_glass_to_white():
+def test_nuclei_come_to_the_reference_and_background_to_white():
     density, nucleus = densities()
     seen = normalised(window(density * (1.5, 0.7, 1.2), (0.9, 0.95, 0.7)), nucleus)[0]
     found = -torch.log(seen[:, torch.from_numpy(nucleus > 0)].mean(dim=1) / seen[:, 0, 0])
-    assert found.tolist() == pytest.approx(NUCLEUS, rel=0.1)
+    assert found.tolist() == pytest.approx(REFERENCE_DENSITIES, rel=0.1)
     assert seen[:, 0, 0].tolist() == pytest.approx([0.94] * 3, abs=0.02)
 
 

@@ -8,7 +8,7 @@ from conftest import spots
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wbc_cli.training.surroundings import compressed, one_colour, other_background, pile
+from wbc_cli.training.surroundings import compressed, one_colour, other_background, overlay
 
 
 def noise(seed, low=0, high=256):
@@ -40,7 +40,7 @@ def test_the_cell_itself_stays_as_it_is():
 @given(st.integers(0, 1000))
 def test_a_pile_is_nowhere_lighter_than_either_field(seed):
     first, second = noise(seed, 60, 250), noise(seed + 1, 60, 250)
-    window = pile(first, second)
+    window = overlay(first, second)
     assert (window <= first).all()
     light = np.percentile(second.reshape(-1, 3), 95, axis=0)
     assert (window <= np.ceil(255 * np.minimum(second / light, 1))).all()
@@ -48,7 +48,7 @@ def test_a_pile_is_nowhere_lighter_than_either_field(seed):
 
 def test_an_empty_field_adds_nothing_to_a_pile():
     field = spots((30, 30), width=64, height=64, radius=10)
-    assert np.array_equal(pile(field, np.full_like(field, 210)), field)
+    assert np.array_equal(overlay(field, np.full_like(field, 210)), field)
 
 
 def test_one_colour_is_one_colour_as_light_as_the_background():

@@ -17,7 +17,7 @@ import wbc_cli
 from wbc_cli.classes import BY_NAME
 from wbc_cli.console import Terminal
 from wbc_cli.differential import Differential
-from wbc_cli.errors import ExitCode, MachineError, NothingToAnalyseError
+from wbc_cli.errors import ExitCode, NothingToAnalyseError, SetupError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT, REFUSED, SlideRecord, by_name, together
 from wbc_cli.profile.file import read_profile
@@ -109,7 +109,7 @@ def find_slides(options: AnalyzeOptions, terminal: Terminal) -> Discovery:
     Raises:
         NothingToAnalyseError: there are none.
         UsageError: a path does not exist.
-        MachineError: the run folder's list of shards is damaged.
+        SetupError: the run folder's list of shards is damaged.
     """
     discovery = discover(options.paths, known_names(options.out), options.time_limit)
     for path, reason in discovery.skipped:
@@ -138,7 +138,7 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
     Raises:
         StoppedError, KeyboardInterrupt: a signal came before anything was done.
         NothingToAnalyseError, UsageError: nothing to do, or a wrong option.
-        MachineError: weights, device or disk, or another run is in the folder.
+        SetupError: weights, device or disk, or another run is in the folder.
     """
     began = time.monotonic()
     discovery = find_slides(options, terminal)
@@ -219,7 +219,7 @@ class Run:
         """Have done what is to be done.
 
         Raises:
-            MachineError, UsageError: as the worker says.
+            SetupError, UsageError: as the worker says.
         """
         missing = {name: slide for name, slide in self.plan.slides.items() if name not in self.plan.kept}
         if not missing:
@@ -271,7 +271,7 @@ class Run:
     def _finished(self, name: str, progress: RunProgress) -> None:
         record = self.folder.record(name)
         if record is None:
-            raise MachineError(f"{self.folder.slides / name}: what was written there is gone; run again to go on")
+            raise SetupError(f"{self.folder.slides / name}: what was written there is gone; run again to go on")
         self.records[name] = record
         if record["status"] != DONE:
             self.terminal.note(f"{record['status']} {record['path']}: {record['reason']}")
@@ -285,7 +285,7 @@ class Run:
             stop: whether a signal has come: then nothing is taken out.
 
         Raises:
-            MachineError: the run folder cannot be read or written.
+            SetupError: the run folder cannot be read or written.
         """
         present = self.discovery.slides
         whole = not any(slide.problem for slide in present)
@@ -308,7 +308,7 @@ class Run:
         """Write the tables, the report and run.json; a shard leaves all but the last to `merge`.
 
         Raises:
-            MachineError: the run folder cannot be written.
+            SetupError: the run folder cannot be written.
         """
         profile = self.options.compute.profile
         run: dict[str, Any] = {

@@ -23,14 +23,14 @@ from openslide import OpenSlide
 from rich.table import Table
 from tifffile import TiffFile
 
-from wbc_cli.inference.bands import BLOCK
 from wbc_cli.inference.coarse import slide_colours
+from wbc_cli.inference.coarse_strips import BLOCK_PX
 from wbc_cli.inference.device import upload
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.pipeline import Analyser
-from wbc_cli.inference.scale import slide_scale
+from wbc_cli.inference.scale_estimation import slide_scale
 from wbc_cli.inference.search import Search
-from wbc_cli.inference.windows import cut
+from wbc_cli.inference.windows import read_window
 from wbc_cli.model.saliency import COARSE_UM_PER_PX
 from wbc_cli.parallel import Tasks
 from wbc_cli.slides import open_slide
@@ -216,11 +216,12 @@ def _measure_parts(bench: Bench, path: Path, analyser: Analyser, pool: ThreadPoo
         colours = slide_colours(reader, scale)
         search = Search(analyser.stream, tasks, reader, scale, colours, lambda done, planned, cells: None)
         with bench.timed("coarse pass"):
-            places = search.salient()
-        bench.pointed = len(places)
+            windows = search.salient()
+        bench.pointed = len(windows)
     with closing(open_slide(path)) as reader, Tasks(pool) as tasks, bench.timed("window decode"):
-        for window in [tasks.submit(cut, reader, place, engine.config.window_px, colours.glass) for place in places]:
-            window.result()
+        size, background = engine.config.window_px, colours.background
+        for task in [tasks.submit(read_window, reader, window, size, background) for window in windows]:
+            task.result()
     with bench.timed("network"):
         bare_network(engine, bench.windows)
 
@@ -230,9 +231,9 @@ def _decode(reader: SlideReader, downsample: float, tasks: Tasks) -> None:
 
     def read(corner: tuple[int, int]) -> None:
         x, y = corner
-        reader.read(x, y, min(BLOCK, reader.width - x), min(BLOCK, reader.height - y), downsample)
+        reader.read(x, y, min(BLOCK_PX, reader.width - x), min(BLOCK_PX, reader.height - y), downsample)
 
-    corners = [(x, y) for y in range(0, reader.height, BLOCK) for x in range(0, reader.width, BLOCK)]
+    corners = [(x, y) for y in range(0, reader.height, BLOCK_PX) for x in range(0, reader.width, BLOCK_PX)]
     for task in [tasks.submit(read, corner) for corner in corners]:
         task.result()
 
@@ -253,7 +254,7 @@ def bare_network(engine: Engine, windows: int) -> None:
 
     def forward(count: int) -> None:
         with engine.lane(), torch.inference_mode():
-            engine.answer(upload(pixels[:count], engine.device))
+            engine.forward(upload(pixels[:count], engine.device))
 
     with ThreadPoolExecutor(engine.lanes) as lanes:
         list(lanes.map(forward, counts))

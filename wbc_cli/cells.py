@@ -107,14 +107,14 @@ class Quality:
 
     Attributes:
         focus: contrast between 0.4 and 0.8 um over that between 0.8 and 1.6 um: 0.7 at sharp edges, 0.25 out of focus.
-        glass: mean of the colour where nothing lies, 0 to 255.
+        glass: mean of the background colour, that of the slide where nothing lies, 0 to 255.
         clipped: share of the cells' values that are white, 0 to 1.
-        nucleus: optical density of nuclei against the glass in green light (natural logarithm).
+        nucleus: optical density of nuclei against the background in green light (natural logarithm).
         colour: how far the densities of nuclei in red, green and blue differ, 0 (grey) to 1.
         hue: by how much nuclei are denser in red than in blue, as a share of their density; blue ones are above 0.
         crowding: share of what lies around cells that is as dark as their nuclei, these themselves among it, 0 to 1.
         atypical: share of the cells that are unlike those that the model has learned from, 0 to 1.
-        cells_per_mm2: of the whole picture, empty glass and all.
+        cells_per_mm2: of the whole picture, empty background and all.
     """
 
     focus: float | None = None

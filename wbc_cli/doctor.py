@@ -9,7 +9,7 @@ from pathlib import Path
 
 import wbc_cli
 from wbc_cli.cores import available_cores
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 
 _PACKAGES = ("torch", "torchvision", "timm", "opencv-python-headless", "openslide-python", "tifffile", "imagecodecs")
 
@@ -86,6 +86,6 @@ def _weights(folder: Path | None) -> list[Check]:
         from wbc_cli.model.storage import load  # noqa: PLC0415
 
         model = load(folder or default_folder())
-    except (MachineError, ImportError, OSError) as error:
+    except (SetupError, ImportError, OSError) as error:
         return [Check("weights", False, str(error))]
     return [Check("weights", True, str(model.folder)), Check("weights SHA-256", True, model.checksum)]

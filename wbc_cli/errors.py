@@ -39,7 +39,7 @@ class NothingToAnalyseError(WbcError):
     exit_code = ExitCode.NOTHING_TO_DO
 
 
-class MachineError(WbcError):
+class SetupError(WbcError):
     """Weights, device or disk are not as needed; nothing is wrong with the input."""
 
     exit_code = ExitCode.ENVIRONMENT

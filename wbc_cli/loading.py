@@ -55,7 +55,7 @@ def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
     """Load the weights and set up the engine.
 
     Raises:
-        MachineError: weights or device are not to be had.
+        SetupError: weights or device are not to be had.
         UsageError: an unknown device, or a profile that cannot be used with the weights.
     """
     # Here and not above: torch takes seconds, and `--help` needs none of it.

@@ -7,13 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.classes import CLASS_NAMES, NOT_BLAST, OTHER
 from wbc_cli.errors import UsageError
 from wbc_cli.morphology import ATTRIBUTES, Morphology
 from wbc_cli.rows import read_rows
-from wbc_cli.slides.scale import plausible
+from wbc_cli.slides.pixel_size import plausible
 
-NOT_BLAST = "not_blast"  # any normal cell: a label of truth, never an answer
 LABELS = (*CLASS_NAMES, NOT_BLAST)
 SPLITS = ("train", "val", "test", "drop")
 
@@ -23,7 +22,7 @@ BOX_LABELS = {
     **{label: label for label in LABELS},
     "wbc": WHITE_CELL,
     "rbc": RED_CELL,
-    "platelets": "platelet",
+    "platelets": OTHER,
 }
 
 _PROBLEMS_SHOWN = 10

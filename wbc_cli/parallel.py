@@ -81,27 +81,35 @@ class Tasks:
         return Task(future, self.heartbeat)
 
 
-class Room:
-    """Lets in as many as fit together, first come, first served."""
+class WeightedSemaphore:
+    """A semaphore whose holders take different weights of one capacity; requests are served in the order they came.
 
-    def __init__(self, size: int) -> None:
-        self._free = size
+    Args:
+        capacity: the largest sum of the weights that are held at a time.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._free = capacity
         self._queue: deque[object] = deque()
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        """Wait until there is room of a size, which must not be more than the whole, and hold it."""
+    def acquire(self, weight: int) -> Iterator[None]:
+        """Wait until a weight is free, and hold it inside the with block.
+
+        Args:
+            weight: at most the capacity, or the wait never ends.
+        """
         ticket = object()
         with self._changed:
             self._queue.append(ticket)
-            self._changed.wait_for(lambda: self._queue[0] is ticket and self._free >= size)
+            self._changed.wait_for(lambda: self._queue[0] is ticket and self._free >= weight)
             self._queue.popleft()
-            self._free -= size
+            self._free -= weight
             self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
-                self._free += size
+                self._free += weight
                 self._changed.notify_all()

@@ -114,7 +114,7 @@ def engine_rows() -> list[tuple[str, str]]:
             bare_network(engine, size * lanes)
             bare = timed(lambda engine=engine: bare_network(engine, WINDOWS))
             with ThreadPoolExecutor(lanes) as pool:
-                whole = timed(lambda pool=pool, engine=engine, batches=batches: list(pool.map(engine.look, batches)))
+                whole = timed(lambda pool=pool, engine=engine, batches=batches: list(pool.map(engine.predict, batches)))
             rates = f"bare {WINDOWS / bare:.0f} windows/s, with cells {WINDOWS / whole:.0f} ({bare / whole:.2f})"
             rows.append((f"{lanes} lanes of {size}", rates))
     rows.append(("most memory", f"{torch.cuda.max_memory_allocated(device) / 2**20:.0f} MiB of the card"))
@@ -130,7 +130,7 @@ def smear_windows() -> np.ndarray:
 
 
 def parts_of_a_batch(engine: Engine, windows: np.ndarray) -> str:
-    engine.look(windows)
+    engine.predict(windows)
     with engine.lane(), torch.inference_mode():
 
         def waited(part):
@@ -142,15 +142,15 @@ def parts_of_a_batch(engine: Engine, windows: np.ndarray) -> str:
             return f"{1000 * min(timed(whole) for _ in range(5)):.1f} ms"
 
         pixels = upload(windows, engine.device).permute(0, 3, 1, 2)
-        answer = engine.answer(pixels)
+        answer = engine.forward(pixels)
         _, labels = find_cells(answer.maps, engine.config.um_per_px)
         began = time.perf_counter()
-        engine.answer(pixels)
+        engine.forward(pixels)
         launched = f"{1000 * (time.perf_counter() - began):.1f} ms"
         parts = {
             "upload": waited(lambda: upload(windows, engine.device)),
             "launching the network": launched,
-            "network": waited(lambda: engine.answer(pixels)),
+            "network": waited(lambda: engine.forward(pixels)),
             "separating cells": waited(lambda: find_cells(answer.maps, engine.config.um_per_px)),
             "types and explanations": waited(lambda: engine._cells(pixels, answer, labels)),
         }

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from wbc_cli.evaluation.scoring import NEAR_UM
-from wbc_cli.inference.pointing import point
-from wbc_cli.inference.scale import slide_scale
+from wbc_cli.evaluation.scoring import MAX_CANDIDATE_DISTANCE_UM
+from wbc_cli.inference.prior_candidates import prior_candidates
+from wbc_cli.inference.scale_estimation import slide_scale
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.manifest import read_manifest
 from wbc_cli.slides import open_slide
@@ -34,19 +34,19 @@ def main(manifest: Path, splits: list[str]) -> None:
                 continue
             with closing(open_slide(sample.image)) as reader:
                 scale = slide_scale(engine.network.scale, reader, sample.um_per_px).um_per_px
-                seen = point(stream, reader, scale)
+                seen = prior_candidates(stream, reader, scale)
                 area = reader.width * reader.height * scale**2 / 1e6
-            found = seen.places
+            found = seen.positions
             platelet = sample.labels == ("platelet",)
             count = sets[sample.dataset + (" platelets" if platelet else "")]
             count["images"] += 1
             count["windows"] += len(found)
             count["area"] += area
-            count["shown"] += seen.share * area
+            count["shown"] += seen.area_share * area
             image = load_image(sample, scale)
             for target in () if platelet else image.targets:
                 middle = np.array([target.x, target.y]) * image.um_per_px / scale
-                near = len(found) and np.abs(found - middle).max(axis=1).min() * scale <= NEAR_UM
+                near = len(found) and np.abs(found - middle).max(axis=1).min() * scale <= MAX_CANDIDATE_DISTANCE_UM
                 count["cells"] += 1
                 count["found"] += bool(near)
     print(f"splits {', '.join(splits)}, threshold {threshold}")

@@ -12,7 +12,7 @@ import typer
 
 import wbc_cli
 from wbc_cli.commands.options import Quiet, terminal_of
-from wbc_cli.errors import ExitCode, MachineError
+from wbc_cli.errors import ExitCode, SetupError
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and the tables.")]
 
@@ -64,9 +64,7 @@ def compare(
         write_json(comparison, about, out / "comparison.json")
         write_page(comparison, about, out / "comparison.html")
     except OSError as error:
-        raise MachineError(
-            f"{out}: cannot be written ({error.strerror}); check the disk, or give another -o"
-        ) from error
+        raise SetupError(f"{out}: cannot be written ({error.strerror}); check the disk, or give another -o") from error
     for text in comparison.warnings:
         terminal.note(f"note: {text}")
     for sample, why in comparison.missing.items():
@@ -141,6 +139,4 @@ def _written(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise MachineError(
-            f"{out}: cannot be written ({error.strerror}); check the disk, or give another -o"
-        ) from error
+        raise SetupError(f"{out}: cannot be written ({error.strerror}); check the disk, or give another -o") from error

@@ -25,7 +25,7 @@ from wbc_cli.commands.options import (
 )
 from wbc_cli.cores import available_cores
 from wbc_cli.errors import UsageError
-from wbc_cli.profile import FEWEST_REVIEWED
+from wbc_cli.profile import MIN_REVIEWED_CELLS
 
 if TYPE_CHECKING:
     from wbc_cli.console import Terminal
@@ -87,16 +87,16 @@ def evaluate(
     terminal = terminal_of(quiet, verbose)
     compute = compute_options(device, precision, weights, batch_size, workers, min_confidence)
     reviewed = _counts(few_shot) if few_shot else []
+    from wbc_cli.datasets import read_dataset  # noqa: PLC0415
     from wbc_cli.evaluation.faithfulness import Probe  # noqa: PLC0415
     from wbc_cli.evaluation.folder import write_folder  # noqa: PLC0415
     from wbc_cli.evaluation.report import Conditions, tables  # noqa: PLC0415
     from wbc_cli.evaluation.runner import evaluate as run  # noqa: PLC0415
-    from wbc_cli.inference.pointing import point  # noqa: PLC0415
-    from wbc_cli.layouts import read_layout  # noqa: PLC0415
+    from wbc_cli.inference.prior_candidates import prior_candidates  # noqa: PLC0415
     from wbc_cli.loading import load_analyser  # noqa: PLC0415
     from wbc_cli.manifest import read_manifest, select  # noqa: PLC0415
 
-    known = read_layout(layout, manifest) if layout else read_manifest(manifest, check_files=True)
+    known = read_dataset(layout, manifest) if layout else read_manifest(manifest, check_files=True)
     samples = select(known, split, dataset or ())
     analyser, model = load_analyser(compute)
     conditions = Conditions(analyser.min_confidence, ignore_scale, constant_background, faithfulness)
@@ -108,7 +108,7 @@ def evaluate(
             lambda reader, scale: analyser.analyse(reader, reader.path.name, scale),
             conditions,
             progress=advance,
-            point=partial(point, analyser.stream),
+            find_candidates=partial(prior_candidates, analyser.stream),
             check=Probe(analyser.stream.engine).score,
         )
     left_out = len(samples) - evaluation.pooled.images
@@ -127,8 +127,10 @@ def evaluate(
 def _counts(text: str) -> list[int]:
     """The numbers of cells that --few-shot names."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) >= FEWEST_REVIEWED for part in parts):
-        raise UsageError(f"--few-shot {text}: give numbers of cells from {FEWEST_REVIEWED} on, such as 25,50,100,200")
+    if not all(part.isdecimal() and int(part) >= MIN_REVIEWED_CELLS for part in parts):
+        raise UsageError(
+            f"--few-shot {text}: give numbers of cells from {MIN_REVIEWED_CELLS} on, such as 25,50,100,200"
+        )
     return [int(part) for part in parts]
 
 
@@ -137,10 +139,10 @@ def _few_shot(
 ) -> list[dict[str, Any]]:
     """Measure, show and write what profiles bring; for JSON."""
     from wbc_cli.evaluation.few_shot import few_shot, few_shot_table, write_few_shot  # noqa: PLC0415
-    from wbc_cli.profile.adapt import Teacher  # noqa: PLC0415
+    from wbc_cli.profile.adapt import ProfileLearner  # noqa: PLC0415
 
     with terminal.progress("data sets and numbers of cells") as advance:
-        rows = few_shot(evaluation.scores, Teacher(model), counts, progress=advance)
+        rows = few_shot(evaluation.scores, ProfileLearner(model), counts, progress=advance)
     if not quiet:
         terminal.out.print(few_shot_table(rows))
     if out:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from wbc_cli.classes import DIFFERENTIAL_NAMES
-from wbc_cli.comparison.counts import BESIDE, Counts, share_of
+from wbc_cli.classes import BLAST, DIFFERENTIAL_NAMES, ERYTHROBLAST
+from wbc_cli.comparison.counts import NON_DIFFERENTIAL_NAMES, Counts, share_of
 from wbc_cli.comparison.estimate import Estimate, proportion
 from wbc_cli.errors import UsageError
 
@@ -27,20 +27,20 @@ class Limits:
 
 # H20-A2 leaves distribution to the laboratory's own reference intervals; these are those of adults in Dacie and Lewis,
 # Practical Haematology. Morphology: what a smear is positive by (Barnes et al., Lab Hematol 2005; 11: 83-90).
-USUAL: Mapping[str, Limits] = {
+USUAL_LIMITS: Mapping[str, Limits] = {
     "neutrophil": Limits(40, 80),
     "eosinophil": Limits(None, 6),
     "basophil": Limits(None, 2),
     "lymphocyte": Limits(20, 40),
     "monocyte": Limits(2, 10),
     "immature_granulocyte": Limits(None, 2),
-    "blast": Limits(None, 1),
-    "erythroblast": Limits(None, 1),
+    BLAST: Limits(None, 1),
+    ERYTHROBLAST: Limits(None, 1),
 }
 
 
 @dataclass(frozen=True)
-class Detection:
+class DiagnosticAccuracy:
     """How abnormal samples of one kind are told from others.
 
     Attributes:
@@ -62,17 +62,19 @@ class Detection:
 
 
 def parse_limits(texts: Sequence[str]) -> dict[str, Limits]:
-    """The usual limits, with those that a user gives as CLASS=LOW:HIGH, either of which may be left out.
+    """Take the usual limits, with those that a user gives as CLASS=LOW:HIGH, either of which may be left out.
 
     Raises:
         UsageError: there is no such class, or these are no limits.
     """
-    limits = dict(USUAL)
+    limits = dict(USUAL_LIMITS)
     for text in texts:
         name, _, ends = text.partition("=")
         low, colon, high = ends.partition(":")
-        if name not in USUAL or not colon:
-            raise UsageError(f"--limit {text}: give CLASS=LOW:HIGH in percent, with a class of {', '.join(USUAL)}")
+        if name not in USUAL_LIMITS or not colon:
+            raise UsageError(
+                f"--limit {text}: give CLASS=LOW:HIGH in percent, with a class of {', '.join(USUAL_LIMITS)}"
+            )
         try:
             limits[name] = Limits(*(float(end) if end else None for end in (low, high)))
         except ValueError as error:
@@ -80,9 +82,9 @@ def parse_limits(texts: Sequence[str]) -> dict[str, Limits]:
     return limits
 
 
-def detections(
+def diagnostic_accuracy(
     samples: Sequence[tuple[Counts, Counts]], classes: Sequence[str], limits: Mapping[str, Limits]
-) -> tuple[Detection, ...]:
+) -> tuple[DiagnosticAccuracy, ...]:
     """Hold both counts of each sample against the limits.
 
     Args:
@@ -92,7 +94,7 @@ def detections(
     """
     kinds = {
         DISTRIBUTION: [name for name in classes if name in DIFFERENTIAL_NAMES],
-        MORPHOLOGY: [name for name in classes if name in BESIDE],
+        MORPHOLOGY: [name for name in classes if name in NON_DIFFERENTIAL_NAMES],
     }
     kinds = {kind: names for kind, names in kinds.items() if names}
     if len(kinds) > 1:
@@ -106,7 +108,7 @@ def detections(
             for wanted in ((True, True), (True, False), (False, True), (False, False))
         )
         found.append(
-            Detection(
+            DiagnosticAccuracy(
                 kind,
                 both,
                 missed,

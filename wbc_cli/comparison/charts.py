@@ -12,7 +12,7 @@ from wbc_cli.comparison.compare import ClassAgreement
 from wbc_cli.products.report.charts import AS_TEXT, FAINT, INK, colour_of, svg
 
 SIDE = 3.6  # inches: the text is as large as the page's, and still legible on a phone
-_MOST_DRAWN = 1000  # points as vectors; more are drawn as a picture
+_MAX_VECTOR_POINTS = 1000  # points as vectors; more are drawn as a picture
 
 
 def scatter_chart(found: ClassAgreement, reference: str, tested: str) -> str:
@@ -72,7 +72,7 @@ def _points(axes: Axes, found: ClassAgreement, x: np.ndarray, y: np.ndarray) -> 
         markersize=4.5,
         markeredgecolor="white",
         markeredgewidth=0.5,
-        rasterized=len(x) > _MOST_DRAWN,
+        rasterized=len(x) > _MAX_VECTOR_POINTS,
     )
 
 

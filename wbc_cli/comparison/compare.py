@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wbc_cli.classes import DIFFERENTIAL_NAMES
-from wbc_cli.comparison.abnormal import DISTRIBUTION, MORPHOLOGY, Detection, Limits, detections
-from wbc_cli.comparison.agreement import BlandAltman, bland_altman, correlation, within_limits
-from wbc_cli.comparison.cells import CellAgreement, cell_agreement
-from wbc_cli.comparison.counts import Reader, compared, share_of, together
+from wbc_cli.comparison.abnormal import DISTRIBUTION, MORPHOLOGY, DiagnosticAccuracy, Limits, diagnostic_accuracy
+from wbc_cli.comparison.cell_agreement import CellAgreement, cell_agreement
+from wbc_cli.comparison.counts import Reader, compared, pool_readers, share_of
+from wbc_cli.comparison.differences import BlandAltman, bland_altman, correlation, within_limits
 from wbc_cli.comparison.estimate import Estimate, proportion
 from wbc_cli.comparison.reading import TOOL, Reference
 from wbc_cli.comparison.regression import PassingBablok, passing_bablok
 
-FEWEST_SAMPLES = 40  # CLSI EP09
-FEWEST_ABNORMAL = 10
-FEWEST_CELLS = 200  # that a reader of H20-A2 counts in a sample
-FEWEST_OF_CLASS = 30
-UNLIKE = 2  # times as many cells by one method as by the other, from where on their errors are not alike
+MIN_SAMPLES = 40  # CLSI EP09
+MIN_ABNORMAL = 10
+MIN_CELLS = 200  # that a reader of H20-A2 counts in a sample
+MIN_CLASS_CELLS = 30
+MAX_COUNT_RATIO = 2  # times as many cells by one method as by the other, from where on their errors are not alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Pair:
     tested: str
     samples: int
     classes: tuple[ClassAgreement, ...]
-    abnormal: tuple[Detection, ...]
+    abnormal: tuple[DiagnosticAccuracy, ...]
     cells: CellAgreement | None
 
 
@@ -89,11 +89,11 @@ class Comparison:
 def compare(reference: Reference, limits: Mapping[str, Limits]) -> Comparison:
     """Compare the tool with the readers, and these with each other."""
     readers, tool = reference.readers, reference.tool
-    who = [(together(readers), tool)]
+    compared_pairs = [(pool_readers(readers), tool)]
     if len(readers) > 1:
-        who += [(reader, tool) for reader in readers if reader.cells]
-        who += combinations(readers, 2)
-    pairs = tuple(_pair(first, second, limits, reference.by_cell) for first, second in who)
+        compared_pairs += [(reader, tool) for reader in readers if reader.cells]
+        compared_pairs += combinations(readers, 2)
+    pairs = tuple(_pair(first, second, limits, reference.by_cell) for first, second in compared_pairs)
     warnings = tuple(dict.fromkeys(_warnings(reference, pairs)))
     return Comparison(pairs, limits, reference.missing, warnings)
 
@@ -101,15 +101,15 @@ def compare(reference: Reference, limits: Mapping[str, Limits]) -> Comparison:
 def _pair(first: Reader, second: Reader, limits: Mapping[str, Limits], same_cells: bool) -> Pair:
     samples = [sample for sample in first.samples if sample in second.samples]
     counts = [(first.samples[sample], second.samples[sample]) for sample in samples]
-    seen = {name for pair in counts for each in pair for name, count in each.items() if count}
-    names = [name for name in compared(first, second) if name in DIFFERENTIAL_NAMES or name in seen]
-    counted = [pair for pair in counts if all(share_of(each, "neutrophil")[1] for each in pair)]
+    counted_names = {name for pair in counts for each in pair for name, count in each.items() if count}
+    names = [name for name in compared(first, second) if name in DIFFERENTIAL_NAMES or name in counted_names]
+    counted = [pair for pair in counts if all(share_of(each, DIFFERENTIAL_NAMES[0])[1] for each in pair)]
     return Pair(
         first.name,
         second.name,
         len(samples),
         tuple(_class(name, samples, first, second, same_cells) for name in names),
-        detections(counted, names, limits),
+        diagnostic_accuracy(counted, names, limits),
         cell_agreement(first.cells, second.cells),
     )
 
@@ -155,14 +155,14 @@ def _warnings(reference: Reference, pairs: tuple[Pair, ...]) -> Iterator[str]:
 def _few_cells(reference: Reference) -> Iterator[str]:
     for reader in (*reference.readers, reference.tool):
         read = [sample for sample in reader.samples if any(sample in other.samples for other in reference.readers)]
-        small = sum(share_of(reader.samples[sample], "neutrophil")[1] < FEWEST_CELLS for sample in read)
+        small = sum(share_of(reader.samples[sample], DIFFERENTIAL_NAMES[0])[1] < MIN_CELLS for sample in read)
         if small:
-            yield f"{reader.name} counted fewer than {FEWEST_CELLS} cells in {small} of {len(read)} samples."
-    first = {sample: sum(counts.values()) for sample, counts in together(reference.readers).samples.items()}
+            yield f"{reader.name} counted fewer than {MIN_CELLS} cells in {small} of {len(read)} samples."
+    first = {sample: sum(counts.values()) for sample, counts in pool_readers(reference.readers).samples.items()}
     second = {sample: sum(counts.values()) for sample, counts in reference.tool.samples.items()}
     ratios = [second[sample] / count for sample, count in first.items() if count and second.get(sample)]
     ratio = float(np.median(ratios)) if ratios else 1.0
-    if not 1 / UNLIKE <= ratio <= UNLIKE:
+    if not 1 / MAX_COUNT_RATIO <= ratio <= MAX_COUNT_RATIO:
         yield (
             f"The tool counted {ratio:.2g} times as many cells as the readers: Passing and Bablok's line presumes "
             "that both count about as exactly."
@@ -170,26 +170,26 @@ def _few_cells(reference: Reference) -> Iterator[str]:
 
 
 def _of_pair(pair: Pair) -> Iterator[str]:
-    who = f"{pair.tested} against {pair.reference}"
-    if pair.samples < FEWEST_SAMPLES:
-        yield f"{who}: {pair.samples} samples; regression and limits of agreement need {FEWEST_SAMPLES} or more."
+    title = f"{pair.tested} against {pair.reference}"
+    if pair.samples < MIN_SAMPLES:
+        yield f"{title}: {pair.samples} samples; regression and limits of agreement need {MIN_SAMPLES} or more."
     if pair.tested != TOOL:
         return
     empty = pair.samples - len(pair.classes[0].samples)
     if empty:
-        yield f"{who}: in {empty} samples one side has no cell of the differential; they are in no figure."
+        yield f"{title}: in {empty} samples one side has no cell of the differential; they are in no figure."
     rare = [found.name for found in pair.classes if found.line is None or np.median(found.reference) == 0]
     if rare:
-        yield f"{who}: too few cells, or samples, with {', '.join(rare)} for a regression to mean much."
+        yield f"{title}: too few cells, or samples, with {', '.join(rare)} for a regression to mean much."
     for kind in pair.abnormal:
         positive, negative = kind.both + kind.missed, kind.false_alarms + kind.neither
-        if kind.kind in (DISTRIBUTION, MORPHOLOGY) and min(positive, negative) < FEWEST_ABNORMAL:
+        if kind.kind in (DISTRIBUTION, MORPHOLOGY) and min(positive, negative) < MIN_ABNORMAL:
             yield (
-                f"{who}: {positive} samples are abnormal by {kind.kind} and {negative} are not; sensitivity and "
-                f"specificity need {FEWEST_ABNORMAL} or more of each."
+                f"{title}: {positive} samples are abnormal by {kind.kind} and {negative} are not; sensitivity and "
+                f"specificity need {MIN_ABNORMAL} or more of each."
             )
     if pair.cells:
         rows = zip(pair.cells.classes, pair.cells.confusion, strict=True)
-        few = [f"{name} ({sum(row)})" for name, row in rows if sum(row) < FEWEST_OF_CLASS]
+        few = [f"{name} ({sum(row)})" for name, row in rows if sum(row) < MIN_CLASS_CELLS]
         if few:
-            yield f"{who}: fewer than {FEWEST_OF_CLASS} cells of {', '.join(few)}: their sensitivity is vague."
+            yield f"{title}: fewer than {MIN_CLASS_CELLS} cells of {', '.join(few)}: their sensitivity is vague."

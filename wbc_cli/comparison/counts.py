@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from wbc_cli.classes import BY_NAME, DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
 
-BESIDE: tuple[str, ...] = tuple(name for name in BY_NAME if name not in (*DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED.name))
+NON_DIFFERENTIAL_NAMES: tuple[str, ...] = tuple(
+    name for name in BY_NAME if name not in (*DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED.name)
+)
 """Classes beside the differential that are compared where the readers tell them apart."""
 
 Counts = Mapping[str, int]
@@ -33,8 +35,8 @@ class Reader:
     cells: Mapping[CellKey, str] = field(default_factory=dict)
 
 
-def together(readers: Sequence[Reader]) -> Reader:
-    """Readers as one who counted all their cells, as H20-A2 makes its reference; of one reader, that one."""
+def pool_readers(readers: Sequence[Reader]) -> Reader:
+    """Pool readers into one who counted all their cells, as H20-A2 makes its reference; one reader is left as is."""
     if len(readers) == 1:
         return readers[0]
     samples: dict[str, Counter[str]] = {}
@@ -46,7 +48,7 @@ def together(readers: Sequence[Reader]) -> Reader:
 
 
 def share_of(counts: Counts, name: str) -> tuple[int, int, float]:
-    """Cells of a class, the cells that they are a share of, and the percentage; the total is 0 where nothing is known.
+    """Return the cells of a class, the cells that they are a share of (0 where nothing is known), and the percentage.
 
     The five classes of the differential are shares of these five alone, so that readers who count others beside them
     compare; immature granulocytes and blasts are of all white cells, and erythroblasts are for 100 white cells.
@@ -62,5 +64,8 @@ def share_of(counts: Counts, name: str) -> tuple[int, int, float]:
 
 
 def compared(first: Reader, second: Reader) -> tuple[str, ...]:
-    """The classes that two readers can be compared in."""
-    return (*DIFFERENTIAL_NAMES, *(name for name in BESIDE if name in first.told_apart & second.told_apart))
+    """Return the classes that two readers can be compared in."""
+    return (
+        *DIFFERENTIAL_NAMES,
+        *(name for name in NON_DIFFERENTIAL_NAMES if name in first.told_apart & second.told_apart),
+    )

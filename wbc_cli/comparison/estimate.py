@@ -24,7 +24,9 @@ class Estimate:
 
 
 def proportion(count: int, total: int) -> Estimate | None:
-    """A share of a total, 0 to 1, with its score interval (Wilson, 1927), which CLSI EP12-A2 asks for; None of nothing.
+    """Take a share of a total, 0 to 1, with Wilson's score interval (1927), which CLSI EP12-A2 asks for.
+
+    It is None of nothing.
 
     Intervals by Clopper and Pearson cover more than the 95 % that they say, above all of few samples.
     """

@@ -13,7 +13,7 @@ from wbc_cli.comparison.compare import Comparison
 from wbc_cli.products.drawing import NOTICE
 from wbc_cli.products.report.frame import image, policy, style, templates
 
-FEWEST_CHARTED = 5  # samples: of fewer the table shows as much
+MIN_CHARTED_SAMPLES = 5  # samples: of fewer the table shows as much
 _KINDS = (DISTRIBUTION, MORPHOLOGY, EITHER)
 
 
@@ -28,20 +28,20 @@ def write_page(comparison: Comparison, about: Mapping[str, Any], path: Path) -> 
     Raises:
         OSError: the disk is full or read-only.
     """
-    look = style()
+    css = style()
     first = comparison.pairs[0]
     charts = {
         found.name: [image(draw(found, first.reference, first.tested)) for draw in (scatter_chart, difference_chart)]
         for found in first.classes
-        if len(found.samples) >= FEWEST_CHARTED
+        if len(found.samples) >= MIN_CHARTED_SAMPLES
     }
     text = (
         templates("wbc_cli.comparison")
         .get_template("comparison.html")
         .render(
             notice=NOTICE,
-            policy=policy(look),
-            style=look,
+            policy=policy(css),
+            style=css,
             about=about,
             comparison=comparison,
             first=first,

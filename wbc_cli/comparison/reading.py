@@ -115,23 +115,23 @@ def _by_sample(path: Path, rows: Iterable[Row], results: Results) -> Reference:
         if sample in results.not_counted:
             missing[name] = results.not_counted[sample]
             continue
-        said = counts.setdefault(row.get("reader") or ONE_READER, {}).setdefault(sample, {})
-        if kind in said:
+        class_counts = counts.setdefault(row.get("reader") or ONE_READER, {}).setdefault(sample, {})
+        if kind in class_counts:
             raise UsageError(f"{path}, line {number}: counts {kind} of {name} a second time; give one row a class")
-        said[kind] = _count(path, number, row["count"])
+        class_counts[kind] = _count(path, number, row["count"])
     readers = tuple(
-        Reader(reader, samples, frozenset(kind for said in samples.values() for kind in said))
+        Reader(reader, samples, frozenset(kind for class_counts in samples.values() for kind in class_counts))
         for reader, samples in counts.items()
     )
     return Reference(readers, results.tool, False, 1.0, missing)
 
 
 def _by_cell(path: Path, rows: Iterable[Row], results: Results) -> Reference:
-    said: dict[str, dict[CellKey, str]] = defaultdict(dict)
+    typed: dict[str, dict[CellKey, str]] = defaultdict(dict)
     lines: dict[CellKey, int] = {}
     for number, row in rows:
         key, kind = (row["slide"].removeprefix("'"), row["cell"]), _class_of(path, number, row["class"])
-        reader = said[row.get("reader") or ONE_READER]
+        reader = typed[row.get("reader") or ONE_READER]
         if reader.setdefault(key, kind) != kind:
             raise UsageError(f"{path}, line {number}: says {kind} of a cell that was called {reader[key]} before")
         lines.setdefault(key, number)
@@ -148,7 +148,7 @@ def _by_cell(path: Path, rows: Iterable[Row], results: Results) -> Reference:
             raise UsageError(f"{path}, line {number}: no cell {key[1]!r} of slide {key[0]!r} in {results.cells}")
     tool = {key: kind for key, kind in tool.items() if key[0] not in refused}
     readers, named = [], 0
-    for name, cells in said.items():
+    for name, cells in typed.items():
         own = {slide for slide, _ in cells}
         whole = {key: cells.get(key, kind) for key, kind in tool.items() if key[0] in own}
         named += sum(key in cells for key in whole)

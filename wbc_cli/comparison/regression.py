@@ -13,10 +13,10 @@ from scipy.stats import norm
 
 from wbc_cli.comparison.estimate import Estimate
 
-FEWEST = 5
+MIN_SAMPLES = 5
 """Samples: of fewer the ranks of the interval lie outside the slopes."""
-MOST = 3000
-"""Samples that are looked at: of more some are taken evenly, since the pairs grow with the square."""
+MAX_SAMPLES = 3000
+"""Samples that the line is fitted to: of more some are taken evenly, since the pairs grow with the square."""
 _Z = float(norm.ppf(0.975))
 
 
@@ -45,12 +45,12 @@ def passing_bablok(reference: NDArray[np.float64], tested: NDArray[np.float64]) 
     Args:
         reference, tested: [samples], in the same unit and order.
     """
-    step = -(-len(reference) // MOST) or 1
+    step = -(-len(reference) // MAX_SAMPLES) or 1
     reference, tested = reference[::step], tested[::step]
     count = len(reference)
     slopes = _slopes(reference, tested)
     total = len(slopes)
-    if count < FEWEST or total == 0:
+    if count < MIN_SAMPLES or total == 0:
         return None
     shift = int((slopes < -1).sum())
     middle = (total - 1) / 2 + shift
@@ -79,7 +79,7 @@ def passing_bablok(reference: NDArray[np.float64], tested: NDArray[np.float64]) 
 
 
 def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Slopes between all pairs of samples that differ, in order, without those of -1; infinite where x is the same."""
+    """Sort the slopes between all pairs of samples that differ, without those of -1; infinite where x is the same."""
     first, second = np.triu_indices(len(x), 1)
     across, up = x[second] - x[first], y[second] - y[first]
     differ = (across != 0) | (up != 0)
@@ -89,7 +89,7 @@ def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def _scatter(residuals: NDArray[np.float64]) -> tuple[float, float]:
-    """How far the median of the residuals may lie from the truth, below and above, by their order."""
+    """Compute how far the median of the residuals may lie from the truth, below and above, by their order."""
     ordered = np.sort(residuals)
     middle, reach = (len(ordered) - 1) / 2, _Z * np.sqrt(len(ordered)) / 2
     low, high = np.interp([middle - reach, middle + reach], np.arange(len(ordered)), ordered)

@@ -93,7 +93,7 @@ def away_tables(measured: Mapping[str, Sequence[Laboratory]]) -> list[Table]:
 
 
 def _rows(scale: str, laboratories: Sequence[Laboratory]) -> list[Row]:
-    """The lines of the CSV."""
+    """Make the rows of the CSV."""
     rows = []
     for lab in laboratories:
         row = {
@@ -116,7 +116,7 @@ def _rows(scale: str, laboratories: Sequence[Laboratory]) -> list[Row]:
 
 
 def _lines(scale: str, laboratories: Sequence[Laboratory], *, intervals: bool) -> list[list[str]]:
-    """The lines for readers: fewer columns, and the interval, if any, beside what it belongs to."""
+    """Make the rows for readers: fewer columns, and the interval, if any, beside what it belongs to."""
     lines = []
     for row in _rows(scale, laboratories):
         split = row.get("split", "test")

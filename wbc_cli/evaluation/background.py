@@ -12,8 +12,8 @@ from wbc_cli.manifest import MaskLevels
 from wbc_cli.slides.pixels import shrink, shrunk_size
 from wbc_cli.slides.reader import ReaderWrapper, RGBImage, SlideReader
 
-COLOUR = (224, 224, 224)  # about as bright as the glass of most images, and of no stain
-_GROWN_PX = 2  # the outline's own blur belongs to the cell
+COLOUR = (224, 224, 224)  # about as bright as the background of most images, and of no stain
+_DILATION_PX = 2  # the outline's own blur belongs to the cell
 
 
 class CutOutReader(ReaderWrapper):
@@ -29,7 +29,7 @@ class CutOutReader(ReaderWrapper):
 
     def __init__(self, reader: SlideReader, mask: Path, levels: MaskLevels | None = None) -> None:
         super().__init__(reader)
-        kernel = np.ones((2 * _GROWN_PX + 1,) * 2, np.uint8)
+        kernel = np.ones((2 * _DILATION_PX + 1,) * 2, np.uint8)
         self._outside = cv2.dilate(read_mask(mask, (reader.width, reader.height), levels), kernel) == 0
 
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:

@@ -1,4 +1,4 @@
-"""What one scores without looking at the cell."""
+"""What trivial classifiers score that do not use the cell."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Floats = NDArray[np.float64]
 _FOLDS = 5
 _BORDER_SIDE = 512  # pixels of the longer side: enough for a mean, and small for a whole slide
 _SEED = 0
-_NEIGHBOURS = 15  # a vote of neighbours sees what a linear rule misses: on ALL-IDB2 0.81 against 0.71
+_NEIGHBOURS = 15  # a vote of neighbours finds what a linear rule misses: on ALL-IDB2 0.81 against 0.71
 
 
 def majority(truths: Sequence[str]) -> float:
-    """Accuracy of always answering the commonest class."""
+    """Compute the accuracy of always predicting the commonest class."""
     return max(Counter(truths).values()) / len(truths)
 
 
 def border_colour(slide: SlideReader) -> tuple[float, float, float]:
-    """Mean red, green, blue of the image's rim, a twentieth of its shorter side wide.
+    """Average red, green and blue over the image's rim, a twentieth of its shorter side wide, 0 to 255.
 
     Raises:
         SlideError: the image cannot be decoded.
@@ -41,7 +41,7 @@ def border_colour(slide: SlideReader) -> tuple[float, float, float]:
 
 
 def colour_accuracy(colours: Floats, truths: Sequence[str], groups: Sequence[str]) -> float | None:
-    """Accuracy of a vote of the nearest border colours, cross-validated inside the scored set.
+    """Measure the accuracy of a vote of the nearest border colours, cross-validated inside the scored set.
 
     It learns from four fifths of the groups and is scored on the last, in turn: no model of ours gets this help. Where
     it does well, colour alone tells the class in that set.
@@ -67,7 +67,7 @@ def colour_accuracy(colours: Floats, truths: Sequence[str], groups: Sequence[str
 
 
 def _vote(train: Floats, truth: NDArray[np.str_], test: Floats) -> NDArray[np.str_]:
-    """Answer by the commonest class among the nearest colours."""
+    """Predict the commonest class among the nearest colours."""
     classes, index = np.unique(truth, return_inverse=True)
     nearest = KDTree(train).query(test, k=range(1, min(_NEIGHBOURS, len(train)) + 1))[1]
     votes = (index[nearest][..., None] == np.arange(len(classes))).sum(axis=1)

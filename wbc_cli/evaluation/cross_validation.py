@@ -18,7 +18,7 @@ from wbc_cli.evaluation.folds import Fold
 from wbc_cli.evaluation.report import Conditions
 from wbc_cli.evaluation.runner import evaluate
 from wbc_cli.inference.pipeline import Analyser
-from wbc_cli.inference.pointing import point
+from wbc_cli.inference.prior_candidates import prior_candidates
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.manifest import Sample
 from wbc_cli.model.files import CONFIG_NAME, checksum
@@ -78,7 +78,7 @@ def measure_fold(
         Under "hidden" and "given" the sets in the fold's order.
 
     Raises:
-        MachineError: weights or device are not to be had.
+        SetupError: weights or device are not to be had.
         UsageError: a mask cannot be read or does not fit its image.
         OSError: the disk is full or read-only.
     """
@@ -89,10 +89,11 @@ def measure_fold(
         with analyser.stream:
             for scale in missing:
                 log.info("fold %d: measuring %d images, scale %s", fold.number, len(samples), scale)
-                _measure(samples, analyser, scale, _place(folder, scale), key, progress)
+                _measure(samples, analyser, scale, _subfolder(folder, scale), key, progress)
     splits = {sample.dataset: sample.split for sample in samples}
     return {
-        scale: [_read(fold, name, splits[name], _place(folder, scale)) for name in fold.held_out] for scale in SCALES
+        scale: [_read(fold, name, splits[name], _subfolder(folder, scale)) for name in fold.held_out]
+        for scale in SCALES
     }
 
 
@@ -100,22 +101,24 @@ def _measure(
     samples: Sequence[Sample],
     analyser: Analyser,
     scale: str,
-    place: Path,
+    folder: Path,
     key: str,
     progress: Callable[[int, int], None],
 ) -> None:
     def analyse(reader: SlideReader, um_per_px: float | None) -> SlideResult:
         return analyser.analyse(reader, reader.path.name, um_per_px)
 
-    (place / _KEY).unlink(missing_ok=True)
+    (folder / _KEY).unlink(missing_ok=True)
     conditions = Conditions(analyser.min_confidence, ignore_scale=scale == HIDDEN)
-    evaluation = evaluate(samples, analyse, conditions, progress=progress, point=partial(point, analyser.stream))
-    write_folder(evaluation, place)
-    (place / _KEY).write_text(key, encoding="utf-8")  # last, so that what stopped half way is not taken for done
+    evaluation = evaluate(
+        samples, analyse, conditions, progress=progress, find_candidates=partial(prior_candidates, analyser.stream)
+    )
+    write_folder(evaluation, folder)
+    (folder / _KEY).write_text(key, encoding="utf-8")  # last, so that what stopped half way is not taken for done
 
 
 def _key(samples: Sequence[Sample], weights: Path) -> str:
-    """What the figures rest on, but for the program between two versions, the device, and what the image files hold."""
+    """Name what the figures rest on, but for the program between two versions, the device, and the files' content."""
     parts = {
         "version": wbc_cli.__version__,
         "weights": checksum(weights),
@@ -125,15 +128,15 @@ def _key(samples: Sequence[Sample], weights: Path) -> str:
     return json.dumps(parts, indent=2) + "\n"
 
 
-def _place(folder: Path, scale: str) -> Path:
+def _subfolder(folder: Path, scale: str) -> Path:
     return folder / f"scale-{scale}"
 
 
 def _is_measured(folder: Path, scale: str, key: str) -> bool:
-    file = _place(folder, scale) / _KEY
+    file = _subfolder(folder, scale) / _KEY
     return file.exists() and file.read_text(encoding="utf-8") == key
 
 
-def _read(fold: Fold, name: str, split: str, place: Path) -> Laboratory:
-    found = json.loads((place / "figures.json").read_text(encoding="utf-8"))["datasets"][name]
+def _read(fold: Fold, name: str, split: str, folder: Path) -> Laboratory:
+    found = json.loads((folder / "figures.json").read_text(encoding="utf-8"))["datasets"][name]
     return Laboratory(name, fold.number, split, found["images"], found["failed"], found["figures"])

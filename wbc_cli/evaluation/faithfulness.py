@@ -1,4 +1,4 @@
-"""Whether a Grad-CAM tells what the network looked at, and whether it depends on what the network learned."""
+"""Whether a Grad-CAM tells what the network's prediction rests on, and depends on what the network learned."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from wbc_cli.cells import Cell, SlideResult
-from wbc_cli.evaluation.answers import PLATELET
+from wbc_cli.classes import OTHER
 from wbc_cli.evaluation.regions import bell, on_window
 from wbc_cli.evaluation.truth import white_boxes
-from wbc_cli.inference.coarse import slide_glass
+from wbc_cli.inference.coarse import slide_background
 from wbc_cli.inference.engine import Engine
-from wbc_cli.inference.windows import Place, cut
+from wbc_cli.inference.windows import Window, read_window
 from wbc_cli.manifest import Sample
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
@@ -82,7 +82,7 @@ def choose(samples: Sequence[Sample], count: int) -> frozenset[int]:
     by_set: dict[str, list[int]] = {}
     for index in np.random.default_rng(_SEED).permutation(len(samples)).tolist():
         sample = samples[index]
-        if any(label != PLATELET for label in sample.labels) or white_boxes(sample):
+        if any(label != OTHER for label in sample.labels) or white_boxes(sample):
             by_set.setdefault(sample.dataset, []).append(index)
     turns = sorted((turn, name, index) for name, indices in by_set.items() for turn, index in enumerate(indices))
     return frozenset(index for _, _, index in turns[:count])
@@ -91,11 +91,11 @@ def choose(samples: Sequence[Sample], count: int) -> frozenset[int]:
 class Probe:
     """Puts cells to the checks with the network that typed them, upright and in fp32.
 
-    The map of a cell that was looked at again is an average over turns; its windows are scored, and the maps of new
+    The map of a cell whose window was augmented is an average over views; its windows are scored, and the maps of new
     weights made, as the window lies.
 
     Deletion and insertion are those of Petsiuk et al. (RISE, BMVC 2018), with a blurred window in place of black, which
-    no stain is; the weights are made new from the answer backwards as by Adebayo et al. (Sanity checks for saliency
+    no stain is; the weights are made new from the output backwards as by Adebayo et al. (Sanity checks for saliency
     maps, NeurIPS 2018).
     """
 
@@ -109,8 +109,8 @@ class Probe:
             SlideError: the cell's window cannot be decoded.
         """
         config, why = self.engine.config, cell.explanation
-        glass = slide_glass(reader, result.scale.um_per_px)
-        window = cut(reader, Place(round(why.x), round(why.y), round(why.side)), config.window_px, glass)
+        background = slide_background(reader, result.scale.um_per_px)
+        window = read_window(reader, Window(round(why.x), round(why.y), round(why.side)), config.window_px, background)
         side = config.window_px // MAP_STRIDE
         mask = on_window(cell.mask > 0, cell.box[0], cell.box[1], why, (side, side))
         kind = int(cell.probabilities.argmax())
@@ -143,25 +143,25 @@ class Probe:
 
     @torch.inference_mode()
     def _probabilities(self, windows: NDArray[np.uint8], mask: NDArray[np.bool_], kind: int) -> NDArray[np.float32]:
-        """Calibrated probability of a class in windows [N, S, S, 3], pooled over one mask."""
+        """Compute the calibrated probability of a class in windows, uint8 [N, S, S, 3], pooled over one mask."""
         network, device = self.engine.network, self.engine.device
         weights = torch.from_numpy(mask).to(device)[None].float()
         found = []
         for batch in torch.split(_tensor(windows, device), self.engine.batch_size):
             features = network(batch).features
-            places = F.adaptive_avg_pool2d(weights, features.shape[-1]).expand(len(batch), -1, -1)
-            logits = network.types.logits(network.types.pool(features, places))
+            pooled_mask = F.adaptive_avg_pool2d(weights, features.shape[-1]).expand(len(batch), -1, -1)
+            logits = network.types.logits(network.types.pool(features, pooled_mask))
             found.append((logits / self.engine.config.temperature).softmax(dim=1)[:, kind])
         return torch.cat(found).cpu().numpy()
 
     @torch.inference_mode()
     def _new_maps(self, window: NDArray[np.uint8], kind: int, seed: int) -> tuple[Map, Map]:
-        """Grad-CAM of a class by the network with a new type head, and with new fusion and backbone, too."""
+        """Compute the Grad-CAM of a class with a new type head, and with new fusion and backbone, too."""
         trained, device = self.engine.network, self.engine.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             new = SGCLDFF(self.engine.config).eval().to(device)
-        new.prior.load_state_dict(trained.prior.state_dict())  # it is looked at with the pixels, and explains nothing
+        new.prior.load_state_dict(trained.prior.state_dict())  # it is an input beside the pixels, and explains nothing
         pixels, classes = _tensor(window[None], device), torch.tensor([kind], device=device)
         new_network = new.types.cam(new(pixels).features, classes)
         new.backbone, new.fusion = trained.backbone, trained.fusion
@@ -170,7 +170,7 @@ class Probe:
 
 
 def first_pixels(order: Map, size: int) -> NDArray[np.bool_]:
-    """Which pixels of a window go first in the order of a map, in growing shares.
+    """Choose the pixels of a window that go first in the order of a map, in growing shares.
 
     Args:
         order: [h, w], enlarged to the window; equal values (what a Grad-CAM cuts off at 0) go in a random order.
@@ -189,7 +189,7 @@ def first_pixels(order: Map, size: int) -> NDArray[np.bool_]:
 
 
 def correlation(first: Map, second: Map) -> float:
-    """Spearman's rank correlation of two maps of one shape; 0 where one is flat, which says nothing."""
+    """Compute Spearman's rank correlation of two maps of one shape; it is 0 where one is flat, which tells nothing."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     return float(spearmanr(first.ravel(), second.ravel()).statistic)

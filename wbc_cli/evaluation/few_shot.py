@@ -14,11 +14,11 @@ from scipy.special import softmax
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.evaluation.metrics import calibration_error, calibration_terms
 from wbc_cli.evaluation.scoring import ImageScore
-from wbc_cli.profile.adapt import Teacher
-from wbc_cli.profile.head import Cells, Floats, Standard
+from wbc_cli.profile.adapt import ProfileLearner
+from wbc_cli.profile.head import FeatureStatistics, Floats, TrainingCells
 
 SEEDS = 20
-_FEWEST_LEFT = 25  # cells to measure on
+_MIN_TEST_CELLS = 25  # cells to measure on
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FewShot:
 
 def few_shot(
     scores: Sequence[ImageScore],
-    teacher: Teacher,
+    learner: ProfileLearner,
     counts: Sequence[int],
     seeds: int = SEEDS,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -61,7 +61,7 @@ def few_shot(
 
     Args:
         scores: of all images; every data set of them counts as a laboratory.
-        teacher: the model that they were scored with.
+        learner: the model that they were scored with.
         counts: reviewed cells, drawn at random by whole groups of images, so that no group is on both sides.
         seeds: draws of each count.
         progress: is called with the draws that are done, and of all.
@@ -69,17 +69,17 @@ def few_shot(
     Returns:
         A row a data set and count, where enough cells are left to measure on.
     """
-    laboratories = [(name, cells) for name, cells in _laboratories(scores, teacher) if cells is not None]
+    laboratories = [(name, cells) for name, cells in _laboratories(scores, learner) if cells is not None]
     plans = [(name, cells, count) for name, cells in laboratories for count in counts]
     rows = []
     for done, (name, cells, count) in enumerate(plans):
-        if len(cells) < count + _FEWEST_LEFT:
+        if len(cells) < count + _MIN_TEST_CELLS:
             continue
-        standard = Standard.of(cells.features)
+        statistics = FeatureStatistics.of(cells.features)
         drawn = [_draw(cells, count, seed) for seed in range(seeds)]
-        if any(len(cells) - chosen.sum() < _FEWEST_LEFT for chosen in drawn):
+        if any(len(cells) - chosen.sum() < _MIN_TEST_CELLS for chosen in drawn):
             continue  # its groups are too large
-        found = np.array([_one(cells, chosen, teacher, standard) for chosen in drawn])
+        found = np.array([_one(cells, chosen, learner, statistics) for chosen in drawn])
         progress(done + 1, len(plans))
         written, before, after, typed, right, *errors = found.mean(axis=0).tolist()
         rows.append(
@@ -116,40 +116,42 @@ _TITLES = (
 )
 
 
-def _laboratories(scores: Sequence[ImageScore], teacher: Teacher) -> Iterator[tuple[str, Cells | None]]:
+def _laboratories(scores: Sequence[ImageScore], learner: ProfileLearner) -> Iterator[tuple[str, TrainingCells | None]]:
     for name in sorted({score.dataset for score in scores}):
-        answers = [
-            (answer, score.group or str(score.image))
+        predictions = [
+            (prediction, score.group or str(score.image))
             for score in scores
             if score.dataset == name
-            for answer in score.answers
-            if answer.features is not None and answer.truth in CLASS_NAMES
+            for prediction in score.predictions
+            if prediction.features is not None and prediction.truth in CLASS_NAMES
         ]
-        if not answers:
+        if not predictions:
             yield name, None
             continue
-        features = np.stack([answer.features for answer, _ in answers if answer.features is not None])
-        labels = np.array([CLASS_NAMES.index(answer.truth) for answer, _ in answers])
-        yield name, teacher.cells(features, labels, np.array([group for _, group in answers]))
+        features = np.stack([prediction.features for prediction, _ in predictions if prediction.features is not None])
+        labels = np.array([CLASS_NAMES.index(prediction.truth) for prediction, _ in predictions])
+        yield name, learner.cells(features, labels, np.array([group for _, group in predictions]))
 
 
-def _draw(cells: Cells, count: int, seed: int) -> np.ndarray:
-    """Which cells are reviewed: those of groups in a random order, until there are enough."""
+def _draw(cells: TrainingCells, count: int, seed: int) -> np.ndarray:
+    """Choose the cells that are reviewed, bool [N]: those of groups in a random order, until there are enough."""
     names = np.random.default_rng(seed).permutation(np.unique(cells.slides))
-    place = {name: i for i, name in enumerate(names.tolist())}
-    order = np.argsort([place[name] for name in cells.slides.tolist()], kind="stable")
-    last = place[str(cells.slides[order[count - 1]])]
-    return np.array([place[name] <= last for name in cells.slides.tolist()])
+    index_of = {name: i for i, name in enumerate(names.tolist())}
+    order = np.argsort([index_of[name] for name in cells.slides.tolist()], kind="stable")
+    last = index_of[str(cells.slides[order[count - 1]])]
+    return np.array([index_of[name] <= last for name in cells.slides.tolist()])
 
 
-def _one(cells: Cells, chosen: np.ndarray, teacher: Teacher, standard: Standard) -> list[float]:
+def _one(
+    cells: TrainingCells, chosen: np.ndarray, learner: ProfileLearner, statistics: FeatureStatistics
+) -> list[float]:
     """Whether a profile is written, and the figures on the cells that were not chosen."""
     rest = cells[~chosen]
-    learned = teacher.learn(cells[chosen], standard)
+    learned = learner.learn(cells[chosen], statistics)
     written = not learned.evidence.objection
-    before = softmax(teacher.head.logits(rest), axis=1)
+    before = softmax(learner.head.logits(rest), axis=1)
     after = softmax(learned.head.logits(rest) / learned.temperature, axis=1) if written else before
-    least = learned.min_confidence if written else teacher.config.min_confidence
+    least = learned.min_confidence if written else learner.config.min_confidence
     right = after.argmax(axis=1) == rest.labels
     typed = after.max(axis=1) >= least
     return [
@@ -163,7 +165,7 @@ def _one(cells: Cells, chosen: np.ndarray, teacher: Teacher, standard: Standard)
     ]
 
 
-def _ece(probabilities: Floats, cells: Cells) -> float:
+def _ece(probabilities: Floats, cells: TrainingCells) -> float:
     right = probabilities.argmax(axis=1) == cells.labels
     terms = calibration_terms(probabilities.max(axis=1).tolist(), right.tolist())
     return float(calibration_error(terms.sum(axis=0)))

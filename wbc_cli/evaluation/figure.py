@@ -23,7 +23,7 @@ class Figure:
         low, high: its 95 % interval, None where too few images tell.
         n: number of things it rests on.
         unit: what these are: cells, images, fields, boxes.
-        baselines: what trivial answers score, by their names.
+        baselines: what trivial predictions score, by their names.
     """
 
     value: float
@@ -35,19 +35,19 @@ class Figure:
 
 
 def proportion(right: Sequence[bool], unit: str, baselines: dict[str, float] | None = None) -> Figure:
-    """The share of what is right, with a Clopper-Pearson interval."""
+    """Take the share of what is right, with a Clopper-Pearson interval."""
     return share(sum(right), len(right), unit, baselines)
 
 
 def share(count: int, total: int, unit: str, baselines: dict[str, float] | None = None) -> Figure:
-    """So many of so many (at least one), likewise."""
+    """Take a count as a share of a total (at least one), with a Clopper-Pearson interval."""
     return Figure(count / total, *clopper_pearson(count, total), total, unit, baselines or {})
 
 
 def mean(
     groups: Sequence[str], values: Sequence[float] | Floats, unit: str, baselines: dict[str, float] | None = None
 ) -> Figure:
-    """The mean of values, at least one, with a bootstrap interval over whole groups."""
+    """Take the mean of values, at least one, with a bootstrap interval over whole groups."""
     terms = np.stack([np.asarray(values, dtype=np.float64), np.ones(len(values))], axis=-1)
     return bootstrapped(groups, terms, metrics.ratio, unit, baselines)
 
@@ -59,6 +59,6 @@ def bootstrapped(
     unit: str,
     baselines: dict[str, float] | None = None,
 ) -> Figure:
-    """A function of sums over rows, likewise; see `metrics.bootstrap`."""
+    """Take a function of sums over rows, with a bootstrap interval over whole groups; see `metrics.bootstrap`."""
     value = float(statistic(terms.sum(axis=0)))
     return Figure(value, *metrics.bootstrap(groups, terms, statistic), len(terms), unit, baselines or {})

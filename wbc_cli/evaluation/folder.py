@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from wbc_cli.evaluation.answers import ANSWERS, CONSISTENCY
 from wbc_cli.evaluation.figure import Figure
 from wbc_cli.evaluation.pictures import draw_confusion, draw_coverage_risk, draw_reliability
+from wbc_cli.evaluation.predictions import CONSISTENCY, OUTCOMES
 from wbc_cli.evaluation.report import Evaluation
 
 _FIGURE = ("value", "low", "high", "n", "unit", "baselines")
@@ -22,8 +22,9 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
     - figures.json: see `Evaluation.to_dict`.
     - figures.csv: a row a data set and figure; classes.csv: a row a data set, class and figure.
     - confusion.csv: a row a data set and class of the truth, a column an answer.
-    - cells.csv: a row a scored cell: what it is, what was answered, the probability of the likeliest and of the true
-      class (empty where no cell was found), whether the answer is right, and how consistent its explanation is.
+    - cells.csv: a row a scored cell: what it is, what was predicted (column answer), the probability of the likeliest
+      and of the true class (empty where no cell was found), whether the prediction is right, and how consistent its
+      explanation is.
     - confusion.png, reliability.png, coverage_risk.png, where cells were typed.
 
     Raises:
@@ -58,7 +59,7 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
             for summary in sets
             for label, counts in summary.confusion.items()
         ],
-        ("dataset", "truth", *ANSWERS),
+        ("dataset", "truth", *OUTCOMES),
         folder / "confusion.csv",
     )
     _write(
@@ -66,15 +67,15 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
             {
                 "image": str(score.image),
                 "dataset": score.dataset,
-                "truth": answer.truth,
-                "answer": answer.answer,
-                "confidence": answer.confidence,
-                "probability": answer.probability,
-                "right": answer.right,
-                **answer.consistency,
+                "truth": prediction.truth,
+                "answer": prediction.predicted,
+                "confidence": prediction.confidence,
+                "probability": prediction.probability,
+                "right": prediction.right,
+                **prediction.consistency,
             }
             for score in evaluation.scores
-            for answer in score.answers
+            for prediction in score.predictions
         ],
         ("image", "dataset", "truth", "answer", "confidence", "probability", "right", *CONSISTENCY),
         folder / "cells.csv",

@@ -11,7 +11,7 @@ from pathlib import Path
 from wbc_cli.errors import UsageError
 from wbc_cli.manifest import SPLITS, Sample, select
 
-INSTEAD = "val"
+FALLBACK_SPLIT = "val"
 """The split that a data set without the one asked for is measured on: no model of its fold has seen either."""
 
 
@@ -60,7 +60,7 @@ def held_out_samples(fold: Fold, samples: Sequence[Sample], split: str) -> tuple
     Args:
         fold: the sets, in whose order the images come.
         samples: the whole manifest.
-        split: of each set; a set without it is measured on `INSTEAD`.
+        split: of each set; a set without it is measured on `FALLBACK_SPLIT`.
 
     Raises:
         UsageError: an unknown split, or a set has neither.
@@ -70,7 +70,7 @@ def held_out_samples(fold: Fold, samples: Sequence[Sample], split: str) -> tuple
     chosen: list[Sample] = []
     for name in fold.held_out:
         splits = {sample.split for sample in samples if sample.dataset == name}
-        chosen += select(samples, split if split in splits or split == "all" else INSTEAD, (name,))
+        chosen += select(samples, split if split in splits or split == "all" else FALLBACK_SPLIT, (name,))
     return tuple(chosen)
 
 
@@ -92,10 +92,10 @@ def refuse_seen(fold: Fold, weights: Path) -> bool:
         raise UsageError(
             f"{file}: not an account of a training run ({error}); give a folder that train wrote"
         ) from error
-    seen = [name for name in fold.held_out if name not in excluded]
-    if seen:
+    leaked = [name for name in fold.held_out if name not in excluded]
+    if leaked:
         raise UsageError(
-            f"{weights}: trained with {', '.join(seen)}, which fold {fold.number} holds out; give weights that were "
-            f"trained with {' '.join(f'--exclude {name}' for name in seen)}"
+            f"{weights}: trained with {', '.join(leaked)}, which fold {fold.number} holds out; give weights that were "
+            f"trained with {' '.join(f'--exclude {name}' for name in leaked)}"
         )
     return True

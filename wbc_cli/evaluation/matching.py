@@ -1,4 +1,4 @@
-"""Which reported cell answers for which true one."""
+"""Matching of reported cells with true ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wbc_cli.manifest import Box
 Floats = NDArray[np.float64]
 
 MATCH_IOU = 0.5
-_EXACT_UM = 0.5  # the network's maps have pixels of 0.4 um
+_OUTLINE_PRECISION_UM = 0.5  # the network's maps have pixels of 0.4 um
 
 
 def by_distance(cells: Sequence[Cell], x: float, y: float) -> list[Cell]:
@@ -24,7 +24,7 @@ def by_distance(cells: Sequence[Cell], x: float, y: float) -> list[Cell]:
 
 
 def match_by_iou(boxes: Sequence[Box], cells: Sequence[Cell]) -> dict[int, int]:
-    """One-to-one pairs of box and cell whose boxes overlap at IoU 0.5, of the largest total overlap.
+    """Pair boxes one-to-one with cells whose boxes overlap them at IoU 0.5, for the largest total overlap.
 
     Returns:
         Index of the cell by index of the box.
@@ -34,18 +34,18 @@ def match_by_iou(boxes: Sequence[Box], cells: Sequence[Cell]) -> dict[int, int]:
 
 
 def match_by_centre(boxes: Sequence[Box], cells: Sequence[Cell]) -> dict[int, int]:
-    """As many one-to-one pairs as there can be of a box and a cell whose centroid lies in it."""
+    """Pair as many boxes as possible one-to-one with cells whose centroids lie in them."""
     return _assign(_inside(boxes, cells).astype(np.float64))
 
 
 def match_by_either(boxes: Sequence[Box], cells: Sequence[Cell]) -> dict[int, int]:
-    """One-to-one pairs of a box and a cell that overlaps it at IoU 0.5 or has its centroid in it."""
+    """Pair boxes one-to-one with cells that overlap them at IoU 0.5 or have their centroids in them."""
     overlap = _overlap(boxes, cells)
     return _assign(np.where((overlap >= MATCH_IOU) | _inside(boxes, cells), overlap, 0))
 
 
 def match_by_mask(truth: MaskedCells, cells: Sequence[Cell]) -> dict[int, int]:
-    """One-to-one pairs of a masked cell and a reported one that overlaps it at IoU 0.5 or holds its middle.
+    """Pair masked cells one-to-one with reported ones that overlap them at IoU 0.5 or hold their middles.
 
     Returns:
         Index of the reported cell by index of the masked one.
@@ -66,11 +66,11 @@ def match_by_mask(truth: MaskedCells, cells: Sequence[Cell]) -> dict[int, int]:
 def cut_by_border(cell: Cell, result: SlideResult) -> bool:
     """Say whether a cell touches the border of its image, as far as an outline is exact."""
     x0, y0, x1, y1 = cell.box
-    return min(x0, y0, result.width - x1, result.height - y1) * result.scale.um_per_px <= _EXACT_UM
+    return min(x0, y0, result.width - x1, result.height - y1) * result.scale.um_per_px <= _OUTLINE_PRECISION_UM
 
 
 def box_iou(first: Floats, second: Floats) -> Floats:
-    """Intersection over union of every pair of boxes.
+    """Compute the intersection over union of every pair of boxes.
 
     Args:
         first: [N, 4] as x0, y0, x1, y1 with positive sides.
@@ -87,7 +87,7 @@ def box_iou(first: Floats, second: Floats) -> Floats:
 
 
 def _overlap(boxes: Sequence[Box], cells: Sequence[Cell]) -> Floats:
-    """IoU of every box with every cell's, [boxes, cells]."""
+    """Compute the IoU of every box with every cell's, float64 [boxes, cells]."""
     return box_iou(_corners(boxes), np.array([cell.box for cell in cells], dtype=np.float64).reshape(-1, 4))
 
 

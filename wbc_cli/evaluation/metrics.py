@@ -21,7 +21,7 @@ _SEED = 0
 
 
 def bootstrap(groups: Sequence[str], terms: Floats, statistic: Callable[[Floats], Floats]) -> Interval:
-    """95 % percentile interval over 1000 seeded resamples of whole groups.
+    """Compute the 95 % percentile interval over 1000 seeded resamples of whole groups.
 
     Of a calibration error it lies somewhat high, as a resample repeats rows and so roughens every bin.
 
@@ -40,7 +40,7 @@ def bootstrap(groups: Sequence[str], terms: Floats, statistic: Callable[[Floats]
 
 
 def bootstrap_rows(groups: Sequence[str], statistic: Callable[[Floats], Floats]) -> Interval:
-    """The same for a figure that is no function of sums.
+    """Compute the same interval for a figure that is no function of sums.
 
     Args:
         groups: the group of each row.
@@ -51,32 +51,32 @@ def bootstrap_rows(groups: Sequence[str], statistic: Callable[[Floats], Floats])
 
 
 def ratio(sums: Floats) -> Floats:
-    """First sum over the last: the mean, where the last counts the rows. [..., K] to [...]."""
+    """Divide the first sum by the last, [..., K] to [...]: the mean, where the last counts the rows."""
     return divide(sums[..., 0], sums[..., -1])
 
 
 def f1(sums: Floats) -> Floats:
-    """F1 from true positives, false positives and false negatives: [..., 3] to [...], NaN where all are 0."""
+    """Compute F1 from true positives, false positives and false negatives, [..., 3] to [...]; NaN where all are 0."""
     tp, fp, fn = sums[..., 0], sums[..., 1], sums[..., 2]
     return divide(2 * tp, 2 * tp + fp + fn)
 
 
 def macro_f1(sums: Floats) -> Floats:
-    """Mean F1 over the classes that occur: [..., C * 3] to [...]."""
+    """Average F1 over the classes that occur, [..., C * 3] to [...]."""
     scores = f1(sums.reshape(*sums.shape[:-1], -1, 3))
     return divide(np.nansum(scores, axis=-1), np.sum(~np.isnan(scores), axis=-1, dtype=np.float64))
 
 
-def class_terms(truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]) -> Floats:
-    """Whether each row is a true positive, false positive, false negative of each class: [N, len(classes) * 3]."""
+def class_terms(truths: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> Floats:
+    """Tell whether each row is a true positive, false positive, false negative of each class: [N, len(classes) * 3]."""
     truth = np.asarray(truths, dtype=str)[:, None] == np.asarray(classes, dtype=str)
-    answer = np.asarray(answers, dtype=str)[:, None] == np.asarray(classes, dtype=str)
-    terms = np.stack([truth & answer, ~truth & answer, truth & ~answer], axis=-1)
+    found = np.asarray(predicted, dtype=str)[:, None] == np.asarray(classes, dtype=str)
+    terms = np.stack([truth & found, ~truth & found, truth & ~found], axis=-1)
     return terms.reshape(len(truths), -1).astype(np.float64)
 
 
 def calibration_terms(confidence: Sequence[float], right: Sequence[bool]) -> Floats:
-    """Give what each answer adds to the calibration error: [N, CALIBRATION_BINS + 1], the gap in its bin, and 1."""
+    """Give what each prediction adds to the calibration error: [N, CALIBRATION_BINS + 1], the gap in its bin, and 1."""
     confidences = np.asarray(confidence, dtype=np.float64)
     bins = np.minimum((confidences * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
     terms = np.zeros((len(confidences), CALIBRATION_BINS + 1))
@@ -86,29 +86,29 @@ def calibration_terms(confidence: Sequence[float], right: Sequence[bool]) -> Flo
 
 
 def calibration_error(sums: Floats) -> Floats:
-    """Mean over answers of |confidence - accuracy| of their bin (ECE): [..., K] to [...]."""
+    """Average |confidence - accuracy| of their bin over the predictions (ECE): [..., K] to [...]."""
     return divide(np.abs(sums[..., :-1]).sum(axis=-1), sums[..., -1])
 
 
 def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks of one shape; 0 where both are empty."""
+    """Compute the intersection over union of two masks of one shape; 0 where both are empty."""
     union = np.count_nonzero(first | second)
     return np.count_nonzero(first & second) / union if union else 0.0
 
 
 def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Twice the intersection over the sum of the areas; 0 where both are empty."""
+    """Compute twice the intersection over the sum of the areas of two masks; 0 where both are empty."""
     total = np.count_nonzero(first) + np.count_nonzero(second)
     return 2 * np.count_nonzero(first & second) / total if total else 0.0
 
 
 def divide(top: Floats, bottom: Floats) -> Floats:
-    """Top over bottom, of one shape; NaN where the bottom is 0."""
+    """Divide arrays of one shape; NaN where the bottom is 0."""
     return np.asarray(np.divide(top, bottom, out=np.full(np.shape(bottom), np.nan), where=bottom != 0))
 
 
 def _percentiles(count: int, values: Callable[[Floats], Floats]) -> Interval:
-    """Percentiles of what `values` makes of resamples, given as how often each of `count` groups was drawn [B, G]."""
+    """Compute percentiles of `values` over resamples, given as how often each of `count` groups was drawn, [B, G]."""
     if count < 2:
         return None, None
     rng = np.random.default_rng(_SEED)

@@ -11,18 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from wbc_cli.classes import BY_NAME
-from wbc_cli.evaluation.answers import ANSWERS, MISSED, Answer
+from wbc_cli.classes import BY_NAME, NOT_BLAST
 from wbc_cli.evaluation.metrics import CALIBRATION_BINS
+from wbc_cli.evaluation.predictions import MISSED, OUTCOMES, Prediction
 from wbc_cli.evaluation.report import Evaluation
 from wbc_cli.evaluation.selective import ranking, risk_coverage
 from wbc_cli.evaluation.summary import RISKS_PERCENT, SetSummary
 from wbc_cli.intervals import clopper_pearson
-from wbc_cli.manifest import NOT_BLAST
 from wbc_cli.slides.marks import MARK
 
 COLUMNS = 2
-LEAST_CELLS = 50  # of a data set with a diagram of its own: fewer leave a cell or two a bin
+MIN_CELLS = 50  # of a data set with a diagram of its own: fewer leave a cell or two a bin
 INK, BAR, FAINT = "#222222", "#0072B2", "#BBBBBB"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 DASHES = ("-", "--", "-.", ":")
@@ -48,14 +47,14 @@ def draw_reliability(evaluation: Evaluation, path: Path) -> None:
         summary
         for summary in reversed(evaluation.summaries)
         if "calibration_error" in summary.figures
-        and (summary is evaluation.summaries[-1] or summary.figures["calibration_error"].n >= LEAST_CELLS)
+        and (summary is evaluation.summaries[-1] or summary.figures["calibration_error"].n >= MIN_CELLS)
     ]
     figure = Figure(figsize=(4.2 * len(chosen), 5.4), layout="constrained")
     panels = figure.subplots(2, len(chosen), squeeze=False, sharex=True, height_ratios=(3, 1))
     for (axes, counts), summary in zip(panels.T, chosen, strict=True):
-        answers = [a for a in _answers(evaluation, summary) if a.confidence is not None]
-        confidence = np.array([a.confidence for a in answers], dtype=np.float64)
-        _draw_bins(axes, counts, confidence, np.array([bool(a.likeliest_right) for a in answers]))
+        predictions = [a for a in _predictions_of(evaluation, summary) if a.confidence is not None]
+        confidence = np.array([a.confidence for a in predictions], dtype=np.float64)
+        _draw_bins(axes, counts, confidence, np.array([bool(a.likeliest_right) for a in predictions]))
         error = summary.figures["calibration_error"]
         axes.set_title(f"{summary.name}: {error.n} cells, calibration error {error.value:.3f}", fontsize=10)
     panels[0, 0].set_ylabel("share right (95 % interval)")
@@ -64,7 +63,7 @@ def draw_reliability(evaluation: Evaluation, path: Path) -> None:
 
 
 def draw_coverage_risk(evaluation: Evaluation, path: Path) -> None:
-    """Draw the share of wrong answers among the most confident cells, and among those that are given a type."""
+    """Draw the share of wrong predictions among the most confident cells, and among those that are given a type."""
     figure = Figure(figsize=(8, 5.2), layout="constrained")
     axes = figure.subplots()
     for percent in RISKS_PERCENT:
@@ -73,8 +72,8 @@ def draw_coverage_risk(evaluation: Evaluation, path: Path) -> None:
     styles = [(INK, "-"), *zip(COLOURS, cycle(DASHES), strict=False)]
     summaries = evaluation.summaries[::-1]
     for summary, (colour, dash) in zip(summaries, cycle(styles), strict=False):
-        answers = _answers(evaluation, summary)
-        kept, confidence, right = ranking(answers)
+        predictions = _predictions_of(evaluation, summary)
+        kept, confidence, right = ranking(predictions)
         if np.isnan(confidence).all():
             continue
         coverage, risk = risk_coverage(confidence, right, np.ones(len(right)))
@@ -87,7 +86,7 @@ def draw_coverage_risk(evaluation: Evaluation, path: Path) -> None:
             linestyle=dash,
             linewidth=2.4 if summary is summaries[0] else 1.4,
         )
-        given = np.array([answers[i].identified for i in kept])
+        given = np.array([predictions[i].identified for i in kept])
         if given.any():
             at, wrong = 100 * given.mean(), 100 * (1 - right[given].mean())
             axes.plot(at, wrong, "o", color=colour, markersize=9, markeredgecolor="white")
@@ -103,8 +102,8 @@ def draw_coverage_risk(evaluation: Evaluation, path: Path) -> None:
 
 def _draw_counts(axes: Axes, summary: SetSummary) -> None:
     truths = list(summary.confusion)
-    answers = [a for a in ANSWERS if a in truths or any(counts[a] for counts in summary.confusion.values())]
-    counts = np.array([[summary.confusion[truth][answer] for answer in answers] for truth in truths])
+    outcomes = [a for a in OUTCOMES if a in truths or any(counts[a] for counts in summary.confusion.values())]
+    counts = np.array([[summary.confusion[truth][outcome] for outcome in outcomes] for truth in truths])
     shares = counts / counts.sum(axis=1, keepdims=True)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), count in np.ndenumerate(counts):
@@ -119,7 +118,7 @@ def _draw_counts(axes: Axes, summary: SetSummary) -> None:
                 fontsize=8,
                 color="white" if dark else INK,
             )
-    axes.set_xticks(range(len(answers)), [_label(name) for name in answers], rotation=40, ha="right", fontsize=9)
+    axes.set_xticks(range(len(outcomes)), [_label(name) for name in outcomes], rotation=40, ha="right", fontsize=9)
     axes.set_yticks(range(len(truths)), [_label(name) for name in truths], fontsize=9)
     axes.set(xlabel="answer", ylabel="truth")
     axes.set_title(f"{summary.name}: {counts.sum()} cells, count and share of the row", fontsize=10)
@@ -146,13 +145,13 @@ def _draw_bins(axes: Axes, counts: Axes, confidence: NDArray[np.float64], right:
     counts.set_xlabel("confidence")
 
 
-def _answers(evaluation: Evaluation, summary: SetSummary) -> Sequence[Answer]:
-    """The answers that a summary is made from."""
+def _predictions_of(evaluation: Evaluation, summary: SetSummary) -> Sequence[Prediction]:
+    """Choose the predictions that a summary is made from."""
     return [
-        answer
+        prediction
         for score in evaluation.scores
         if summary is evaluation.pooled or score.dataset == summary.name
-        for answer in score.answers
+        for prediction in score.predictions
     ]
 
 

@@ -138,12 +138,12 @@ def on_window(mask: Mask, left: int, top: int, explanation: Explanation, shape: 
         bool of that shape.
     """
     height, width = shape
-    rows = _places(explanation.y - top, explanation.side, height)
-    columns = _places(explanation.x - left, explanation.side, width)
+    rows = _pixel_indices(explanation.y - top, explanation.side, height)
+    columns = _pixel_indices(explanation.x - left, explanation.side, width)
     row_in, column_in = (rows >= 0) & (rows < mask.shape[0]), (columns >= 0) & (columns < mask.shape[1])
-    seen = np.zeros((height, width), bool)
-    seen[np.ix_(row_in, column_in)] = mask[np.ix_(rows[row_in], columns[column_in])]
-    return seen
+    sampled = np.zeros((height, width), bool)
+    sampled[np.ix_(row_in, column_in)] = mask[np.ix_(rows[row_in], columns[column_in])]
+    return sampled
 
 
 def bell(count: int) -> NDArray[np.float64]:
@@ -173,8 +173,8 @@ def _centred_disc(truth: Mask) -> Mask:
     return np.asarray((x - width / 2) ** 2 + (y - height / 2) ** 2 <= np.count_nonzero(truth) / np.pi)
 
 
-def _places(start: float, side: float, count: int) -> NDArray[np.intp]:
-    """Index of the mask's pixel under the middle of each of `count` map pixels along one side."""
+def _pixel_indices(start: float, side: float, count: int) -> NDArray[np.intp]:
+    """Find the mask's pixel under the middle of each of `count` map pixels along one side."""
     return np.asarray(np.floor(start + (np.arange(count) + 0.5) * (side / count)), dtype=np.intp)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from wbc_cli.cells import Cell, SlideResult
+from wbc_cli.classes import NOT_BLAST
 from wbc_cli.errors import SlideError, UsageError
 from wbc_cli.evaluation.background import CutOutReader
 from wbc_cli.evaluation.baselines import border_colour
@@ -16,17 +17,17 @@ from wbc_cli.evaluation.faithfulness import FaithfulnessScore, choose
 from wbc_cli.evaluation.report import Conditions, Evaluation, Failure
 from wbc_cli.evaluation.scoring import ImageScore, score_image
 from wbc_cli.evaluation.summary import summarise
-from wbc_cli.inference.pointing import Pointing
-from wbc_cli.manifest import NOT_BLAST, Sample
+from wbc_cli.inference.prior_candidates import PriorCandidates
+from wbc_cli.manifest import Sample
 from wbc_cli.parallel import in_order
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader
 
 Analyse = Callable[[SlideReader, float | None], SlideResult]
-Point = Callable[[SlideReader, float], Pointing]
+FindCandidates = Callable[[SlideReader, float], PriorCandidates]
 Check = Callable[[SlideReader, SlideResult, Cell], FaithfulnessScore]
 
-_AT_ONCE = 32  # images, so that their windows fill batches
+_CONCURRENT_IMAGES = 32  # images, so that their windows fill batches
 
 
 def evaluate(
@@ -35,7 +36,7 @@ def evaluate(
     conditions: Conditions,
     *,
     progress: Callable[[int, int], None],
-    point: Point | None = None,
+    find_candidates: FindCandidates | None = None,
     check: Check | None = None,
 ) -> Evaluation:
     """Measure the pipeline on labelled images.
@@ -48,7 +49,8 @@ def evaluate(
         analyse: from an open image and its micrometres a pixel (None: unknown) to what `analyze` finds in it.
         conditions: how to measure.
         progress: called with the number of images done, and of all, after each.
-        point: from an open image and the scale that the analysis took to where the prior points; None leaves it out.
+        find_candidates: from an open image and the micrometres a pixel that the analysis took to the prior's
+            candidates; None leaves them out.
         check: checks how faithful the explanation of a cell is.
 
     Raises:
@@ -62,17 +64,20 @@ def evaluate(
     checked = choose(samples, conditions.faithfulness)
     scores: list[ImageScore] = []
     failures: list[Failure] = []
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        looked_at = in_order(
-            pool, partial(_look_at, analyse=analyse, point=point, conditions=conditions), samples, _AT_ONCE
+    with ThreadPoolExecutor(_CONCURRENT_IMAGES) as pool:
+        results = in_order(
+            pool,
+            partial(_analyse_image, analyse=analyse, find_candidates=find_candidates, conditions=conditions),
+            samples,
+            _CONCURRENT_IMAGES,
         )
-        for index, (sample, seen) in enumerate(zip(samples, looked_at, strict=True)):
+        for index, (sample, analysed) in enumerate(zip(samples, results, strict=True)):
             blast_or_not = sample.dataset in with_normal_cells
-            if isinstance(seen, SlideError):
-                failures.append(Failure(str(sample.image), str(seen)))
+            if isinstance(analysed, SlideError):
+                failures.append(Failure(str(sample.image), str(analysed)))
                 scores.append(score_image(sample, None, blast_or_not=blast_or_not))
             else:
-                scores.append(_score(sample, seen, blast_or_not, check if index in checked else None, failures))
+                scores.append(_score(sample, analysed, blast_or_not, check if index in checked else None, failures))
             progress(index + 1, len(samples))
     names = sorted({score.dataset for score in scores})
     return Evaluation(
@@ -85,15 +90,17 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Analysed:
     """An open image and what the pipeline found in it."""
 
     reader: SlideReader
     result: SlideResult
-    pointing: Pointing | None
+    candidates: PriorCandidates | None
 
 
-def _look_at(sample: Sample, analyse: Analyse, point: Point | None, conditions: Conditions) -> _Seen | SlideError:
+def _analyse_image(
+    sample: Sample, analyse: Analyse, find_candidates: FindCandidates | None, conditions: Conditions
+) -> _Analysed | SlideError:
     """Open and analyse one image; the error where it cannot be read.
 
     Raises:
@@ -109,28 +116,30 @@ def _look_at(sample: Sample, analyse: Analyse, point: Point | None, conditions: 
             if conditions.constant_background and sample.mask:
                 reader = CutOutReader(reader, sample.mask, sample.mask_levels)
             result = analyse(reader, None if conditions.ignore_scale else sample.um_per_px)
-            pointing = point(reader, result.scale.um_per_px) if point else None
+            candidates = find_candidates(reader, result.scale.um_per_px) if find_candidates else None
         except SlideError as error:
             return error
         stack.pop_all()  # it is read once more when it is scored
-        return _Seen(reader, result, pointing)
+        return _Analysed(reader, result, candidates)
 
 
-def _score(sample: Sample, seen: _Seen, blast_or_not: bool, check: Check | None, failures: list[Failure]) -> ImageScore:
+def _score(
+    sample: Sample, analysed: _Analysed, blast_or_not: bool, check: Check | None, failures: list[Failure]
+) -> ImageScore:
     """Score one image and close it; as one that failed where its rim or a window cannot be read.
 
     Raises:
         UsageError: the mask cannot be read or does not fit.
     """
-    with closing(seen.reader):
+    with closing(analysed.reader):
         try:
             return score_image(
                 sample,
-                seen.result,
+                analysed.result,
                 blast_or_not=blast_or_not,
-                pointing=seen.pointing,
-                border=border_colour(seen.reader),
-                check=partial(check, seen.reader, seen.result) if check else None,
+                candidates=analysed.candidates,
+                border=border_colour(analysed.reader),
+                check=partial(check, analysed.reader, analysed.result) if check else None,
             )
         except SlideError as error:
             failures.append(Failure(str(sample.image), str(error)))

@@ -1,4 +1,4 @@
-"""Selective classification: what is risked by answering for the most confident cells only."""
+"""Selective classification: what is risked by predicting the most confident cells only."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.evaluation.answers import MISSED, Answer
 from wbc_cli.evaluation.metrics import divide
+from wbc_cli.evaluation.predictions import MISSED, Prediction
 
 Floats = NDArray[np.float64]
 
 
-def ranking(answers: Sequence[Answer]) -> tuple[list[int], Floats, NDArray[np.bool_]]:
-    """Choose the answers that a least confidence could hold back, and those that were missed.
+def ranking(predictions: Sequence[Prediction]) -> tuple[list[int], Floats, NDArray[np.bool_]]:
+    """Choose the predictions that a least confidence could hold back, and those that were missed.
 
     An image rightly reported empty has no confidence and is left out.
 
     Returns:
-        indices of the answers; [N] confidences, NaN for a missed cell; [N] whether each is right once it is given.
+        indices of the predictions; [N] confidences, NaN for a missed cell; [N] whether each is right once it is given.
     """
-    kept = [i for i, a in enumerate(answers) if a.cell_confidence is not None or a.answer == MISSED]
-    confidence = [answers[i].cell_confidence for i in kept]
-    return kept, np.array(confidence, dtype=np.float64), np.array([answers[i].right_if_typed for i in kept], bool)
+    kept = [i for i, a in enumerate(predictions) if a.cell_confidence is not None or a.predicted == MISSED]
+    confidence = [predictions[i].cell_confidence for i in kept]
+    return kept, np.array(confidence, dtype=np.float64), np.array([predictions[i].right_if_typed for i in kept], bool)
 
 
 def risk_coverage(confidence: Floats, right: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
-    """Risk at every coverage that a least confidence can give (El-Yaniv and Wiener, JMLR 2010).
+    """Compute the risk at every coverage that a least confidence can give (El-Yaniv and Wiener, JMLR 2010).
 
     Args:
         confidence: [N], NaN where a cell was missed: it counts among all cells and is never covered.
@@ -35,8 +35,8 @@ def risk_coverage(confidence: Floats, right: NDArray[np.bool_], weights: Floats)
         weights: [..., N], how often each cell counts; all 1 outside of a resample.
 
     Returns:
-        coverage, the share of all cells whose answer is given, and risk, the share of wrong ones among them (0 where
-        none is given): [..., T], one for each distinct confidence, the highest first.
+        coverage, the share of all cells whose type is given, and risk, the share of wrong ones among them (0 where none
+        is given): [..., T], one for each distinct confidence, the highest first.
     """
     order = np.argsort(-confidence, kind="stable")  # NaN comes last
     ranked = confidence[order][: np.count_nonzero(~np.isnan(confidence))]
@@ -48,7 +48,7 @@ def risk_coverage(confidence: Floats, right: NDArray[np.bool_], weights: Floats)
 
 
 def area(coverage: Floats, risk: Floats) -> Floats:
-    """Mean risk over all coverages that can be had: the area under the curve (AURC), [..., T] to [...].
+    """Average the risk over all coverages that can be had: the area under the curve (AURC), [..., T] to [...].
 
     NaN where none can be had. Geifman, Uziel and El-Yaniv, "Bias-reduced uncertainty estimation for deep neural
     classifiers", ICLR 2019.
@@ -58,5 +58,5 @@ def area(coverage: Floats, risk: Floats) -> Floats:
 
 
 def coverage_at(coverage: Floats, risk: Floats, most: float) -> Floats:
-    """Largest coverage whose risk is at most `most`; 0 where there is none. [..., T] to [...]."""
+    """Find the largest coverage whose risk is at most `most`, [..., T] to [...]; 0 where there is none."""
     return np.asarray(np.where(risk <= most, coverage, 0).max(axis=-1))

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from wbc_cli.classes import DIFFERENTIAL_NAMES
 from wbc_cli.evaluation import metrics, selective
-from wbc_cli.evaluation.answers import ANSWERS, Answer
 from wbc_cli.evaluation.baselines import colour_accuracy, majority
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore
 from wbc_cli.evaluation.figure import Figure, bootstrapped, mean, proportion, share
+from wbc_cli.evaluation.predictions import OUTCOMES, Prediction
 from wbc_cli.evaluation.regions import ExplanationScore, RegionScore
 from wbc_cli.evaluation.scoring import ImageScore
 from wbc_cli.manifest import LABELS
@@ -35,7 +35,7 @@ class SetSummary:
         images, failed: how many were scored, and how many of them the pipeline could not analyse.
         figures: by name (see `report.FIGURES`); those that the set's truth allows.
         classes: sensitivity, specificity and f1 by class of the truth.
-        confusion: count of each answer of `ANSWERS` by class of the truth.
+        confusion: count of each of `OUTCOMES` by class of the truth.
     """
 
     name: str
@@ -48,17 +48,17 @@ class SetSummary:
 
 @dataclass(frozen=True)
 class _Typed:
-    """One answer, the group it is drawn with, and the colour of its image's rim."""
+    """A prediction, the group it is drawn with, and the colour of its image's rim."""
 
-    answer: Answer
+    prediction: Prediction
     group: str
     border: tuple[float, float, float] | None
 
 
 def summarise(name: str, scores: Sequence[ImageScore]) -> SetSummary:
     """Draw up the figures of some images (at least one)."""
-    typed = [_Typed(a, _group(score), score.border) for score in scores for a in score.answers]
-    classes = [label for label in LABELS if any(t.answer.truth == label for t in typed)]
+    typed = [_Typed(a, _group(score), score.border) for score in scores for a in score.predictions]
+    classes = [label for label in LABELS if any(t.prediction.truth == label for t in typed)]
     return SetSummary(
         name=name,
         images=len(scores),
@@ -79,18 +79,18 @@ def summarise(name: str, scores: Sequence[ImageScore]) -> SetSummary:
             **_morphology([s for s in scores if s.described]),
         },
         classes={label: _of_class(label, typed) for label in classes},
-        confusion={label: _answers_to(label, typed) for label in classes},
+        confusion={label: _outcome_counts(label, typed) for label in classes},
     )
 
 
 def _typing(typed: list[_Typed], classes: list[str]) -> dict[str, Figure]:
     if not typed:
         return {}
-    answers = [t.answer for t in typed]
-    identified = [a for a in answers if a.identified]
+    predictions = [t.prediction for t in typed]
+    identified = [a for a in predictions if a.identified]
     figures = {
-        "accuracy": proportion([a.right for a in answers], "cells", _typing_baselines(typed)),
-        "coverage": proportion([a.identified for a in answers], "cells"),
+        "accuracy": proportion([a.right for a in predictions], "cells", _typing_baselines(typed)),
+        "coverage": proportion([a.identified for a in predictions], "cells"),
         "macro_f1": _macro_f1(typed, classes),
     }
     if identified:
@@ -99,8 +99,8 @@ def _typing(typed: list[_Typed], classes: list[str]) -> dict[str, Figure]:
 
 
 def _five_types(typed: list[_Typed], classes: list[str]) -> dict[str, Figure]:
-    """The figures that are compared between sets, some of which hold other types as well."""
-    differential = [t for t in typed if t.answer.truth in DIFFERENTIAL_NAMES]
+    """Compute the figures that are compared between sets, some of which hold other types as well."""
+    differential = [t for t in typed if t.prediction.truth in DIFFERENTIAL_NAMES]
     if not differential:
         return {}
     figures = {
@@ -118,16 +118,16 @@ def _found(scores: Sequence[ImageScore]) -> dict[str, Figure]:
 
 
 def _typing_baselines(typed: list[_Typed]) -> dict[str, float]:
-    baselines = {"majority": majority([t.answer.truth for t in typed])}
-    seen = [t for t in typed if t.border]
-    colours = np.array([t.border for t in seen], dtype=np.float64).reshape(-1, 3)
-    colour = colour_accuracy(colours, [t.answer.truth for t in seen], [t.group for t in seen])
+    baselines = {"majority": majority([t.prediction.truth for t in typed])}
+    scored = [t for t in typed if t.border]
+    colours = np.array([t.border for t in scored], dtype=np.float64).reshape(-1, 3)
+    colour = colour_accuracy(colours, [t.prediction.truth for t in scored], [t.group for t in scored])
     return baselines if colour is None else {**baselines, "background_colour": colour}
 
 
 def _macro_f1(typed: list[_Typed], classes: list[str]) -> Figure:
-    truths = [t.answer.truth for t in typed]
-    terms = metrics.class_terms(truths, [t.answer.answer for t in typed], classes)
+    truths = [t.prediction.truth for t in typed]
+    terms = metrics.class_terms(truths, [t.prediction.predicted for t in typed], classes)
     commonest = Counter(truths).most_common(1)[0][0]
     always = metrics.class_terms(truths, [commonest] * len(truths), classes)
     baselines = {"majority": float(metrics.macro_f1(always.sum(axis=0)))}
@@ -135,9 +135,9 @@ def _macro_f1(typed: list[_Typed], classes: list[str]) -> Figure:
 
 
 def _of_class(label: str, typed: list[_Typed]) -> dict[str, Figure]:
-    positive = [t.answer.answer == label for t in typed if t.answer.truth == label]
-    negative = [t.answer.answer != label for t in typed if t.answer.truth != label]
-    terms = metrics.class_terms([t.answer.truth for t in typed], [t.answer.answer for t in typed], [label])
+    positive = [t.prediction.predicted == label for t in typed if t.prediction.truth == label]
+    negative = [t.prediction.predicted != label for t in typed if t.prediction.truth != label]
+    terms = metrics.class_terms([t.prediction.truth for t in typed], [t.prediction.predicted for t in typed], [label])
     figures = {
         "sensitivity": proportion(positive, "cells"),
         "f1": bootstrapped([t.group for t in typed], terms, metrics.f1, "cells"),
@@ -147,13 +147,13 @@ def _of_class(label: str, typed: list[_Typed]) -> dict[str, Figure]:
     return figures
 
 
-def _answers_to(label: str, typed: list[_Typed]) -> dict[str, int]:
-    counts = Counter(t.answer.answer for t in typed if t.answer.truth == label)
-    return {name: counts[name] for name in ANSWERS}
+def _outcome_counts(label: str, typed: list[_Typed]) -> dict[str, int]:
+    counts = Counter(t.prediction.predicted for t in typed if t.prediction.truth == label)
+    return {name: counts[name] for name in OUTCOMES}
 
 
 def _selective(typed: list[_Typed]) -> dict[str, Figure]:
-    kept, confidence, right = selective.ranking([t.answer for t in typed])
+    kept, confidence, right = selective.ranking([t.prediction for t in typed])
     if np.isnan(confidence).all():
         return {}
     groups = [typed[i].group for i in kept]
@@ -176,9 +176,9 @@ def _selective(typed: list[_Typed]) -> dict[str, Figure]:
 
 def _calibration(typed: list[_Typed]) -> dict[str, Figure]:
     rows = [
-        (t.group, t.answer.confidence, t.answer.likeliest_right)
+        (t.group, t.prediction.confidence, t.prediction.likeliest_right)
         for t in typed
-        if t.answer.confidence is not None and t.answer.likeliest_right is not None
+        if t.prediction.confidence is not None and t.prediction.likeliest_right is not None
     ]
     if not rows:
         return {}
@@ -245,12 +245,12 @@ def _negatives(scores: Sequence[ImageScore]) -> dict[str, Figure]:
 
 
 def _prior(scores: Sequence[ImageScore]) -> dict[str, Figure]:
-    seen = [(_group(s), s.prior) for s in scores if s.prior]
-    if not seen:
+    scored = [(_group(s), s.prior) for s in scores if s.prior]
+    if not scored:
         return {}
-    terms = np.array([(prior.share * prior.area, prior.area) for _, prior in seen])
-    figures = {"prior_area": bootstrapped([group for group, _ in seen], terms, metrics.ratio, "images")}
-    near = [cell for _, prior in seen for cell in prior.near]
+    terms = np.array([(prior.share * prior.area, prior.area) for _, prior in scored])
+    figures = {"prior_area": bootstrapped([group for group, _ in scored], terms, metrics.ratio, "images")}
+    near = [cell for _, prior in scored for cell in prior.near]
     return {"prior_recall": proportion(near, "cells"), **figures} if near else figures
 
 
@@ -291,7 +291,7 @@ def _faithfulness(rows: list[tuple[str, FaithfulnessScore]]) -> dict[str, Figure
 
 
 def _morphology(scores: Sequence[ImageScore]) -> dict[str, Figure]:
-    """Macro-F1 of each attribute, and their mean; a cell without a description counts as wrong."""
+    """Compute the macro-F1 of each attribute, and their mean; a cell without a description counts as wrong."""
     if not scores:
         return {}
     groups = [_group(score) for score in scores]

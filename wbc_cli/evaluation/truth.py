@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.evaluation.answers import PLATELET
+from wbc_cli.classes import OTHER
 from wbc_cli.evaluation.regions import LabelMask
 from wbc_cli.manifest import RED_CELL, Box, Sample
 
 Floats = NDArray[np.float64]
 
-_SPECK = 0.05  # of the largest piece of a mask: what is smaller is a slip of the pen
+_MIN_PIECE_SHARE = 0.05  # of the largest piece of a mask: what is smaller is a slip of the pen
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class MaskedCells:
         """Take a mask apart; cells that touch are one."""
         count, labels, stats, middles = cv2.connectedComponentsWithStats((mask > 0).astype(np.uint8), connectivity=8)
         areas = stats[:, cv2.CC_STAT_AREA]
-        kept = [i for i in range(1, count) if areas[i] >= _SPECK * areas[1:].max()]
+        kept = [i for i in range(1, count) if areas[i] >= _MIN_PIECE_SHARE * areas[1:].max()]
         numbers = np.zeros(count, np.int32)
         numbers[kept] = np.arange(1, len(kept) + 1)
         return cls(numbers[labels], areas[kept].astype(np.int64), middles[kept] + 0.5)
@@ -62,7 +62,7 @@ class MaskedCells:
 
 def white_boxes(sample: Sample) -> list[Box]:
     """Choose the boxes around white cells and erythroblasts, typed or not."""
-    return [box for box in sample.boxes if box.label not in (RED_CELL, PLATELET)]
+    return [box for box in sample.boxes if box.label not in (RED_CELL, OTHER)]
 
 
 def cell_middles(sample: Sample, mask: LabelMask | None, width: int, height: int) -> Floats:
@@ -75,12 +75,12 @@ def cell_middles(sample: Sample, mask: LabelMask | None, width: int, height: int
 
     Returns:
         float64 [n, 2], x and y of the middle of each box; without boxes of each masked cell; without a mask that of the
-        image for its only label. Empty where no place is known, and for images of platelets.
+        image for its only label. Empty where no position is known, and for images of platelets.
     """
     boxes = white_boxes(sample)
     if boxes:
         return np.array([((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) for box in boxes])
-    if PLATELET in sample.labels:
+    if OTHER in sample.labels:
         return np.empty((0, 2))
     if mask is not None:
         cells = MaskedCells.of(mask)

@@ -43,7 +43,7 @@ def write_fhir(results: Results, out: Path, now: datetime) -> list[Path]:
         The files.
 
     Raises:
-        MachineError: fhir.resources is not installed.
+        SetupError: fhir.resources is not installed.
         UsageError: see `samples_of`.
         OSError: the disk is full or read-only.
     """

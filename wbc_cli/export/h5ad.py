@@ -32,7 +32,7 @@ def write_h5ad(results: Results, path: Path) -> None:
         path: of the file.
 
     Raises:
-        MachineError: anndata is not installed.
+        SetupError: anndata is not installed.
         UsageError: the table of cells does not hold what its columns promise.
         OSError: the disk is full or read-only.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 
 
 def load(module: str, package: str) -> ModuleType:
@@ -16,12 +16,12 @@ def load(module: str, package: str) -> ModuleType:
         package: the name under which pip knows the library.
 
     Raises:
-        MachineError: it is not installed.
+        SetupError: it is not installed.
     """
     try:
         return import_module(module)
     except ImportError as error:
-        raise MachineError(
+        raise SetupError(
             f"this format needs the library {package}, which cannot be loaded ({error}); install it with: "
             "pip install 'wbc-cli[export]'"
         ) from error

@@ -5,6 +5,8 @@ They all mean a share of the leukocytes: see `fhir` for what that is taken of.
 
 from __future__ import annotations
 
+from wbc_cli.classes import BLAST, ERYTHROBLAST
+
 LOINC = "http://loinc.org"
 PANEL = ("24318-8", "Manual Differential panel - Blood")
 CODES: dict[str, tuple[str, str]] = {
@@ -14,6 +16,6 @@ CODES: dict[str, tuple[str, str]] = {
     "lymphocyte": ("26478-8", "Lymphocytes/100 leukocytes in Blood"),
     "monocyte": ("26485-3", "Monocytes/100 leukocytes in Blood"),
     "immature_granulocyte": ("38518-7", "Immature granulocytes/100 leukocytes in Blood"),
-    "blast": ("26446-5", "Blasts/100 leukocytes in Blood"),
-    "erythroblast": ("19048-8", "Nucleated erythrocytes/100 leukocytes [Ratio] in Blood"),
+    BLAST: ("26446-5", "Blasts/100 leukocytes in Blood"),
+    ERYTHROBLAST: ("19048-8", "Nucleated erythrocytes/100 leukocytes [Ratio] in Blood"),
 }

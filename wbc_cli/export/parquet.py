@@ -36,7 +36,7 @@ def write_parquet(results: Results, out: Path) -> list[Path]:
         The files.
 
     Raises:
-        MachineError: pyarrow is not installed.
+        SetupError: pyarrow is not installed.
         UsageError: a table does not hold what its columns promise.
         OSError: the disk is full or read-only.
     """

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.export.fhir import write_fhir
 from wbc_cli.export.h5ad import write_h5ad
 from wbc_cli.export.parquet import write_parquet
@@ -29,7 +29,7 @@ def export_results(folder: Path, kind: ExportFormat, out: Path) -> list[Path]:
 
     Raises:
         UsageError: there are no whole results in the folder, or `out` is not as it has to be.
-        MachineError: an optional library is missing, or `out` cannot be written.
+        SetupError: an optional library is missing, or `out` cannot be written.
     """
     results = read_results(folder)
     try:
@@ -43,7 +43,7 @@ def export_results(folder: Path, kind: ExportFormat, out: Path) -> list[Path]:
             files = _write(results, kind, fresh)
             fresh.replace(out)
     except OSError as error:
-        raise MachineError(
+        raise SetupError(
             f"{out}: cannot be written ({error.strerror or error}); check free space and permissions"
         ) from error
     return [out / file.relative_to(fresh) for file in files]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.model.files import default_folder
 
 MODEL_CARD = "model-card"
@@ -30,12 +30,12 @@ class Page:
         """Return the page's Markdown.
 
         Raises:
-            MachineError: the file cannot be read.
+            SetupError: the file cannot be read.
         """
         try:
             return self.path.read_text(encoding="utf-8")
         except OSError as error:
-            raise MachineError(f"{self.path}: cannot be read ({error.strerror}); reinstall wbc-cli") from error
+            raise SetupError(f"{self.path}: cannot be read ({error.strerror}); reinstall wbc-cli") from error
 
 
 def pages() -> tuple[Page, ...]:
@@ -44,7 +44,7 @@ def pages() -> tuple[Page, ...]:
     A page begins with a line `# Title`; its second paragraph is one sentence that says what it is about.
 
     Raises:
-        MachineError: a page cannot be read.
+        SetupError: a page cannot be read.
     """
     found = [Page(file.stem, "", file) for file in sorted(Path(__file__).parent.glob("*.md"))]
     card = Page(MODEL_CARD, "What the shipped weights are, and how good.", default_folder() / "MODEL_CARD.md")

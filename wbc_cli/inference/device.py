@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_FULL = ("unable to find an engine", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+_OUT_OF_MEMORY_MESSAGES = ("unable to find an engine", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 """What cuDNN and cuBLAS say where no memory is left for their own workspace."""
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a device's memory is full; with less at a time the same may work."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY_MESSAGES)
 
 
 def upload(array: NDArray[Any], device: torch.device) -> torch.Tensor:

@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from wbc_cli.cores import available_cores
-from wbc_cli.errors import MachineError
-from wbc_cli.inference.bands import MARGIN
+from wbc_cli.errors import SetupError
+from wbc_cli.inference.coarse_strips import MARGIN_PX
 from wbc_cli.inference.device import download, is_out_of_memory, upload
 from wbc_cli.inference.instances import find_cells
-from wbc_cli.inference.second_look import SecondLook, look_again
+from wbc_cli.inference.test_time_augmentation import AugmentedFeatures, augment_unclear
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.heads import MAP_STRIDE
-from wbc_cli.model.network import SGCLDFF, Answer
+from wbc_cli.model.network import SGCLDFF, NetworkOutput
 from wbc_cli.model.saliency import STRIDE, folded
 
 log = logging.getLogger(__name__)
@@ -30,30 +30,30 @@ log = logging.getLogger(__name__)
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NATIVE_BF16, _FAST_FP16 = (8, 0), (7, 0)  # least compute capability; below the second fp16 may be slower than fp32
-_LEAST_ROWS = 4 * MARGIN  # of a coarse picture that is halved: of less, the margins would be the most
+_MIN_SPLIT_ROWS = 4 * MARGIN_PX  # of a coarse picture that is halved: of less, the margins would be the most
 
 
 @dataclass(frozen=True, eq=False)
 class WindowCell:
-    """A cell as one window shows it.
+    """What the network predicts of one cell in a window.
 
     Attributes:
         label: its number in the window's label map.
         logits: float32 [classes].
-        distance: from the training cells, above 1 where it is unlike them; see `typicality.Typicality`.
+        mahalanobis_distance: from the training cells, above 1 where it is unlike them; see `typicality.Typicality`.
         cam: float32 [h, w], Grad-CAM of its likeliest class over the window, 1 at most.
         cam_in_cell: share of the Grad-CAM energy inside the cell's mask, 0 to 1.
         saliency: mean of the prior inside the mask.
         cam_saliency: correlation of the Grad-CAM with the prior over the window.
         cam_stability: correlation of the Grad-CAM with that of the same class in a window shifted by 1.6 um; None for a
-            cell whose type is clear, which is not looked at again.
+            cell whose type is clear, whose window is not augmented.
         morphology: int64 [attributes], the likeliest value of each of `morphology.ATTRIBUTES`.
         features: float16 [width], what the type head typed it from: the type features' mean over the cell.
     """
 
     label: int
     logits: NDArray[np.float32]
-    distance: float
+    mahalanobis_distance: float
     cam: NDArray[np.float32]
     cam_in_cell: float
     saliency: float
@@ -64,13 +64,13 @@ class WindowCell:
 
 
 @dataclass(frozen=True, eq=False)
-class WindowAnswer:
-    """What the network found in one window.
+class WindowPrediction:
+    """What the network predicts for one window.
 
     Attributes:
         probabilities: float32 [3, h, w], background, cytoplasm, nucleus at stride 2.
         labels: uint8 [h, w], the separated cells.
-        cells: one for each label.
+        cells: one for each label, in the labels' order.
         saliency: float32 [h / 4, w / 4], the prior over the window.
     """
 
@@ -81,22 +81,22 @@ class WindowAnswer:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of `--device auto|cpu|cuda[:N]`, a GPU with its number.
+    """Choose the device that `--device auto|cpu|cuda[:N]` names, a GPU with its number.
 
     Raises:
-        MachineError: CUDA was asked for and is not to be had.
+        SetupError: CUDA was asked for and is not to be had.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not count):
         return torch.device("cpu")
     number = int(name.partition(":")[2] or 0)
     if number >= count:
-        raise MachineError(f"--device {name}: no such CUDA device here ({count} found); use --device cpu")
+        raise SetupError(f"--device {name}: no such CUDA device here ({count} found); use --device cpu")
     return torch.device("cuda", number)
 
 
 def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
-    """The precision of `--precision`; auto is the fastest that the device computes natively.
+    """Choose the precision that `--precision` names; auto is the fastest that the device computes natively.
 
     Decided by what the processor can do and not by a timing, so that two runs on one machine never differ.
     """
@@ -118,7 +118,7 @@ class Engine:
 
     Attributes:
         lanes: how many threads make the most of the device. On the CPU one a core, each computing by itself: faster
-            than sharing every layer among the cores, and but for rounding (1e-6) a window's answer does not depend on
+            than sharing every layer among the cores, and but for rounding (1e-6) a window's output does not depend on
             which others are in its batch. On a GPU one lane prepares and reads out while the other computes.
         batch_size: windows a pass; halved for good when the device's memory does not hold them.
 
@@ -162,52 +162,58 @@ class Engine:
         with torch.cuda.stream(self._own.stream):
             yield
 
-    def look(self, windows: NDArray[np.uint8]) -> list[WindowAnswer]:
-        """Look at uint8 windows [N, S, S, 3], a batch at a time.
+    def predict(self, windows: NDArray[np.uint8]) -> list[WindowPrediction]:
+        """Predict the cells of windows, a batch at a time.
+
+        Args:
+            windows: uint8 [N, S, S, 3], RGB of the config's size and scale.
+
+        Returns:
+            The predictions in the order of the windows.
 
         Raises:
-            MachineError: the device's memory does not hold a single window.
+            SetupError: the device's memory does not hold a single window.
         """
-        answers: list[WindowAnswer] = []
-        while len(answers) < len(windows):
+        predictions: list[WindowPrediction] = []
+        while len(predictions) < len(windows):
             size = self.batch_size
             try:
                 with self.lane():
-                    answers += self._look(windows[len(answers) : len(answers) + size])
+                    predictions += self._predict(windows[len(predictions) : len(predictions) + size])
                 continue
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
                 if size == 1:
-                    raise MachineError(
+                    raise SetupError(
                         f"{self.device}: its memory does not hold a single window; free some, or use --device cpu"
                     ) from error
             # Not above: until the exception is gone its traceback holds what the batch took.
             self.batch_size = min(self.batch_size, size // 2)
             torch.cuda.empty_cache()
             log.warning("%s: out of memory, going on with %d windows a pass", self.device, self.batch_size)
-        return answers
+        return predictions
 
-    def _look(self, windows: NDArray[np.uint8]) -> list[WindowAnswer]:
+    def _predict(self, windows: NDArray[np.uint8]) -> list[WindowPrediction]:
         with torch.inference_mode():
             pixels = upload(windows, self.device).permute(0, 3, 1, 2)
-            answer = self.answer(pixels)
-            probabilities, labels = find_cells(answer.maps, self.config.um_per_px)
-            cells = self._cells(pixels, answer, labels)
-            (saliency,) = download(F.avg_pool2d(answer.saliency, 4 * MAP_STRIDE)[:, 0].float())
-        return [WindowAnswer(*parts) for parts in zip(probabilities, labels, cells, saliency, strict=True)]
+            output = self.forward(pixels)
+            probabilities, labels = find_cells(output.maps, self.config.um_per_px)
+            cells = self._cells(pixels, output, labels)
+            (saliency,) = download(F.avg_pool2d(output.saliency, 4 * MAP_STRIDE)[:, 0].float())
+        return [WindowPrediction(*parts) for parts in zip(probabilities, labels, cells, saliency, strict=True)]
 
     def saliency(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The prior on coarse pictures, halved where the device's memory does not hold them.
+        """Run the prior on coarse pictures, halved where the device's memory does not hold them.
 
         Args:
-            density: float32 [N, H, W, 3], see `saliency.stain_density`.
+            density: float32 [N, H, W, 6], see `saliency.prior_input`.
 
         Returns:
             float32 [N, ceil(H / 2), ceil(W / 2)], 0 to 1.
 
         Raises:
-            MachineError: the device's memory does not hold a small picture.
+            SetupError: the device's memory does not hold a small picture.
         """
         count, rows = density.shape[:2]
         try:
@@ -216,8 +222,8 @@ class Engine:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            if count == 1 and rows < _LEAST_ROWS:
-                raise MachineError(
+            if count == 1 and rows < _MIN_SPLIT_ROWS:
+                raise SetupError(
                     f"{self.device}: its memory does not hold a coarse picture; free some, or use --device cpu"
                 ) from error
         torch.cuda.empty_cache()  # when the exception is gone, as above
@@ -225,24 +231,24 @@ class Engine:
         if count > 1:
             return np.concatenate([self.saliency(density[: count // 2]), self.saliency(density[count // 2 :])])
         middle = rows // 2 // STRIDE * STRIDE
-        upper, lower = self.saliency(density[:, : middle + MARGIN]), self.saliency(density[:, middle - MARGIN :])
-        return np.concatenate([upper[:, : middle // STRIDE], lower[:, MARGIN // STRIDE :]], axis=1)
+        upper, lower = self.saliency(density[:, : middle + MARGIN_PX]), self.saliency(density[:, middle - MARGIN_PX :])
+        return np.concatenate([upper[:, : middle // STRIDE], lower[:, MARGIN_PX // STRIDE :]], axis=1)
 
     @torch.inference_mode()
     def _saliency(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._precision():
             logits = self._prior(upload(density, self.device).permute(0, 3, 1, 2))
-        answer: NDArray[np.float32] = download(torch.sigmoid(logits.float())[:, 0])[0]
-        return answer
+        saliency: NDArray[np.float32] = download(torch.sigmoid(logits.float())[:, 0])[0]
+        return saliency
 
-    def answer(self, pixels: torch.Tensor) -> Answer:
-        """The bare network on windows [N, 3, S, S] on the device, in the engine's precision."""
+    def forward(self, pixels: torch.Tensor) -> NetworkOutput:
+        """Run the bare network on windows, uint8 or float [N, 3, S, S] on the device, in the engine's precision."""
         with self._precision():
-            answer: Answer = self._fast(pixels)
-        return answer._replace(features=answer.features.float(), texture=answer.texture.float())
+            output: NetworkOutput = self._fast(pixels)
+        return output._replace(features=output.features.float(), texture=output.texture.float())
 
     def _type_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """A batch at a time: the views of unclear windows are up to twice as many as the windows."""
+        """Extract type features, a batch at a time: there are up to twice as many views as windows."""
         with self._precision():
             return torch.cat([self._fast.type_features(part).float() for part in torch.split(pixels, self.batch_size)])
 
@@ -251,81 +257,81 @@ class Engine:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False)
 
     def _cells(
-        self, pixels: torch.Tensor, answer: Answer, labels: list[NDArray[np.uint8]]
+        self, pixels: torch.Tensor, output: NetworkOutput, labels: list[NDArray[np.uint8]]
     ) -> list[tuple[WindowCell, ...]]:
         """Type and explain every cell of a batch of windows in one go."""
         owners = [(n, k) for n, window in enumerate(labels) for k in range(int(window.max()))]
         found: list[list[WindowCell]] = [[] for _ in labels]
         if owners:
-            places = np.array(owners)
-            columns = self._columns(pixels, answer, np.stack(labels), places)
+            cells = np.array(owners)
+            columns = self._columns(pixels, output, np.stack(labels), cells)
             for (window, cell), parts in zip(owners, zip(*columns, strict=True), strict=True):
                 found[window].append(WindowCell(cell + 1, *parts))
         return [tuple(cells) for cells in found]
 
     def _columns(
-        self, pixels: torch.Tensor, answer: Answer, labels: NDArray[np.uint8], owners: NDArray[np.int64]
+        self, pixels: torch.Tensor, output: NetworkOutput, labels: NDArray[np.uint8], owners: NDArray[np.int64]
     ) -> tuple[Iterable[Any], ...]:
-        """What `WindowCell` says of the cells [window, number from 0] beside their label, a column each.
+        """Compute what `WindowCell` says of the cells [window, number from 0] beside their label, a column each.
 
         The device is waited for twice: to know which cells are unclear, and at the end.
         """
-        types, side = self.network.types, answer.features.shape[-1]
+        types, side = self.network.types, output.features.shape[-1]
         n, k = upload(owners.T.copy(), self.device)
         numbers = torch.arange(1, int(owners[:, 1].max()) + 2, dtype=torch.uint8, device=self.device)[:, None, None]
         # Windows with fewer cells have empty masks, too: that costs less than a copy of the features for each cell.
         windows = (upload(labels, self.device)[:, None] == numbers).float()
-        masks, places = windows[n, k], F.adaptive_avg_pool2d(windows, side)
-        first = types.logits(types.pool(answer.features, places)[n, k])
-        # What the window's border cuts gets a window of its own, and a second look there.
+        masks, pooled_masks = windows[n, k], F.adaptive_avg_pool2d(windows, side)
+        first = types.logits(types.pool(output.features, pooled_masks)[n, k])
+        # What the window's border cuts gets a window of its own, and is augmented there.
         whole = np.flatnonzero(~at_border(labels, owners))
         first, owned = first[upload(whole, self.device)], torch.from_numpy(owners[whole, 0])
-        second = look_again(self._type_features, pixels, answer.features, first, owned)
-        pooled = types.pool(second.features, places)[n, k]
+        augmented = augment_unclear(self._type_features, pixels, output.features, first, owned)
+        pooled = types.pool(augmented.features, pooled_masks)[n, k]
         logits, distance = types.logits(pooled), self.network.typicality(pooled)
         likeliest = torch.zeros(windows.shape[:2], dtype=torch.int64, device=self.device)
         likeliest[n, k] = logits.argmax(dim=1)
-        cam = types.cam(second.features, likeliest)[n, k]
+        cam = types.cam(augmented.features, likeliest)[n, k]
         fine = F.interpolate(cam[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
         energy = (fine * masks).sum(dim=(1, 2)) / fine.sum(dim=(1, 2)).clamp_min(1e-12)
-        prior = F.avg_pool2d(answer.saliency[:, 0].float(), MAP_STRIDE)[n]
+        prior = F.avg_pool2d(output.saliency[:, 0].float(), MAP_STRIDE)[n]
         salient = (prior * masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))
         agreement = correlation(cam, F.adaptive_avg_pool2d(prior, side))
-        unclear, stability = self._stability(answer.features, likeliest, owners, second)
+        unclear, stability = self._stability(output.features, likeliest, owners, augmented)
         cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
         head = self.network.morphology
-        looks = head.values(head.pool(second.features, answer.texture, answer.maps.segments, windows)[n, k])
-        columns = download(logits, distance, cam, energy, salient, agreement, looks, pooled.half(), stability)
+        attributes = head.predict(head.pool(augmented.features, output.texture, output.maps.segments, windows)[n, k])
+        columns = download(logits, distance, cam, energy, salient, agreement, attributes, pooled.half(), stability)
         *columns, values, kept, found = columns
         stable = dict(zip(unclear.tolist(), found.tolist(), strict=True))
         numeric = (column.tolist() if column.ndim == 1 else column for column in columns)
         return *numeric, [stable.get(cell) for cell in range(len(owners))], values, kept
 
     def _stability(
-        self, features: torch.Tensor, likeliest: torch.Tensor, owners: NDArray[np.int64], second: SecondLook
+        self, features: torch.Tensor, likeliest: torch.Tensor, owners: NDArray[np.int64], augmented: AugmentedFeatures
     ) -> tuple[NDArray[np.int64], torch.Tensor]:
-        """Which cells were looked at again, and how far the map of each stays on it when its window is shifted."""
-        seen = np.flatnonzero(np.isin(owners[:, 0], second.again))
-        if not len(seen):
-            return seen, features.new_empty(0)
-        places = np.stack([np.searchsorted(second.again, owners[seen, 0]), owners[seen, 1]])
-        place, again = tuple(upload(places, self.device)), upload(second.again, self.device)
+        """Tell which cells' windows were augmented, and how far the map of each stays on it in the shifted window."""
+        unclear = np.flatnonzero(np.isin(owners[:, 0], augmented.windows))
+        if not len(unclear):
+            return unclear, features.new_empty(0)
+        indices = np.stack([np.searchsorted(augmented.windows, owners[unclear, 0]), owners[unclear, 1]])
+        index, rows = tuple(upload(indices, self.device)), upload(augmented.windows, self.device)
         # The last row and column of the shifted are made up.
         still, moved = (
-            self.network.types.cam(view, likeliest[again])[place][:, :-1, :-1]
-            for view in (features[again], second.shifted)
+            self.network.types.cam(view, likeliest[rows])[index][:, :-1, :-1]
+            for view in (features[rows], augmented.shifted)
         )
-        return seen, correlation(still, moved)
+        return unclear, correlation(still, moved)
 
 
 def at_border(labels: NDArray[np.uint8], owners: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of the cells [window, number from 0] the border of their window cuts; labels are uint8 [N, h, w]."""
+    """Tell which of the cells [window, number from 0] the border of their window cuts; labels are uint8 [N, h, w]."""
     border = np.concatenate([labels[:, [0, -1]], labels[..., [0, -1]].transpose(0, 2, 1)], axis=2)
     return np.asarray((border[owners[:, 0]] == owners[:, 1, None, None] + 1).any(axis=(1, 2)))
 
 
 def correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Pearson's, of maps [N, h, w] of one shape; 0 where one of them is flat."""
+    """Compute Pearson's correlation [N] of maps [N, h, w]; it is 0 where one of them is flat."""
     a, b = (x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True) for x in (a, b))
     found: torch.Tensor = (a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-12)
     return found

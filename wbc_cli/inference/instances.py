@@ -11,13 +11,13 @@ from wbc_cli.model.heads import MAP_STRIDE, Maps
 
 MIN_CELL_UM2 = 12.0  # smaller than any nucleated cell; platelets and stain grains fall below
 
-_VOTE_SIGMA = 1.5  # map pixels
-_PEAK_RADIUS = 4  # map pixels; two nuclei of one cell never make two peaks once their pixels agree on a middle
-_NEAR_PEAK = np.ones((2 * _PEAK_RADIUS + 1, 2 * _PEAK_RADIUS + 1), np.uint8)
+_VOTE_SIGMA_PX = 1.5  # map pixels
+_PEAK_RADIUS_PX = 4  # map pixels; two nuclei of one cell never make two peaks once their pixels agree on a middle
+_PEAK_NEIGHBOURHOOD = np.ones((2 * _PEAK_RADIUS_PX + 1, 2 * _PEAK_RADIUS_PX + 1), np.uint8)
 
 
 def find_cells(maps: Maps, um_per_px: float) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]]]:
-    """Read the segmentation head's answer to a batch of windows.
+    """Separate the cells of a batch of windows by the segmentation head's output.
 
     Args:
         maps: of the windows.
@@ -27,15 +27,15 @@ def find_cells(maps: Maps, um_per_px: float) -> tuple[NDArray[np.float32], list[
         float32 [N, 3, h, w], probabilities of background, cytoplasm, nucleus; each window's cells as `separate` says.
     """
     probabilities, offsets = download(maps.segments.softmax(dim=1), maps.offsets)
-    least = MIN_CELL_UM2 / (MAP_STRIDE * um_per_px) ** 2
-    return probabilities, [separate(1 - p[0], o, least) for p, o in zip(probabilities, offsets, strict=True)]
+    min_area = MIN_CELL_UM2 / (MAP_STRIDE * um_per_px) ** 2
+    return probabilities, [separate(1 - p[0], o, min_area) for p, o in zip(probabilities, offsets, strict=True)]
 
 
 def separate(foreground: NDArray[np.float32], offsets: NDArray[np.float32], min_area: float) -> NDArray[np.uint8]:
     """Label the cells of one window.
 
-    Every foreground pixel votes for the place its offset points at; the peaks of the votes are the cells, and a pixel
-    belongs to the peak nearest its vote. Of each cell only the largest connected piece is kept, its holes filled.
+    Every foreground pixel votes for the position that its offset points at; the peaks of the votes are the cells, and a
+    pixel belongs to the peak nearest its vote. Of each cell only the largest connected piece is kept, its holes filled.
 
     Args:
         foreground: float32 [h, w], probability of cytoplasm or nucleus, at stride 2.
@@ -70,13 +70,13 @@ def separate(foreground: NDArray[np.float32], offsets: NDArray[np.float32], min_
 
 
 def _peaks(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int], min_area: float) -> NDArray[np.intp]:
-    """Places (row, column) where many votes fall."""
+    """Find the positions (row, column) where many votes fall."""
     flat = np.rint(y).astype(np.intp) * shape[1] + np.rint(x).astype(np.intp)
     votes = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
-    votes = cv2.GaussianBlur(votes, (0, 0), _VOTE_SIGMA, borderType=cv2.BORDER_CONSTANT)
-    highest = cv2.dilate(votes, _NEAR_PEAK)
-    # A quarter of the smallest cell's votes on one place of the smoothed histogram's kernel.
-    floor = 0.25 * min_area / (2 * np.pi * _VOTE_SIGMA**2) * 0.5
+    votes = cv2.GaussianBlur(votes, (0, 0), _VOTE_SIGMA_PX, borderType=cv2.BORDER_CONSTANT)
+    highest = cv2.dilate(votes, _PEAK_NEIGHBOURHOOD)
+    # A quarter of the smallest cell's votes on one pixel of the smoothed histogram's kernel.
+    floor = 0.25 * min_area / (2 * np.pi * _VOTE_SIGMA_PX**2) * 0.5
     spots = (votes == highest) & (votes > max(floor, 0.07 * votes.max()))
     _, _, _, centres = cv2.connectedComponentsWithStats(spots.view(np.uint8), connectivity=4)
     peaks: NDArray[np.intp] = np.rint(centres[1:, ::-1]).astype(np.intp)
@@ -84,7 +84,7 @@ def _peaks(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int
 
 
 def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Of what is connected by its sides, and with its holes filled."""
+    """Keep the largest piece of a mask that is connected by sides of pixels, and fill its holes."""
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
     if count > 2:
         mask = pieces == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])

@@ -11,17 +11,17 @@ from wbc_cli.cells import ATYPICAL, NUCLEUS, Cell, Explanation, Scale, SlideResu
 from wbc_cli.classes import DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
 from wbc_cli.errors import SlideError
 from wbc_cli.heartbeat import Heartbeat
-from wbc_cli.inference.assembly import Sighting
+from wbc_cli.inference.assembly import Detection
 from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.coarse import slide_colours
 from wbc_cli.inference.engine import WindowCell
 from wbc_cli.inference.field_of_view import within_field
-from wbc_cli.inference.figures import measure
 from wbc_cli.inference.instances import MIN_CELL_UM2
-from wbc_cli.inference.scale import check_scale, slide_scale
-from wbc_cli.inference.search import Search, Watch
+from wbc_cli.inference.quality_metrics import measure_quality
+from wbc_cli.inference.scale_estimation import check_scale, slide_scale
+from wbc_cli.inference.search import Progress, Search
 from wbc_cli.inference.stream import Stream
-from wbc_cli.inference.windows import Place
+from wbc_cli.inference.windows import Window
 from wbc_cli.morphology import ATTRIBUTES, Morphology
 from wbc_cli.parallel import Tasks
 from wbc_cli.quality import judge
@@ -31,13 +31,14 @@ from wbc_cli.slides.reader import SlideReader
 
 # Below these an explanation is flagged: more of the Grad-CAM's energy outside the cell than inside, or a map that is
 # unlike the prior or, shifted, unlike itself. Of 897 validation cells 1, 6, and 2 of 33 of unclear type, lie below.
-_EXPLAINED, _LIKE_PRIOR, _STABLE = 0.5, 0.5, 0.5
-_SURE_SCALE = 0.2
+_LOW_CAM_IN_CELL, _LOW_CAM_SALIENCY, _LOW_CAM_STABILITY = 0.5, 0.5, 0.5
+_MAX_SCALE_ERROR = 0.2
 # On 90 training fields of laboratories that the model had not seen (BCCD, RV-PBS) one cell of 106 shows two of these
 # signs, and 26 of 30 objects that are no white cells do.
 _MIN_SALIENCY, _MIN_NUCLEUS_UM2, _MIN_CAM_IN_CELL, _MIN_SIGNS = 0.1, 10.0, 0.3, 2
-_NEXT_TO_UM = 0.5  # outlines are about as exact
-_MOST_LOST = 0.05  # of the windows: where coarse levels are whole, the area alone would not tell that cells are lost
+_GAP_MARGIN_UM = 0.5  # outlines are about as exact
+# Of the windows: where coarse levels are whole, the area alone would not tell that cells are lost.
+_MAX_LOST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Analyser:
     """Analyses slides with one model; threads may share it, one a slide.
 
     Attributes:
-        stream: reads windows and has the network look at them.
+        stream: reads windows and runs the network on them.
         min_confidence: below it a cell is called unidentified.
-        exhaustive: look at all of a slide closely, and not only where the prior sees a white cell.
+        exhaustive: run the network on all of a slide, and not only around candidates.
     """
 
     stream: Stream
@@ -59,7 +60,7 @@ class Analyser:
         reader: SlideReader,
         name: str,
         um_per_px: float | None = None,
-        watch: Watch = lambda done, planned, cells: None,
+        progress: Progress = lambda done, planned, cells: None,
         heartbeat: Heartbeat | None = None,
     ) -> SlideResult:
         """Find, outline, type and explain the cells of a slide.
@@ -68,7 +69,7 @@ class Analyser:
             reader: the open slide.
             name: what the tables call it.
             um_per_px: overrides or supplies the file's scale.
-            watch: is told how far the slide is.
+            progress: is told how far the slide is.
             heartbeat: beats while its reads and computations get on.
 
         Raises:
@@ -80,14 +81,14 @@ class Analyser:
         scale = check_scale(estimator, reader, slide_scale(estimator, reader, um_per_px))
         colours = slide_colours(reader, scale.um_per_px)
         with Tasks(self.stream.readers, heartbeat) as tasks:
-            search = Search(self.stream, tasks, reader, scale.um_per_px, colours, watch)
-            places = search.everywhere() if self.exhaustive else search.salient()
-            pointed = time.perf_counter()
-            found, windows = search.find(places)
-        _refuse_lost_windows(places, reader)
+            search = Search(self.stream, tasks, reader, scale.um_per_px, colours, progress)
+            windows = search.exhaustive() if self.exhaustive else search.salient()
+            searched = time.perf_counter()
+            found, window_count = search.detect(windows)
+        _refuse_lost_windows(windows, reader)
         cells = self._cells(found, reader, scale)
-        seconds = {"candidates": pointed - began, "network": time.perf_counter() - pointed}
-        quality = measure(reader, cells, places, scale.um_per_px, colours.glass)
+        seconds = {"candidates": searched - began, "network": time.perf_counter() - searched}
+        quality = measure_quality(reader, cells, windows, scale.um_per_px, colours.background)
         flags, refusal = judge(quality)
         unreadable = gaps_of(reader).share
         return SlideResult(
@@ -97,7 +98,7 @@ class Analyser:
             height=reader.height,
             scale=scale,
             cells=cells,
-            windows=windows,
+            windows=window_count,
             flags=(*reader.flags, *_slide_flags(scale, cells, unreadable), *flags),
             seconds=seconds,
             unreadable=unreadable,
@@ -106,90 +107,90 @@ class Analyser:
             file_pixels=reader.file_pixels,
         )
 
-    def _cells(self, found: list[Sighting], reader: SlideReader, scale: Scale) -> tuple[Cell, ...]:
-        """Large enough cells in reading order, none where nothing could be read."""
+    def _cells(self, found: list[Detection], reader: SlideReader, scale: Scale) -> tuple[Cell, ...]:
+        """Keep large enough cells in reading order, none where nothing could be read."""
         least, gaps = MIN_CELL_UM2 / scale.um_per_px**2, gaps_of(reader)
         kept = [s for s in found if np.count_nonzero(s.mask) >= least and not gaps.hold(s.x, s.y)]
         kept.sort(key=lambda s: (round(s.y, 1), round(s.x, 1)))
-        return tuple(self._cell(i, sighting, reader, scale) for i, sighting in enumerate(kept, start=1))
+        return tuple(self._cell(i, detection, reader, scale) for i, detection in enumerate(kept, start=1))
 
-    def _class_name(self, likeliest: str, confidence: float, sighting: Sighting, um_per_px: float) -> str:
-        """What a cell is called: unsure ones are unidentified, which counts as a white cell.
+    def _class_name(self, likeliest: str, confidence: float, detection: Detection, um_per_px: float) -> str:
+        """Name the class of a cell: unsure ones are unidentified, which counts as a white cell.
 
-        No sign makes it none by itself, but two of three do: the prior sees nothing, there is no nucleus, and the
-        Grad-CAM lies elsewhere.
+        No sign makes it none by itself, but two of three do: the prior is low, there is no nucleus, and the Grad-CAM
+        lies elsewhere.
         """
-        nucleus_um2 = float(np.count_nonzero(sighting.mask == NUCLEUS)) * um_per_px**2
+        nucleus_um2 = float(np.count_nonzero(detection.mask == NUCLEUS)) * um_per_px**2
         signs = (
-            sighting.cell.saliency < _MIN_SALIENCY,
+            detection.cell.saliency < _MIN_SALIENCY,
             nucleus_um2 < _MIN_NUCLEUS_UM2,
-            sighting.cell.cam_in_cell < _MIN_CAM_IN_CELL,
+            detection.cell.cam_in_cell < _MIN_CAM_IN_CELL,
         )
         if signs.count(True) >= _MIN_SIGNS:
             return OTHER
         return likeliest if confidence >= self.min_confidence else UNIDENTIFIED.name
 
-    def _cell(self, number: int, sighting: Sighting, reader: SlideReader, scale: Scale) -> Cell:
+    def _cell(self, number: int, detection: Detection, reader: SlideReader, scale: Scale) -> Cell:
         config = self.stream.engine.config
-        probabilities = calibrated(config, sighting.cell.logits, sighting.cell.distance)
+        probabilities = calibrated(config, detection.cell.logits, detection.cell.mahalanobis_distance)
         best = int(probabilities.argmax())
         confidence = float(probabilities[best])
-        x0, y0, x1, y1 = sighting.box
+        x0, y0, x1, y1 = detection.box
         flags = []
-        near = round(_NEXT_TO_UM / scale.um_per_px)
+        near = round(_GAP_MARGIN_UM / scale.um_per_px)
         at_border = x0 == 0 or y0 == 0 or x1 == reader.width or y1 == reader.height
         if at_border or gaps_of(reader).touch(Box(x0 - near, y0 - near, x1 + near, y1 + near)):
             flags.append("edge")
-        if sighting.cell.cam_in_cell < _EXPLAINED or sighting.cell.cam_saliency < _LIKE_PRIOR:
+        if detection.cell.cam_in_cell < _LOW_CAM_IN_CELL or detection.cell.cam_saliency < _LOW_CAM_SALIENCY:
             flags.append("explanation")
-        if sighting.cell.cam_stability is not None and sighting.cell.cam_stability < _STABLE:
+        if detection.cell.cam_stability is not None and detection.cell.cam_stability < _LOW_CAM_STABILITY:
             flags.append("unstable")
-        if sighting.cell.distance > 1:
+        if detection.cell.mahalanobis_distance > 1:
             flags.append(ATYPICAL)
-        place, pixel = sighting.place, scale.um_per_px**2
+        window, pixel_um2 = detection.window, scale.um_per_px**2
         return Cell(
             id=number,
-            x=sighting.x,
-            y=sighting.y,
-            box=sighting.box,
-            mask=sighting.mask,
-            class_name=self._class_name(config.classes[best], confidence, sighting, scale.um_per_px),
+            x=detection.x,
+            y=detection.y,
+            box=detection.box,
+            mask=detection.mask,
+            class_name=self._class_name(config.classes[best], confidence, detection, scale.um_per_px),
             probabilities=probabilities,
             confidence=confidence,
-            area_um2=float(np.count_nonzero(sighting.mask)) * pixel,
-            nucleus_area_um2=float(np.count_nonzero(sighting.mask == NUCLEUS)) * pixel,
-            saliency=sighting.cell.saliency,
-            cam_in_cell=sighting.cell.cam_in_cell,
-            cam_saliency=sighting.cell.cam_saliency,
-            cam_stability=sighting.cell.cam_stability,
-            explanation=Explanation(place.x, place.y, place.side, sighting.cell.cam, sighting.saliency),
+            area_um2=float(np.count_nonzero(detection.mask)) * pixel_um2,
+            nucleus_area_um2=float(np.count_nonzero(detection.mask == NUCLEUS)) * pixel_um2,
+            saliency=detection.cell.saliency,
+            cam_in_cell=detection.cell.cam_in_cell,
+            cam_saliency=detection.cell.cam_saliency,
+            cam_stability=detection.cell.cam_stability,
+            explanation=Explanation(window.x, window.y, window.side, detection.cell.cam, detection.saliency),
             flags=tuple(flags),
-            morphology=_morphology(config.classes[best], sighting.cell),
-            features=sighting.cell.features,
+            morphology=_morphology(config.classes[best], detection.cell),
+            features=detection.cell.features,
         )
 
 
 def _morphology(likeliest: str, cell: WindowCell) -> Morphology:
-    """What a cell looks like, where it is like those that the attributes were learned from: the five mature types."""
-    if likeliest not in DIFFERENTIAL_NAMES or cell.distance > 1:
+    """Name the attributes of a cell that is like those which they were learned from: the five mature types."""
+    if likeliest not in DIFFERENTIAL_NAMES or cell.mahalanobis_distance > 1:
         return {}
     return {name: values[i] for (name, values), i in zip(ATTRIBUTES.items(), cell.morphology.tolist(), strict=True)}
 
 
-def _refuse_lost_windows(places: list[Place], reader: SlideReader) -> None:
+def _refuse_lost_windows(windows: list[Window], reader: SlideReader) -> None:
     gaps = gaps_of(reader)
-    lost = sum(gaps.hold(*place.middle) for place in places)
-    if lost > _MOST_LOST * len(places):
+    lost = sum(gaps.hold(*window.centre) for window in windows)
+    if lost > _MAX_LOST_SHARE * len(windows):
         raise SlideError(
-            f"{reader.path}: {lost} of the {len(places)} places to look at cannot be decoded, more than "
-            f"{_MOST_LOST:.0%}. Copy the slide again from its source."
+            f"{reader.path}: {lost} of the {len(windows)} places to look at cannot be decoded, more than "
+            f"{_MAX_LOST_SHARE:.0%}. Copy the slide again from its source."
         )
 
 
 def _slide_flags(scale: Scale, cells: tuple[Cell, ...], unreadable: float) -> tuple[str, ...]:
     flags = []
     if scale.source == "estimate":
-        flags.append("scale_uncertain" if scale.relative_error > _SURE_SCALE else "scale_estimated")
+        flags.append("scale_uncertain" if scale.relative_error > _MAX_SCALE_ERROR else "scale_estimated")
     if scale.contradicted_by is not None:
         flags.append("scale_doubtful")
     if unreadable:

@@ -12,34 +12,34 @@ from threading import Lock
 
 import numpy as np
 
-from wbc_cli.inference.engine import Engine, WindowAnswer
-from wbc_cli.inference.windows import Place
+from wbc_cli.inference.engine import Engine, WindowPrediction
+from wbc_cli.inference.windows import Window
 from wbc_cli.memory import release_holes
 from wbc_cli.parallel import Task, Tasks
 from wbc_cli.slides.reader import RGBImage
 
-_TIDY_AFTER = 256  # windows; then what lies free among what is kept goes back to the system
-_MOMENT = 0.5  # seconds that a window waits for others to fill its batch: a read that hangs must not hold it up
+_RELEASE_EVERY_WINDOWS = 256  # what lies free among what is kept goes back to the system
+_MAX_WAIT_S = 0.5  # seconds that a window waits for others to fill its batch: a read that hangs must not hold it up
 
 
 @dataclass(frozen=True, eq=False)
 class _Request:
-    window: RGBImage
-    answer: Future[WindowAnswer] = field(default_factory=Future)
+    pixels: RGBImage
+    prediction: Future[WindowPrediction] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
 
 
 class Stream:
-    """Reads windows and has the network look at them, in batches of whatever waits, whichever slide it is from.
+    """Reads windows and runs the network on them, in batches of whatever waits, whichever slide it is from.
 
-    Many threads may ask, one a slide. The engine's lanes answer, each with a batch of its own, so that nothing on a
-    slide's own thread (joining cells, drawing pictures) keeps the network waiting.
+    Many threads may submit windows, one a slide. The engine's lanes take them, each a batch of its own, so that
+    nothing on a slide's own thread (joining cells, drawing pictures) keeps the network waiting.
 
     Attributes:
         engine: the network on its device.
-        workers: threads that read.
-        readers: these; for the coarse pass as well.
-        closed: nobody is answered any more.
+        workers: the number of threads that read.
+        readers: these threads, for the coarse pass as well.
+        closed: no window is taken any more.
     """
 
     def __init__(self, engine: Engine, workers: int) -> None:
@@ -53,8 +53,8 @@ class Stream:
         self.readers = ThreadPoolExecutor(workers, "reader")
         self._lanes = ThreadPoolExecutor(engine.lanes, "network")
         self._waiting: deque[_Request] = deque()
-        self._being_read, self._in_lanes, self._since_tidied = 0, 0, 0
-        self._nudged = False
+        self._being_read, self._in_lanes, self._since_released = 0, 0, 0
+        self._flushing = False
         self._lock = Lock()
         self._ahead = 4 * engine.batch_size * engine.lanes
 
@@ -65,104 +65,106 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """Drop what waits and end the threads; who still waits for an answer gets CancelledError."""
+        """Drop what waits and end the threads; who still waits for a prediction gets CancelledError."""
         self.closed = True
         self.readers.shutdown(wait=False, cancel_futures=True)
         # Nobody may be left waiting, even if someone is impatient and stops the waiting below.
         self._lanes.shutdown(wait=False, cancel_futures=True)
-        self._drop()
+        self._cancel_waiting()
         self._lanes.shutdown()
 
-    def look(
-        self, readers: Tasks, read: Callable[[Place], RGBImage], places: Iterable[Place]
-    ) -> Iterator[WindowAnswer]:
-        """Look at windows of a slide.
+    def predict(
+        self, readers: Tasks, read: Callable[[Window], RGBImage], windows: Iterable[Window]
+    ) -> Iterator[WindowPrediction]:
+        """Predict the cells of a slide's windows.
 
         Args:
             readers: the slide's share of `readers`.
             read: gives the pixels of a window, uint8 [S, S, 3]; called on the readers' threads.
-            places: the windows.
+            windows: where on the slide they lie.
 
         Returns:
-            The answers in the order of the places; a bounded number of windows is under way at a time.
+            The predictions in the order of the windows; a bounded number of windows is under way at a time.
 
         Raises:
-            MachineError: the device's memory does not hold a window.
+            SetupError: the device's memory does not hold a window.
             CancelledError, RuntimeError: the stream is closed.
             Whatever `read` raises.
         """
-        under_way: deque[Task[Future[WindowAnswer]]] = deque()
-        coming = iter(places)
-        self._expect(1)
-        for place in islice(coming, self._ahead):
-            under_way.append(self._ask(readers, read, place))
-        self._expect(-1)
-        for place in coming:
+        under_way: deque[Task[Future[WindowPrediction]]] = deque()
+        coming = iter(windows)
+        self._count_reads(1)
+        for window in islice(coming, self._ahead):
+            under_way.append(self._submit(readers, read, window))
+        self._count_reads(-1)
+        for window in coming:
             yield self._wait(readers, under_way.popleft())
-            under_way.append(self._ask(readers, read, place))
+            under_way.append(self._submit(readers, read, window))
         while under_way:
             yield self._wait(readers, under_way.popleft())
 
-    def _wait(self, readers: Tasks, task: Task[Future[WindowAnswer]]) -> WindowAnswer:
-        answer = task.result()
+    def _wait(self, readers: Tasks, task: Task[Future[WindowPrediction]]) -> WindowPrediction:
+        prediction = task.result()
         with readers.heartbeat.waiting():
-            while not wait([answer], _MOMENT).done:
-                self._nudge()
-            return answer.result()
+            while not wait([prediction], _MAX_WAIT_S).done:
+                self._flush()
+            return prediction.result()
 
-    def _ask(self, readers: Tasks, read: Callable[[Place], RGBImage], place: Place) -> Task[Future[WindowAnswer]]:
-        def send() -> Future[WindowAnswer]:
-            request = _Request(read(place))
+    def _submit(
+        self, readers: Tasks, read: Callable[[Window], RGBImage], window: Window
+    ) -> Task[Future[WindowPrediction]]:
+        def send() -> Future[WindowPrediction]:
+            request = _Request(read(window))
             with self._lock:
                 self._waiting.append(request)
-            return request.answer
+            return request.prediction
 
-        self._expect(1)
+        self._count_reads(1)
         task = readers.submit(send)
-        task.when_done(lambda: self._expect(-1))  # also where it could not be read, or was dropped
+        task.when_done(lambda: self._count_reads(-1))  # also where it could not be read, or was dropped
         return task
 
-    def _expect(self, windows: int) -> None:
-        """So many more are about to wait, or, below zero, fewer: then a lane sees whether it has waited for them."""
+    def _count_reads(self, windows: int) -> None:
+        """Count the windows that are being read up or down; after each that is done, a lane checks for a batch."""
         with self._lock:
             self._being_read += windows
         if windows < 0:
-            self._turn()
+            self._schedule()
 
-    def _turn(self) -> None:
-        """Have a lane look for work."""
+    def _schedule(self) -> None:
+        """Have a lane check whether a batch waits."""
         try:
-            self._lanes.submit(self._answer)
+            self._lanes.submit(self._predict_batch)
         except RuntimeError:  # the stream has been closed
-            self._drop()
+            self._cancel_waiting()
 
-    def _nudge(self) -> None:
-        """Have a lane take what has waited for a moment, in a batch that is not full."""
+    def _flush(self) -> None:
+        """Have a lane take what has waited for too long, in a batch that is not full."""
         with self._lock:
-            if self._nudged or not self._waited():
+            if self._flushing or not self._is_overdue():
                 return
-            self._nudged = True
-        self._turn()
+            self._flushing = True
+        self._schedule()
 
-    def _waited(self) -> bool:
-        return bool(self._waiting) and time.monotonic() - self._waiting[0].since >= _MOMENT
+    def _is_overdue(self) -> bool:
+        return bool(self._waiting) and time.monotonic() - self._waiting[0].since >= _MAX_WAIT_S
 
-    def _drop(self) -> None:
+    def _cancel_waiting(self) -> None:
         with self._lock:
             dropped = list(self._waiting)
             self._waiting.clear()
         for request in dropped:
-            request.answer.cancel()
-            request.answer.set_running_or_notify_cancel()  # else nobody who waits for it is woken
+            request.prediction.cancel()
+            request.prediction.set_running_or_notify_cancel()  # else nobody who waits for it is woken
 
-    def _take(self) -> list[_Request]:
-        """What a lane is to answer next; nothing where there is too little yet."""
+    def _take_batch(self) -> list[_Request]:
+        """Take the batch that a lane is to run next; it is empty where there is too little yet."""
         with self._lock:
-            self._nudged = False
+            self._flushing = False
             waiting, share = len(self._waiting), self.engine.batch_size
             if self._being_read:
-                if waiting < share and not self._waited():
-                    return []  # there is a turn after every read: a later one takes this, too, in a fuller batch
+                if waiting < share and not self._is_overdue():
+                    return []  # a batch is checked for after every read: a later one takes this, too, and is fuller
             else:
                 # Of a slide's last windows none lies waiting while another lane is idle.
                 share = min(share, -(-(waiting + self._in_lanes) // self.engine.lanes))
@@ -170,27 +172,27 @@ class Stream:
             self._in_lanes += len(requests)
             return requests
 
-    def _answer(self) -> None:
-        """Answer a batch of what waits."""
-        requests = self._take()
+    def _predict_batch(self) -> None:
+        """Run a batch of what waits through the network."""
+        requests = self._take_batch()
         if not requests:
             return
         if self._waiting:
-            self._turn()
+            self._schedule()
         try:
-            answers = self.engine.look(np.stack([request.window for request in requests]))
+            predictions = self.engine.predict(np.stack([request.pixels for request in requests]))
         except Exception as error:  # noqa: BLE001 - not swallowed: raised again in each of the threads that wait
             for request in requests:
-                request.answer.set_exception(error)
+                request.prediction.set_exception(error)
         else:
-            for request, answer in zip(requests, answers, strict=True):
-                request.answer.set_result(answer)
+            for request, prediction in zip(requests, predictions, strict=True):
+                request.prediction.set_result(prediction)
         finally:
             with self._lock:
                 self._in_lanes -= len(requests)
-                self._since_tidied += len(requests)
-                tidy = self._since_tidied >= _TIDY_AFTER
-                if tidy:
-                    self._since_tidied = 0
-            if tidy:
+                self._since_released += len(requests)
+                release = self._since_released >= _RELEASE_EVERY_WINDOWS
+                if release:
+                    self._since_released = 0
+            if release:
                 release_holes()

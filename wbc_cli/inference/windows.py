@@ -1,4 +1,4 @@
-"""Windows: where the network looks, and their pixels at its one scale."""
+"""Windows: the squares of a slide that the network is run on, and their pixels at its one scale."""
 
 from __future__ import annotations
 
@@ -12,44 +12,68 @@ from wbc_cli.slides.reader import RGBImage, SlideReader
 
 
 @dataclass(frozen=True)
-class Place:
-    """A square window: upper left corner and side in level-0 pixels; may reach beyond the slide."""
+class Window:
+    """A square of the slide, which may reach beyond its border.
+
+    Attributes:
+        x, y: the upper left corner in level-0 pixels.
+        side: the side in level-0 pixels.
+    """
 
     x: int
     y: int
     side: int
 
     @classmethod
-    def around(cls, x: float, y: float, side: int) -> Place:
-        """The window whose middle is nearest to a point."""
+    def around(cls, x: float, y: float, side: int) -> Window:
+        """Return the window whose centre is nearest to a point, all in level-0 pixels."""
         return cls(round(x - side / 2), round(y - side / 2), side)
 
     @property
-    def middle(self) -> tuple[float, float]:
-        """X and y of the window's middle."""
+    def centre(self) -> tuple[float, float]:
+        """The x and y of the window's centre in level-0 pixels."""
         return self.x + self.side / 2, self.y + self.side / 2
 
 
-def everywhere(width: int, height: int, side: int, step: int) -> list[Place]:
-    """Windows over the whole slide, `step` level-0 pixels from one to the next, the last ones at its far edges."""
+def sliding_windows(width: int, height: int, side: int, step: int) -> list[Window]:
+    """Cover a whole slide with windows.
+
+    Args:
+        width, height: of the slide in level-0 pixels.
+        side: of the windows in level-0 pixels.
+        step: the most level-0 pixels from one window to the next; the last ones lie at the far edges of the slide.
+    """
 
     def starts(length: int) -> NDArray[np.int64]:
         count = max(1, -(-(length - side) // step) + 1)
         return np.linspace(min(0, (length - side) // 2), max(0, length - side), count).round().astype(np.int64)
 
-    return [Place(x, y, side) for y in starts(height).tolist() for x in starts(width).tolist()]
+    return [Window(x, y, side) for y in starts(height).tolist() for x in starts(width).tolist()]
 
 
-def cut(reader: SlideReader, place: Place, size: int, glass: NDArray[np.uint8]) -> RGBImage:
-    """The pixels of a window, uint8 [size, size, 3]; outside the slide the colour of its glass."""
-    canvas = np.empty((place.side, place.side, 3), np.uint8)
-    canvas[:] = glass
-    left, top = max(0, place.x), max(0, place.y)
-    right, bottom = min(reader.width, place.x + place.side), min(reader.height, place.y + place.side)
+def read_window(reader: SlideReader, window: Window, size: int, background: NDArray[np.uint8]) -> RGBImage:
+    """Read the pixels of a window and bring them to the network's size.
+
+    Args:
+        reader: the open slide.
+        window: which part of it.
+        size: the side of the result in pixels.
+        background: uint8 [3], the colour of what lies outside the slide.
+
+    Returns:
+        uint8 [size, size, 3].
+
+    Raises:
+        SlideError: the region cannot be read.
+    """
+    canvas = np.empty((window.side, window.side, 3), np.uint8)
+    canvas[:] = background
+    left, top = max(0, window.x), max(0, window.y)
+    right, bottom = min(reader.width, window.x + window.side), min(reader.height, window.y + window.side)
     if right > left and bottom > top:
-        canvas[top - place.y : bottom - place.y, left - place.x : right - place.x] = reader.read(
+        canvas[top - window.y : bottom - window.y, left - window.x : right - window.x] = reader.read(
             left, top, right - left, bottom - top
         )
-    shrinking = cv2.INTER_AREA if place.side >= size else cv2.INTER_CUBIC
-    window: RGBImage = cv2.resize(canvas, (size, size), interpolation=shrinking)
-    return window
+    interpolation = cv2.INTER_AREA if window.side >= size else cv2.INTER_CUBIC
+    pixels: RGBImage = cv2.resize(canvas, (size, size), interpolation=interpolation)
+    return pixels

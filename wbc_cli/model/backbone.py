@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
-from wbc_cli.model.stages import STRIDES, cut
+from wbc_cli.model.stages import STRIDES, build_stages
 
 
 class SwinStage(nn.Module):
@@ -58,7 +58,7 @@ class Backbone(nn.Module):
         self, name: str, in_channels: int, window_px: int, swin: bool, imagenet: Mapping[str, Tensor] | None = None
     ) -> None:
         super().__init__()
-        self.stem, stages, self.channels = cut(name, in_channels, window_px, imagenet)
+        self.stem, stages, self.channels = build_stages(name, in_channels, window_px, imagenet)
         self.stages = nn.ModuleList(stages)
         self.attention = nn.ModuleDict(
             {
@@ -69,7 +69,7 @@ class Backbone(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Features of [N, C, S, S], one tensor for each of STRIDES."""
+        """Compute the features of windows [N, C, S, S], one tensor for each of STRIDES."""
         x = self.stem(x)
         features = []
         for stride, stage in zip(STRIDES, self.stages, strict=True):

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a set of weights is and how its answers are read.
+    """What a set of weights is, and how its outputs are read.
 
     Attributes:
         backbone: one of `stages.BACKBONES`, that the stages are taken from.
-        window_px: side of the square window that the network sees, in pixels.
+        window_px: side of the network's square input window, in pixels.
         um_per_px: the one physical scale of those pixels.
         width: channels of the fused features.
-        stain: every window is brought to one stain before the network sees it, see `stain.normal_stain`.
+        stain: every window is brought to one stain before it enters the network, see `stain.normalise_stain`.
         saliency: the prior's map enters the network as a fourth channel.
         swin: Swin blocks follow the stages at strides 16 and 32, whatever the backbone.
         fusion: all stages are fused; without it only the deepest one is used.
@@ -51,7 +51,7 @@ class ModelConfig:
 
     @property
     def window_um(self) -> float:
-        """Side of the window in micrometres."""
+        """The side of the window in micrometres."""
         return self.window_px * self.um_per_px
 
     def same_network(self, other: ModelConfig) -> bool:
@@ -61,7 +61,7 @@ class ModelConfig:
         return replace(self, **{name: getattr(other, name) for name in (*learned, *read_out)}) == other
 
     def to_json(self) -> str:
-        """The config as the text of config.json."""
+        """Write the config as the text of config.json."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
@@ -69,19 +69,19 @@ class ModelConfig:
         """Read config.json.
 
         Raises:
-            MachineError: the file is missing or holds something else.
+            SetupError: the file is missing or holds something else.
         """
         try:
             values: Any = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise MachineError(f"{path}: cannot read the model's config ({error}); reinstall wbc-cli") from error
+            raise SetupError(f"{path}: cannot read the model's config ({error}); reinstall wbc-cli") from error
         names = {f.name for f in fields(cls)}
         # What a later version added has its default in weights that are older.
         if not isinstance(values, dict) or not {"backbone", "classes"} <= values.keys() <= names:
-            raise MachineError(f"{path}: not the settings that this version knows; use weights made by it")
+            raise SetupError(f"{path}: not the settings that this version knows; use weights made by it")
         # Tables and probabilities have the classes in this program's order.
         if list(values["classes"]) != list(CLASS_NAMES):
-            raise MachineError(
+            raise SetupError(
                 f"{path}: its classes are {', '.join(map(str, values['classes']))}, and this version's are "
                 f"{', '.join(CLASS_NAMES)}, in this order; use weights made by it"
             )

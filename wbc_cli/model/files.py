@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import wbc_cli
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 
 WEIGHTS_NAME = "sg_cldff.safetensors"
 CONFIG_NAME = "config.json"
@@ -15,43 +15,41 @@ CHECKSUM_NAME = "sg_cldff.safetensors.sha256"
 
 
 def default_folder() -> Path:
-    """The shipped weights: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the shipped weights: inside the installed package, or beside it in a checkout."""
     package = Path(wbc_cli.__file__).parent
     installed = package / "weights"
     return installed if installed.is_dir() else package.parent / "weights"
 
 
 def weights_file(folder: Path) -> Path:
-    """The weights file in `folder`.
+    """Return the weights file in `folder`.
 
     Raises:
-        MachineError: there is none.
+        SetupError: there is none.
     """
     file = folder / WEIGHTS_NAME
     if not file.is_file():
-        raise MachineError(f"{file}: no weights there; reinstall wbc-cli or give --weights a folder written by train")
+        raise SetupError(f"{file}: no weights there; reinstall wbc-cli or give --weights a folder written by train")
     return file
 
 
 def checksum(folder: Path) -> str:
-    """SHA-256 of the weights in `folder`, in hex, which a flipped bit among millions of numbers does not escape.
+    """Compute the SHA-256 of the weights in `folder`, in hex, and check it against the one that was written with them.
 
     Raises:
-        MachineError: there are none, or they are not those that were written.
+        SetupError: there are none, or they are not those that were written.
     """
     file = weights_file(folder)
     found = _sha256(file)
     try:
         written = (folder / CHECKSUM_NAME).read_text(encoding="ascii").split()
     except (OSError, ValueError) as error:
-        raise MachineError(
+        raise SetupError(
             f"{folder / CHECKSUM_NAME}: cannot be read ({error}); without it nobody knows whether "
             "the weights are whole; reinstall"
         ) from error
     if written[:1] != [found]:
-        raise MachineError(
-            f"{file}: damaged: its checksum is not the one in {CHECKSUM_NAME}; reinstall or copy it again"
-        )
+        raise SetupError(f"{file}: damaged: its checksum is not the one in {CHECKSUM_NAME}; reinstall or copy it again")
     return found
 
 

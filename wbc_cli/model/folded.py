@@ -40,7 +40,7 @@ class FoldedConv(nn.Module):
 
     @torch.no_grad()
     def plain(self) -> nn.Conv2d:
-        """The same function as a plain convolution."""
+        """Return the same function as a plain convolution."""
         out, inner, height, width = self.weight.shape
         kernel, stride, padding = (height, width), self.stride, self.padding
         conv = nn.Conv2d(inner * self.groups, out, kernel, stride, padding, groups=self.groups)  # type: ignore[arg-type]

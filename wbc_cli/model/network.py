@@ -15,20 +15,20 @@ from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.fusion import FUSED_STRIDE, CrossLayerFusion
 from wbc_cli.model.heads import Maps, SegmentationHead, TypeHead
-from wbc_cli.model.morphology import MorphologyHead
+from wbc_cli.model.morphology_head import MorphologyHead
 from wbc_cli.model.saliency import SaliencyPrior, folded, window_saliency
-from wbc_cli.model.scale import ScaleNet
+from wbc_cli.model.scale_network import ScaleNet
 from wbc_cli.model.stages import STRIDES
-from wbc_cli.model.stain import normal_stain
+from wbc_cli.model.stain import normalise_stain
 from wbc_cli.model.typicality import Typicality
 
 
-class Answer(NamedTuple):
-    """What the network says of a batch of windows.
+class NetworkOutput(NamedTuple):
+    """What the network computes for a batch of windows.
 
     Attributes:
         maps: segmentation and offsets at stride 2.
-        features: type features at stride 8, to be pooled over each cell's mask.
+        features: type features, float [N, 2 * width, S / 8, S / 8], to be pooled over each cell's mask.
         texture: the backbone's own features of strides 2 to 8, float [N, C, S / 8, S / 8], for the morphology.
         saliency: the prior over the window, float [N, 1, S, S].
     """
@@ -65,8 +65,8 @@ class SGCLDFF(nn.Module):
         fine = sum(c for c, stride in zip(channels, STRIDES, strict=True) if stride <= FUSED_STRIDE)
         self.morphology = MorphologyHead(2 * config.width + fine)
 
-    def forward(self, windows: Tensor) -> Answer:
-        """Look at windows.
+    def forward(self, windows: Tensor) -> NetworkOutput:
+        """Run the network on windows.
 
         Args:
             windows: uint8 or float (0 to 1) [N, 3, S, S], RGB at the config's scale and size.
@@ -81,10 +81,10 @@ class SGCLDFF(nn.Module):
             ],
             dim=1,
         )
-        return Answer(self.segmentation(fused, stages[1], stages[0]), self.types(fused), texture, saliency)
+        return NetworkOutput(self.segmentation(fused, stages[1], stages[0]), self.types(fused), texture, saliency)
 
     def type_features(self, windows: Tensor) -> Tensor:
-        """Of an `Answer` the features only, in two thirds of the time.
+        """Compute the features of a `NetworkOutput` alone, in two thirds of the time.
 
         Args:
             windows: as for `forward`.
@@ -94,7 +94,7 @@ class SGCLDFF(nn.Module):
         return features
 
     def for_inference(self, dtype: torch.dtype) -> SGCLDFF:
-        """A copy that gives the same answers sooner, under autocast to `dtype`; it cannot be trained."""
+        """Return a copy that gives the same outputs sooner, under autocast to `dtype`; it cannot be trained."""
         fast = copy.deepcopy(self)
         fast.prior = folded(self.prior)
         for part in (fast.backbone, fast.fusion, fast.segmentation, fast.types.embed):
@@ -102,12 +102,12 @@ class SGCLDFF(nn.Module):
         return fast
 
     def _stages(self, windows: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The backbone's stages of windows, and the prior over them."""
+        """Compute the backbone's stages of windows, and the prior over them."""
         rgb = windows.float() / 255 if windows.dtype == torch.uint8 else windows
         with torch.no_grad(), torch.autocast(rgb.device.type, enabled=False):
-            saliency, glass = window_saliency(self.prior, rgb, self.config.um_per_px)
+            saliency, background = window_saliency(self.prior, rgb, self.config.um_per_px)
             if self.config.stain:
-                rgb = normal_stain(rgb, saliency, glass)
+                rgb = normalise_stain(rgb, saliency, background)
         pixels = rgb * 2 - 1
         if self.config.saliency:
             pixels = torch.cat([pixels, saliency], dim=1)

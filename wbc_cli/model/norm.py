@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class SmallMapNorm(nn.GroupNorm):
-    """Group normalisation for maps of some hundred places.
+    """Group normalisation for maps of some hundred pixels.
 
     The CPU takes three times as long for those whose channels come last, as they do in the rest of the network.
     """

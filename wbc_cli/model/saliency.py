@@ -16,15 +16,15 @@ from wbc_cli.model.folded import ActivatedConv
 COARSE_UM_PER_PX = 2.0
 STRIDE = 2
 
-GLASS = 0.9
-"""Share of a picture's pixels, by each channel, that are darker than its glass."""
+BACKGROUND_QUANTILE = 0.9
+"""Share of a picture's pixels, by each channel, that are darker than its background."""
 
-_LEAST = 0.03  # of the light, see optical_density
-_GAIN = 2.0  # brings nuclei, at densities around one half, near what batch normalisation is used to
-_STAINED = 0.25  # mean density from which on a pixel shows something
-_STEADY = 0.1  # density that is added to the deviation: keeps what is all alike from being set against itself
-_FEW = 0.005  # share of a picture's pixels: fewer stained ones say nothing about its red cells
-_LOWEST, _HIGHEST = -4.0, 6.0  # deviations
+_MIN_LIGHT = 0.03  # of the light, see optical_density
+_DENSITY_GAIN = 2.0  # brings nuclei, at densities around one half, near what batch normalisation is used to
+_MIN_STAINED_DENSITY = 0.25  # mean density from which on a pixel shows something
+_DEVIATION_OFFSET = 0.1  # density that is added to the deviation: keeps what is all alike from being set against itself
+_MIN_STAINED_SHARE = 0.005  # share of a picture's pixels: fewer stained ones say nothing about its red cells
+_MIN_DEVIATIONS, _MAX_DEVIATIONS = -4.0, 6.0  # deviations
 
 
 class SaliencyPrior(nn.Module):
@@ -34,7 +34,7 @@ class SaliencyPrior(nn.Module):
     What differs from the red cells of its own field is a candidate, whatever the laboratory's colours.
 
     A stride-2 stem and depthwise stages with growing dilation, about 300 multiplications for each square micrometre.
-    Batch statistics are frozen after training, so that the answer at a place depends on its surroundings alone and not
+    Batch statistics are frozen after training, so that the output at a pixel depends on its surroundings alone and not
     on how an image is split.
     """
 
@@ -50,7 +50,7 @@ class SaliencyPrior(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Saliency logits.
+        """Compute saliency logits.
 
         Args:
             x: float [N, 6, H, W], from `prior_input`.
@@ -76,7 +76,7 @@ def _depthwise(width: int, dilation: int) -> nn.Sequential:
 
 
 def folded(prior: SaliencyPrior) -> SaliencyPrior:
-    """A copy for inference: its batch normalisation folded into the convolutions, in the layout they are fastest in.
+    """Copy the prior for inference: its batch normalisation is folded into the convolutions, in their fastest layout.
 
     Measured on one core in fp32: in 0.65 of the time.
     """
@@ -87,7 +87,7 @@ def folded(prior: SaliencyPrior) -> SaliencyPrior:
 
 
 def _joined(layers: nn.Module) -> nn.Sequential:
-    """Convolutions, each with batch normalisation and ReLU behind it, as one layer each."""
+    """Join convolutions with the batch normalisation and ReLU behind them, each into one layer."""
     joined = nn.Sequential()
     for conv, norm in pairwise(layers.children()):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
@@ -95,8 +95,8 @@ def _joined(layers: nn.Module) -> nn.Sequential:
     return joined
 
 
-def glass_colour(rgb: Tensor) -> Tensor:
-    """What each picture shows where nothing lies: a high quantile of every channel.
+def background_colour(rgb: Tensor) -> Tensor:
+    """Estimate the colour that each picture has where nothing lies: a high quantile of every channel.
 
     Unlike a mean it hardly cares whether the picture is a crop of one cell or a whole smear.
 
@@ -107,18 +107,18 @@ def glass_colour(rgb: Tensor) -> Tensor:
         float [N, 3, 1, 1].
     """
     pixels = rgb.flatten(2)
-    rank = max(1, round(GLASS * pixels.shape[2]))
+    rank = max(1, round(BACKGROUND_QUANTILE * pixels.shape[2]))
     return pixels.kthvalue(rank, dim=2).values[..., None, None]
 
 
-def stain_density(rgb: Tensor, glass: Tensor) -> Tensor:
-    """Optical density above that of the glass (Beer-Lambert), which a change of lamp or exposure leaves as it is.
+def stain_density(rgb: Tensor, background: Tensor) -> Tensor:
+    """Compute the optical density above the background's (Beer-Lambert), which lamp and exposure do not change.
 
     Args:
         rgb: float, 0 to 1.
-        glass: of a shape that fits, from `glass_colour`.
+        background: of a shape that fits, from `background_colour`.
     """
-    return _GAIN * optical_density(rgb, glass, _LEAST)
+    return _DENSITY_GAIN * optical_density(rgb, background, _MIN_LIGHT)
 
 
 class FieldStatistics(NamedTuple):
@@ -133,13 +133,13 @@ class FieldStatistics(NamedTuple):
 
 
 def field_statistics(density: Tensor) -> FieldStatistics:
-    """Statistics over the stained pixels of each picture; of all pixels where hardly any are stained.
+    """Compute statistics over the stained pixels of each picture; over all pixels where hardly any are stained.
 
     Args:
         density: float [N, 3, H, W], from `stain_density`.
     """
-    stained = (density.mean(dim=1, keepdim=True) > _STAINED).to(density.dtype)
-    few = stained.mean(dim=(2, 3), keepdim=True) < _FEW
+    stained = (density.mean(dim=1, keepdim=True) > _MIN_STAINED_DENSITY).to(density.dtype)
+    few = stained.mean(dim=(2, 3), keepdim=True) < _MIN_STAINED_SHARE
     weight = torch.where(few, torch.ones_like(stained), stained)
     total = weight.sum(dim=(2, 3), keepdim=True)
     mean = (density * weight).sum(dim=(2, 3), keepdim=True) / total
@@ -148,7 +148,7 @@ def field_statistics(density: Tensor) -> FieldStatistics:
 
 
 def prior_input(density: Tensor, statistics: FieldStatistics) -> Tensor:
-    """What the prior sees: densities, and how far they lie from those of the field, in deviations.
+    """Make the prior's input: densities, and how far they lie from those of the field, in deviations.
 
     Args:
         density: float [N, 3, H, W], from `stain_density`.
@@ -157,17 +157,23 @@ def prior_input(density: Tensor, statistics: FieldStatistics) -> Tensor:
     Returns:
         float [N, 6, H, W].
     """
-    relative = (density - statistics.mean) / (statistics.deviation + _STEADY)
-    return torch.cat([density, relative.clamp(_LOWEST, _HIGHEST)], dim=1)
+    relative = (density - statistics.mean) / (statistics.deviation + _DEVIATION_OFFSET)
+    return torch.cat([density, relative.clamp(_MIN_DEVIATIONS, _MAX_DEVIATIONS)], dim=1)
 
 
-def optical_density(rgb: Tensor, glass: Tensor, least: float) -> Tensor:
-    """Optical density (natural logarithm) against the glass; `least` of the light keeps it finite in the dark."""
-    return torch.log((glass + least) / (rgb + least))
+def optical_density(rgb: Tensor, background: Tensor, min_light: float) -> Tensor:
+    """Compute the optical density (natural logarithm) against the background.
+
+    Args:
+        rgb: float, 0 to 1.
+        background: of a shape that fits.
+        min_light: share of the light that is added to both, which keeps the density finite in the dark.
+    """
+    return torch.log((background + min_light) / (rgb + min_light))
 
 
 def window_saliency(prior: SaliencyPrior, windows: Tensor, um_per_px: float) -> tuple[Tensor, Tensor]:
-    """The prior's view of windows at the network's scale, and what it takes for glass in them.
+    """Run the prior on windows at the network's scale, and estimate their background colours.
 
     Args:
         prior: the trained prior.
@@ -175,11 +181,11 @@ def window_saliency(prior: SaliencyPrior, windows: Tensor, um_per_px: float) -> 
         um_per_px: scale of the windows.
 
     Returns:
-        float [N, 1, S, S], 0 to 1; and float [N, 3, 1, 1], from `glass_colour`.
+        float [N, 1, S, S], 0 to 1; and float [N, 3, 1, 1], from `background_colour`.
     """
     side = max(1, round(windows.shape[-1] * um_per_px / COARSE_UM_PER_PX))
     coarse = F.adaptive_avg_pool2d(windows.float(), side)
-    glass = glass_colour(coarse)
-    density = stain_density(coarse, glass)
+    background = background_colour(coarse)
+    density = stain_density(coarse, background)
     saliency = torch.sigmoid(prior(prior_input(density, field_statistics(density))))
-    return F.interpolate(saliency, size=windows.shape[-2:], mode="bilinear", align_corners=False), glass
+    return F.interpolate(saliency, size=windows.shape[-2:], mode="bilinear", align_corners=False), background

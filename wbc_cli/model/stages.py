@@ -40,8 +40,8 @@ class Stages(NamedTuple):
     channels: tuple[int, ...]
 
 
-def cut(name: str, in_channels: int, window_px: int, imagenet: Mapping[str, Tensor] | None) -> Stages:
-    """The pieces of a network by its name, from ImageNet weights or random ones.
+def build_stages(name: str, in_channels: int, window_px: int, imagenet: Mapping[str, Tensor] | None) -> Stages:
+    """Build the stages of a network by its name, from ImageNet weights or random ones.
 
     Args:
         name: one of BACKBONES.
@@ -78,7 +78,7 @@ def _efficientnet_lite(name: str, in_channels: int, imagenet: Mapping[str, Tenso
 
 
 def _rename(net: nn.Module, state: Mapping[str, Tensor], in_channels: int) -> dict[str, Tensor]:
-    """ImageNet weights of another implementation in the same order; input channels beyond RGB start at zero."""
+    """Rename ImageNet weights of another implementation in the same order; input channels beyond RGB start at zero."""
     renamed = dict(zip(net.state_dict(), state.values(), strict=True))
     stem = renamed["conv_stem.weight"]
     extra = torch.zeros(stem.shape[0], in_channels - 3, *stem.shape[2:])
@@ -94,7 +94,7 @@ def _resnet18(in_channels: int, window_px: int) -> Stages:
 
 
 def _swin_nano(in_channels: int, window_px: int) -> Stages:
-    """A Swin of half Swin-T's width with the windows of SwinStage.
+    """Build a Swin of half Swin-T's width with the windows of SwinStage.
 
     It has nothing at stride 2, where cells are outlined: a convolution comes first, and patches are 2 pixels of it
     (after Xiao et al., Early convolutions help transformers see better, 2021).

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.files import CONFIG_NAME, WEIGHTS_NAME, checksum, weights_file, write_checksum
 from wbc_cli.model.network import SGCLDFF
@@ -18,7 +18,7 @@ from wbc_cli.model.network import SGCLDFF
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to look, and where it came from."""
+    """A model ready for inference, and where it came from."""
 
     network: SGCLDFF
     folder: Path
@@ -29,7 +29,7 @@ def load(folder: Path) -> LoadedModel:
     """Load a model for inference (fp32, evaluation mode, on the CPU).
 
     Raises:
-        MachineError: weights or config are missing, damaged, or do not fit each other.
+        SetupError: weights or config are missing, damaged, or do not fit each other.
     """
     found = checksum(folder)
     state = read_state(folder)
@@ -37,31 +37,31 @@ def load(folder: Path) -> LoadedModel:
         network = SGCLDFF(read_config(folder))
         network.load_state_dict(state)
     except (UsageError, RuntimeError, ValueError, TypeError) as error:
-        raise MachineError(f"{folder}: the weights do not fit {CONFIG_NAME} ({error}); reinstall") from error
+        raise SetupError(f"{folder}: the weights do not fit {CONFIG_NAME} ({error}); reinstall") from error
     network.eval().to(memory_format=torch.channels_last)
     return LoadedModel(network, folder, found)
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The config of the weights in `folder`.
+    """Read the config of the weights in `folder`.
 
     Raises:
-        MachineError: it is missing or holds something else.
+        SetupError: it is missing or holds something else.
     """
     return ModelConfig.from_file(folder / CONFIG_NAME)
 
 
 def read_state(folder: Path) -> dict[str, Tensor]:
-    """The tensors in `folder` by name, floating ones as float32.
+    """Read the tensors in `folder` by name, floating ones as float32.
 
     Raises:
-        MachineError: the file is missing or damaged.
+        SetupError: the file is missing or damaged.
     """
     file = weights_file(folder)
     try:
         return {name: tensor.float() for name, tensor in load_file(file).items()}
     except (SafetensorError, ValueError, OSError) as error:
-        raise MachineError(f"{file}: the weights are damaged ({error}); reinstall") from error
+        raise SetupError(f"{file}: the weights are damaged ({error}); reinstall") from error
 
 
 def save(network: SGCLDFF, config: ModelConfig, folder: Path) -> None:

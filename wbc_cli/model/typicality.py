@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 _SHRINKAGE = 0.1
-_FEWEST = 5  # cells of a class, for a centre of its own
+_MIN_CLASS_CELLS = 5  # cells of a class, for a centre of its own
 # Another laboratory's cells lie farther off than those held out at home. With a model that had left BCCD out, 4 % of
 # the cells in its training split lay beyond 1.2 times the home limit, and six of seven of these were typed wrong; of
 # those between 1 and 1.2 most were right.
-_ELSEWHERE = 1.2
+_LIMIT_FACTOR = 1.2
 
 
 class Typicality(nn.Module):
@@ -29,7 +29,7 @@ class Typicality(nn.Module):
         self.register_buffer("whitening", torch.zeros(width, width))
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Distances, float [N], of features [N, width]; above 1 a cell is unlike the training cells."""
+        """Compute the distances, float [N], of features [N, width]; above 1 a cell is unlike the training cells."""
         away = (pooled[:, None] - self.centres) @ self.whitening
         nearest: Tensor = away.norm(dim=-1).amin(dim=1)
         return nearest
@@ -44,10 +44,10 @@ class Typicality(nn.Module):
             held_out: float [M, width], features of validation cells, which set the limit.
             typical: share of these that lies below the limit at home; in use it is somewhat wider.
         """
-        classes = [c for c in range(len(self.centres)) if int((labels == c).sum()) >= _FEWEST]
+        classes = [c for c in range(len(self.centres)) if int((labels == c).sum()) >= _MIN_CLASS_CELLS]
         if not classes or not len(held_out):
             return
-        # A class without cells gets another's centre, so that it adds no place to be near to.
+        # A class without cells gets another's centre, so that it adds no centre to be near to.
         means = {c: pooled[labels == c].double().mean(dim=0) for c in classes}
         self.centres.copy_(torch.stack([means.get(c, means[classes[0]]) for c in range(len(self.centres))]))
         residuals = torch.cat([pooled[labels == c].double() - means[c] for c in classes])
@@ -55,4 +55,4 @@ class Typicality(nn.Module):
         variance = covariance.diagonal().mean()
         covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * variance * torch.eye(len(covariance)).to(covariance)
         self.whitening.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance)))
-        self.whitening /= _ELSEWHERE * torch.quantile(self(held_out), typical)
+        self.whitening /= _LIMIT_FACTOR * torch.quantile(self(held_out), typical)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-WEIGHT = 0.2
+EWMA_WEIGHT = 0.2
 """Of the newest group in the moving average: it answers to a drift over some five groups."""
 
 
@@ -32,17 +32,17 @@ class Group:
 
     @property
     def weight(self) -> float:
-        """Of all slides together."""
+        """The sum of the slides' weights."""
         return float(self.weights.sum())
 
     @property
     def mean(self) -> float:
-        """Weighted."""
+        """The weighted mean of the values."""
         return float((self.values * self.weights).sum() / self.weight)
 
 
 @dataclass(frozen=True)
-class Learned:
+class ReferenceStatistics:
     """What the reference period says of a figure.
 
     Attributes:
@@ -60,7 +60,7 @@ class Learned:
     freedom: float
 
     def variance(self, weight: float) -> float:
-        """Of a group of such weight about the true centre."""
+        """Return the variance of a group of such weight about the true centre."""
         return self.between + self.within / weight
 
 
@@ -83,7 +83,7 @@ class Chart:
     average_high: NDArray[np.float64]
 
 
-def learn(groups: Sequence[Group], smallest: float) -> Learned:
+def reference_statistics(groups: Sequence[Group], smallest: float) -> ReferenceStatistics:
     """Learn from the groups of the reference period, of which there are two or more.
 
     Args:
@@ -97,11 +97,11 @@ def learn(groups: Sequence[Group], smallest: float) -> Learned:
     of_means = max(float(means.var(ddof=1)), smallest**2)
     between = max(smallest**2, of_means - within * float(np.mean([1 / group.weight for group in groups])))
     count = len(groups)
-    return Learned(float(means.mean()), between, within, of_means / count, count - 1)
+    return ReferenceStatistics(float(means.mean()), between, within, of_means / count, count - 1)
 
 
 def reach_of(false_alarm: float, freedom: float) -> float:
-    """How many standard deviations from the centre the limits lie.
+    """Compute how many standard deviations from the centre the limits lie.
 
     Args:
         false_alarm: probability that a value beyond either limit is chance.
@@ -110,7 +110,7 @@ def reach_of(false_alarm: float, freedom: float) -> float:
     return float(t.isf(false_alarm / 2, freedom))
 
 
-def chart(groups: Sequence[Group | None], judged: Sequence[bool], learned: Learned, reach: float) -> Chart:
+def chart(groups: Sequence[Group | None], judged: Sequence[bool], learned: ReferenceStatistics, reach: float) -> Chart:
     """Draw up both charts.
 
     Args:
@@ -128,8 +128,8 @@ def chart(groups: Sequence[Group | None], judged: Sequence[bool], learned: Learn
         width = reach * np.sqrt(own + learned.of_centre)
         columns[:3, i] = group.mean, learned.centre - width, learned.centre + width
         if judged[i]:
-            average = WEIGHT * group.mean + (1 - WEIGHT) * average
-            variance = WEIGHT**2 * own + (1 - WEIGHT) ** 2 * variance
+            average = EWMA_WEIGHT * group.mean + (1 - EWMA_WEIGHT) * average
+            variance = EWMA_WEIGHT**2 * own + (1 - EWMA_WEIGHT) ** 2 * variance
             width = reach * np.sqrt(variance + learned.of_centre)
             columns[3:, i] = average, learned.centre - width, learned.centre + width
     return Chart(*columns)

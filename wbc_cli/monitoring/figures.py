@@ -14,7 +14,7 @@ Measured = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
-class Figure:
+class MonitoredFigure:
     """A figure of a slide.
 
     Attributes:
@@ -69,19 +69,19 @@ def _class(name: str) -> Callable[[Mapping[str, Any], float | None], Measured]:
 
 
 def _percent(record: Mapping[str, Any], share: Mapping[str, Any], cells: int) -> Measured:
-    """The types of a refused slide are not to be trusted; what its picture is like is just what is watched."""
+    """Take a share but of refused slides, whose types are not to be trusted."""
     return (float(share["percent"]), float(cells)) if record["status"] == DONE and cells else None
 
 
-FIGURES: tuple[Figure, ...] = (
-    Figure("focus", "Focus (contrast ratio)", _quality("focus"), 3),
-    Figure("glass", "Background (0 to 255)", _quality("glass"), 1),
-    Figure("nucleus", "Stain of the nuclei (optical density)", _quality("nucleus"), 3),
-    Figure("colour", "Colour of the nuclei (0 to 1)", _quality("colour"), 3),
-    Figure("hue", "Hue of the nuclei (blue above 0)", _quality("hue"), 3, least=0.002),
-    Figure("um_per_px", "Scale (um per pixel)", _scale, 4),
-    Figure("unidentified", "Unidentified, %", _unidentified, 1, least=0.2),
-    Figure("atypical", "Atypical, %", _atypical, 1, least=0.2),
-    Figure("confidence", "Mean confidence, %", _confidence, 1),
-    *(Figure(name, f"{BY_NAME[name].label}, %", _class(name), 1, least=0.2) for name in DIFFERENTIAL_NAMES),
+FIGURES: tuple[MonitoredFigure, ...] = (
+    MonitoredFigure("focus", "Focus (contrast ratio)", _quality("focus"), 3),
+    MonitoredFigure("glass", "Background (0 to 255)", _quality("glass"), 1),
+    MonitoredFigure("nucleus", "Stain of the nuclei (optical density)", _quality("nucleus"), 3),
+    MonitoredFigure("colour", "Colour of the nuclei (0 to 1)", _quality("colour"), 3),
+    MonitoredFigure("hue", "Hue of the nuclei (blue above 0)", _quality("hue"), 3, least=0.002),
+    MonitoredFigure("um_per_px", "Scale (um per pixel)", _scale, 4),
+    MonitoredFigure("unidentified", "Unidentified, %", _unidentified, 1, least=0.2),
+    MonitoredFigure("atypical", "Atypical, %", _atypical, 1, least=0.2),
+    MonitoredFigure("confidence", "Mean confidence, %", _confidence, 1),
+    *(MonitoredFigure(name, f"{BY_NAME[name].label}, %", _class(name), 1, least=0.2) for name in DIFFERENTIAL_NAMES),
 )

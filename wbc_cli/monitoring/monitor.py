@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from wbc_cli.errors import UsageError
-from wbc_cli.monitoring.control import Chart, Group, Learned, chart, learn, reach_of
-from wbc_cli.monitoring.figures import FIGURES, Figure
+from wbc_cli.monitoring.control import Chart, Group, ReferenceStatistics, chart, reach_of, reference_statistics
+from wbc_cli.monitoring.figures import FIGURES, MonitoredFigure
 from wbc_cli.monitoring.reading import Slide
 
-FEWEST = 5
+MIN_GROUPS = 5
 """Groups of the reference period, below which limits mean nothing."""
-ENOUGH = 20
+RECOMMENDED_GROUPS = 20
 """Groups of the reference period, below which limits are so wide that a drift is seen late."""
 SHEWHART, EWMA = "Shewhart", "EWMA"
 
@@ -48,7 +48,7 @@ class Alarm:
     """
 
     group: str
-    figure: Figure
+    figure: MonitoredFigure
     kind: str
     value: float
     limit: float
@@ -64,11 +64,11 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class Watched:
+class FigureChart:
     """A figure over all groups."""
 
-    figure: Figure
-    learned: Learned
+    figure: MonitoredFigure
+    learned: ReferenceStatistics
     chart: Chart
 
 
@@ -80,7 +80,7 @@ class Monitoring:
         groups: days or batches, in order.
         slides: of each.
         reference, judged: whether each belongs to the reference period, and whether it is held against the limits.
-        watched: the figures that the reference period has.
+        figures: those that the reference period has, with their charts.
         unknown: labels of those that it does not have often enough.
         alarms: in order of time.
     """
@@ -89,14 +89,14 @@ class Monitoring:
     slides: tuple[int, ...]
     reference: tuple[bool, ...]
     judged: tuple[bool, ...]
-    watched: tuple[Watched, ...]
+    figures: tuple[FigureChart, ...]
     unknown: tuple[str, ...]
     alarms: tuple[Alarm, ...]
 
 
 def summaries(found: Monitoring) -> list[str]:
-    """What is wrong in words, a sentence a figure; what was broken last comes first."""
-    days: dict[Figure, dict[str, Alarm]] = {}
+    """Say what is wrong, a sentence a figure; what was broken last comes first."""
+    days: dict[MonitoredFigure, dict[str, Alarm]] = {}
     for alarm in found.alarms:
         days.setdefault(alarm.figure, {})[alarm.group] = alarm
     latest = sorted(days.values(), key=lambda of: -found.groups.index(next(reversed(of))))
@@ -108,19 +108,21 @@ def summaries(found: Monitoring) -> list[str]:
 
 
 def warnings(found: Monitoring) -> list[str]:
-    """What the limits cannot tell, in words."""
-    count, said = sum(found.reference), []
-    if count < ENOUGH:
-        said.append(f"The reference period has {count} days or batches; of fewer than {ENOUGH} the limits are wide.")
+    """Say what the limits cannot tell."""
+    count, sentences = sum(found.reference), []
+    if count < RECOMMENDED_GROUPS:
+        sentences.append(
+            f"The reference period has {count} days or batches; of fewer than {RECOMMENDED_GROUPS} the limits are wide."
+        )
     if not any(found.judged):
-        said.append("Nothing that is to be judged comes after the reference period: no limit can be broken.")
+        sentences.append("Nothing that is to be judged comes after the reference period: no limit can be broken.")
     if found.unknown:
-        said.append(f"Too seldom measured in the reference period to be watched: {'; '.join(found.unknown)}.")
-    return said
+        sentences.append(f"Too seldom measured in the reference period to be watched: {'; '.join(found.unknown)}.")
+    return sentences
 
 
 def parse_period(text: str, groups: Sequence[str], since: str, by_run: bool) -> Period:
-    """The reference period as a user gives it: a number of groups, or FIRST:LAST.
+    """Parse the reference period as a user gives it: a number of groups, or FIRST:LAST.
 
     Args:
         text: of the option.
@@ -140,16 +142,16 @@ def parse_period(text: str, groups: Sequence[str], since: str, by_run: bool) -> 
         inside = list(groups[groups.index(first) : groups.index(last) + 1])
     else:  # days without slides
         inside = [group for group in groups if colon and not by_run and first <= group <= last]
-    if len(inside) < FEWEST:
+    if len(inside) < MIN_GROUPS:
         raise UsageError(
-            f"--reference {text}: holds {len(inside)} of {len(groups)} days or batches; limits need {FEWEST} or more, "
-            "better 20. Where all was analysed on one day, say --by run, or give the slides' days with --dates"
+            f"--reference {text}: holds {len(inside)} of {len(groups)} days or batches; limits need {MIN_GROUPS} "
+            "or more, better 20. Where all was analysed on one day, say --by run, or give the slides' days with --dates"
         )
     return Period(inside[0], inside[-1], since)
 
 
 def groups_of(slides: Sequence[Slide], by_run: bool) -> tuple[str, ...]:
-    """Days in order, or runs as they were given."""
+    """List days in order, or runs as they were given."""
     found = dict.fromkeys(slide.group for slide in slides)
     return tuple(found if by_run else sorted(found))
 
@@ -164,46 +166,46 @@ def monitor(slides: Sequence[Slide], groups: Sequence[str], period: Period, fals
         false_alarm_every: so many groups pass, on average, between two alarms that are chance: of all figures and
             both charts together.
     """
-    place = {group: i for i, group in enumerate(groups)}
-    first, last = place[period.first], place[period.last]
+    index_of = {group: i for i, group in enumerate(groups)}
+    first, last = index_of[period.first], index_of[period.last]
     after = [i > last for i in range(len(groups))]
-    since = place.get(period.since, sum(group < period.since for group in groups))  # a day may have no slides
+    since = index_of.get(period.since, sum(group < period.since for group in groups))  # a day may have no slides
     judged = [later and i >= since for i, later in enumerate(after)]
     count = Counter(slide.group for slide in slides)
     chance = 1 / (false_alarm_every * 2 * len(FIGURES))
-    watched, unknown = [], []
+    charts, unknown = [], []
     for figure in FIGURES:
-        columns = _columns(figure, slides, place)
+        columns = _columns(figure, slides, index_of)
         known = [group for group in columns[first : last + 1] if group is not None]
-        if len(known) < FEWEST:
+        if len(known) < MIN_GROUPS:
             unknown.append(figure.label)
             continue
         centre = float(np.mean([group.mean for group in known]))
-        learned = learn(known, max(figure.least, figure.least_relative * abs(centre)))
-        watched.append(Watched(figure, learned, chart(columns, after, learned, reach_of(chance, learned.freedom))))
+        learned = reference_statistics(known, max(figure.least, figure.least_relative * abs(centre)))
+        charts.append(FigureChart(figure, learned, chart(columns, after, learned, reach_of(chance, learned.freedom))))
     return Monitoring(
         tuple(groups),
         tuple(count[group] for group in groups),
         tuple(first <= i <= last for i in range(len(groups))),
         tuple(judged),
-        tuple(watched),
+        tuple(charts),
         tuple(unknown),
-        tuple(_alarms(groups, judged, watched)),
+        tuple(_alarms(groups, judged, charts)),
     )
 
 
-def _columns(figure: Figure, slides: Sequence[Slide], place: Mapping[str, int]) -> list[Group | None]:
-    found: list[list[tuple[float, float]]] = [[] for _ in place]
+def _columns(figure: MonitoredFigure, slides: Sequence[Slide], index_of: Mapping[str, int]) -> list[Group | None]:
+    found: list[list[tuple[float, float]]] = [[] for _ in index_of]
     for slide in slides:
         measured = figure.of(slide.record, slide.confidence)
         if measured is not None:
-            found[place[slide.group]].append(measured)
+            found[index_of[slide.group]].append(measured)
     return [Group(*np.array(values).T) if values else None for values in found]
 
 
-def _alarms(groups: Sequence[str], judged: Sequence[bool], watched: Sequence[Watched]) -> Iterator[Alarm]:
+def _alarms(groups: Sequence[str], judged: Sequence[bool], charts: Sequence[FigureChart]) -> Iterator[Alarm]:
     for i in (i for i, held in enumerate(judged) if held):
-        for each in watched:
+        for each in charts:
             of = each.chart
             for kind, value, low, high in (
                 (SHEWHART, of.values[i], of.low[i], of.high[i]),

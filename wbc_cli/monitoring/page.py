@@ -23,19 +23,19 @@ def write_page(found: Monitoring, about: Mapping[str, Any], path: Path) -> None:
     Raises:
         OSError: the disk is full or read-only.
     """
-    look = style()
+    css = style()
     broken = {alarm.figure.name for alarm in found.alarms}
-    ordered = sorted(found.watched, key=lambda each: each.figure.name not in broken)
+    ordered = sorted(found.figures, key=lambda each: each.figure.name not in broken)
     page = templates("wbc_cli.monitoring").get_template("monitor.html")
     text = page.render(
         notice=NOTICE,
-        policy=policy(look),
-        style=look,
+        policy=policy(css),
+        style=css,
         about=about,
         found=found,
         broken=broken,
         alarms=summaries(found),
-        watched=[(each, image(control_chart(each, found))) for each in ordered],
+        figures=[(each, image(control_chart(each, found))) for each in ordered],
         last=len(found.groups) - 1,
         warnings=warnings(found),
     )

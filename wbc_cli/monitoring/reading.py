@@ -46,16 +46,16 @@ def read_slides(runs: Sequence[Path], by_run: bool, dates: Mapping[str, str]) ->
         UsageError: a folder holds no slides, or a slide has no date.
     """
     times = Counter(run.name for run in runs)
-    slides, seen = [], set[str]()
+    slides, digests = [], set[str]()
     for run in runs:
         label = run.name if times[run.name] == 1 else str(run)
         records = list(_records(run))
         if not records:
             raise UsageError(f"{run}: holds no slides; give folders that `analyze -o` wrote")
         for folder, digest, record in records:
-            if digest in seen or record["status"] == FAILED:
+            if digest in digests or record["status"] == FAILED:
                 continue
-            seen.add(digest)
+            digests.add(digest)
             group = label if by_run else _day(folder, record["name"], dates)
             slides.append(Slide(group, record, _confidence(folder / CELLS)))
     return slides

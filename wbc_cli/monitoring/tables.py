@@ -29,7 +29,7 @@ def write_csv(found: Monitoring, path: Path) -> None:
         rows.writerow(COLUMNS)
         for i, group in enumerate(found.groups):
             period = "reference" if found.reference[i] else "judged" if found.judged[i] else ""
-            for each in found.watched:
+            for each in found.figures:
                 of = each.chart
                 if math.isnan(of.values[i]):
                     continue

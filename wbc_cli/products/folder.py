@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from wbc_cli.cells import SlideResult
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 from wbc_cli.products.explain import write_explain
 from wbc_cli.products.features import FEATURES, write_features
 from wbc_cli.products.file_pixels import in_file_pixels
@@ -68,7 +68,7 @@ class RunFolder:
                 if not given.
 
         Raises:
-            MachineError: it cannot be made.
+            SetupError: it cannot be made.
         """
         self.out = out
         self.slides = out / "slides"
@@ -95,7 +95,7 @@ class RunFolder:
             beat: is called after every product.
 
         Raises:
-            MachineError: OUT cannot be written.
+            SetupError: OUT cannot be written.
             SlideError: a region for a picture cannot be decoded; nothing has changed in OUT.
         """
         # Tables and what is laid over the file are in its own pixels, pictures in those that were looked at.
@@ -128,7 +128,7 @@ class RunFolder:
         """Keep that a slide failed, and why, in place of any products of an older run.
 
         Raises:
-            MachineError: OUT cannot be written.
+            SetupError: OUT cannot be written.
         """
         record = {**failed_record(name, path, reason), **made}
         self._replace_slide(name, lambda folder: _write_json(record, folder / RECORD))
@@ -142,7 +142,7 @@ class RunFolder:
             made: what has changed of how it was made.
 
         Raises:
-            MachineError: OUT cannot be written.
+            SetupError: OUT cannot be written.
         """
         changed = {**record, "path": str(path), **made}
         self._replace_file(f"slides/{record['name']}/{RECORD}", lambda fresh: _write_json(changed, fresh))
@@ -151,7 +151,7 @@ class RunFolder:
         """Of the slides that something is known of.
 
         Raises:
-            MachineError: OUT cannot be read.
+            SetupError: OUT cannot be read.
         """
         with _disk_errors(self.slides):
             return sorted(path.name for path in self.slides.iterdir() if not path.name.startswith("."))
@@ -160,7 +160,7 @@ class RunFolder:
         """Remove a slide's products for good.
 
         Raises:
-            MachineError: OUT cannot be written.
+            SetupError: OUT cannot be written.
         """
         with _disk_errors(self.slides / name):
             shutil.rmtree(self.slides / name)
@@ -190,7 +190,7 @@ class RunFolder:
             stop_width: percentage points that the widest interval of a sample may have.
 
         Raises:
-            MachineError: OUT cannot be written.
+            SetupError: OUT cannot be written.
         """
         ordered = by_name(records)
         counted = [self.slides / record["name"] / CELLS for record in ordered if record["status"] != FAILED]
@@ -216,7 +216,7 @@ class RunFolder:
             review_problem: why that is not known, though there is a log of it.
 
         Raises:
-            MachineError: OUT cannot be written.
+            SetupError: OUT cannot be written.
         """
         ordered = by_name(records)
         reviews = review_part(review, review_problem)
@@ -231,7 +231,7 @@ class RunFolder:
         """Write the log of reviews, then the checksum of it: killed in between, both are still of one chain.
 
         Raises:
-            MachineError: OUT cannot be written.
+            SetupError: OUT cannot be written.
         """
         if not (self.out / LOG).exists():
             self._replace_file(LOG_SUM, lambda path: _write_text(ReviewLog().sum_line, path))
@@ -242,7 +242,7 @@ class RunFolder:
         """Write differential-reviewed.csv and, where two have seen the same slide, reviewers.csv, each in one go.
 
         Raises:
-            MachineError: OUT cannot be written.
+            SetupError: OUT cannot be written.
         """
         self._replace_file(REVIEWED, lambda path: write_reviewed(review, path))
         if has_pairs(review):
@@ -254,7 +254,7 @@ class RunFolder:
         """Remove the tables of a review that nothing vouches for any more.
 
         Raises:
-            MachineError: OUT cannot be written.
+            SetupError: OUT cannot be written.
         """
         self._remove_file(REVIEWED)
         self._remove_file(REVIEWERS)
@@ -263,7 +263,7 @@ class RunFolder:
         """Remove the page of an earlier run, which the tables may contradict by now.
 
         Raises:
-            MachineError: OUT cannot be written.
+            SetupError: OUT cannot be written.
         """
         self._remove_file(REPORT)
 
@@ -276,7 +276,7 @@ class RunFolder:
             name: of the file, where it is not the only run in OUT.
 
         Raises:
-            MachineError: OUT cannot be written.
+            SetupError: OUT cannot be written.
         """
         self._replace_file(name, lambda path: _write_json(_run_record(run, records), path))
 
@@ -342,7 +342,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MachineError(
+        raise SetupError(
             f"{path}: cannot write results: {error.strerror or error}. "
             "Check free space and permissions there, or give another folder with -o."
         ) from error

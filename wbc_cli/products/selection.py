@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Protocol, TypeVar
 
-from wbc_cli.classes import BY_NAME, UNIDENTIFIED
-
-BLAST = "blast"
+from wbc_cli.classes import BLAST, BY_NAME, UNIDENTIFIED
 
 
 class Typed(Protocol):

@@ -1,4 +1,4 @@
 """A laboratory's profile: a type head of its own, learned from reviewed cells, beside the shipped one."""
 
-FEWEST_REVIEWED = 25
-"""Cells to learn a profile from."""
+MIN_REVIEWED_CELLS = 25
+"""The fewest reviewed cells that a profile is learned from."""

@@ -12,34 +12,34 @@ from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import UsageError
 from wbc_cli.inference.calibration import damping
 from wbc_cli.model.storage import LoadedModel
-from wbc_cli.profile import FEWEST_REVIEWED
-from wbc_cli.profile.evidence import Learned, learn
+from wbc_cli.profile import MIN_REVIEWED_CELLS
+from wbc_cli.profile.evidence import LearnedHead, learn_head
 from wbc_cli.profile.file import Profile
-from wbc_cli.profile.head import Cells, Floats, Head, Standard, learned_classes
+from wbc_cli.profile.head import FeatureStatistics, Floats, LinearHead, TrainingCells, learned_classes
 from wbc_cli.profile.reviewed import Reviewed, read_reviewed
 
 
-class Teacher:
+class ProfileLearner:
     """The shipped model, as far as a profile is learned from it."""
 
     def __init__(self, model: LoadedModel) -> None:
         self.config, self.checksum, self._network = model.network.config, model.checksum, model.network
         types = model.network.types.classify
         weight, bias = (parameter.detach().double().cpu().numpy() for parameter in (types.weight, types.bias))
-        self.head = Head(weight, bias).cooled(self.config.temperature)
+        self.head = LinearHead(weight, bias).cooled(self.config.temperature)
 
     @torch.inference_mode()
-    def cells(self, features: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> Cells:
+    def cells(self, features: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> TrainingCells:
         """Make cells to learn from of features [N, width], labels [N] and slides [N]."""
         typicality = self._network.typicality
         inputs = torch.from_numpy(features.astype(np.float32)).to(typicality.centres.device)
         distances = typicality(inputs).cpu().numpy()
         flatter: Floats = np.array([damping(self.config, float(distance)) for distance in distances])
-        return Cells(features.astype(np.float64), labels, slides, flatter)
+        return TrainingCells(features.astype(np.float64), labels, slides, flatter)
 
-    def learn(self, cells: Cells, standard: Standard) -> Learned:
-        """See `evidence.learn`."""
-        return learn(cells, self.head, standard, self.config.min_confidence)
+    def learn(self, cells: TrainingCells, statistics: FeatureStatistics) -> LearnedHead:
+        """See `evidence.learn_head`."""
+        return learn_head(cells, self.head, statistics, self.config.min_confidence)
 
 
 def adapt(model: LoadedModel, runs: Sequence[Path], reviews: Sequence[Path]) -> tuple[Profile, Reviewed, str]:
@@ -60,14 +60,14 @@ def adapt(model: LoadedModel, runs: Sequence[Path], reviews: Sequence[Path]) -> 
     if reviewed.weights != model.checksum:
         raise UsageError(f"{runs[0]}: was made with other weights; give these with --weights, or analyse it again")
     slides = len(np.unique(reviewed.slides))
-    if len(reviewed.labels) < FEWEST_REVIEWED or slides < 2:
+    if len(reviewed.labels) < MIN_REVIEWED_CELLS or slides < 2:
         raise UsageError(
             f"{reviews[0]}: {len(reviewed.labels)} reviewed cells with a type on {slides} slides; review "
-            f"{FEWEST_REVIEWED} or more, on two slides or more, so that what they teach can be checked"
+            f"{MIN_REVIEWED_CELLS} or more, on two slides or more, so that what they teach can be checked"
         )
-    teacher = Teacher(model)
-    cells = teacher.cells(reviewed.features, reviewed.labels, reviewed.slides)
-    learned = teacher.learn(cells, Standard.of(reviewed.everything))
+    learner = ProfileLearner(model)
+    cells = learner.cells(reviewed.features, reviewed.labels, reviewed.slides)
+    learned = learner.learn(cells, FeatureStatistics.of(reviewed.everything))
     counts = np.bincount(reviewed.labels, minlength=len(CLASS_NAMES))
     profile = Profile(
         weights_sha256=model.checksum,
@@ -84,5 +84,5 @@ def adapt(model: LoadedModel, runs: Sequence[Path], reviews: Sequence[Path]) -> 
 
 
 def _rounded(values: Floats) -> Floats:
-    """As exact as the weights are, so that a profile is small."""
+    """Round to the precision of the weights, so that a profile is small."""
     return np.asarray(values.round(6))

@@ -14,7 +14,7 @@ from wbc_cli.profile.file import Profile
 def apply_profile(profile: Profile, model: LoadedModel, path: Path) -> None:
     """Have a model type cells as a profile says.
 
-    Everything that follows from the types follows with them: the second look, Grad-CAM, confidence.
+    Everything that follows from the types follows with them: test-time augmentation, Grad-CAM, confidence.
 
     Args:
         profile: of a laboratory.

@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
 from wbc_cli.evaluation.metrics import bootstrap, calibration_error, calibration_terms, ratio
-from wbc_cli.profile.head import Cells, Floats, Head, Standard, fit_head, learned_classes
+from wbc_cli.profile.head import FeatureStatistics, Floats, LinearHead, TrainingCells, fit_head, learned_classes
 from wbc_cli.review.agreement import cohens_kappa
 
-LEAST_KAPPA = 0.4
+MIN_KAPPA = 0.4
 """Agreement with the reviewer beyond chance, "moderate" after Landis and Koch (1977): below it the reviewed classes do
 not follow from what the cells look like."""
-RIGHT_WHERE_TYPED = 0.95
+MIN_ACCURACY = 0.95
 _FOLDS = 5
 _TEMPERATURES = np.exp(np.linspace(-1, 1, 81))
 _TEMPERATURE_SPREAD = 0.2  # of its logarithm, beforehand: from 25 cells alone it would be wrong by a half
-_MOST_CONFIDENT = 0.9
-_IMPOSSIBLE = 1e-4  # one cell that is surely something else must not outweigh all others
+_MAX_THRESHOLD = 0.9
+_MIN_PROBABILITY = 1e-4  # one cell that is surely something else must not outweigh all others
 _SEED = 0
 
 
@@ -55,10 +55,10 @@ class Evidence:
     @property
     def objection(self) -> str:
         """Why the profile is not to be used; empty where it is better than the shipped head."""
-        if self.kappa < LEAST_KAPPA:
+        if self.kappa < MIN_KAPPA:
             return (
                 f"what was reviewed does not follow from how the cells look: agreement beyond chance (kappa) is "
-                f"{self.kappa:.2f}, and {LEAST_KAPPA} is the least; look through the corrections"
+                f"{self.kappa:.2f}, and {MIN_KAPPA} is the least; look through the corrections"
             )
         if self.after <= self.before or self.likelihood_low <= 0:
             return (
@@ -69,8 +69,8 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
-    """A head with how its answers are read, and what speaks for it.
+class LearnedHead:
+    """A type head with how its outputs are read, and the evidence for it.
 
     Attributes:
         head: the new one.
@@ -79,31 +79,33 @@ class Learned:
         evidence: by cross-validation.
     """
 
-    head: Head
+    head: LinearHead
     temperature: float
     min_confidence: float
     evidence: Evidence
 
 
-def learn(cells: Cells, shipped: Head, standard: Standard, min_confidence: float) -> Learned:
+def learn_head(
+    cells: TrainingCells, shipped: LinearHead, statistics: FeatureStatistics, min_confidence: float
+) -> LearnedHead:
     """Learn a head from reviewed cells, and find out what it is worth.
 
     Args:
         cells: reviewed ones of two slides or more.
         shipped: the shipped head, divided by its temperature.
-        standard: of the laboratory's features.
+        statistics: of the laboratory's features.
         min_confidence: the shipped one.
     """
-    before, unseen = softmax(shipped.logits(cells), axis=1), _unseen_logits(cells, shipped, standard)
+    before, unseen = softmax(shipped.logits(cells), axis=1), _unseen_logits(cells, shipped, statistics)
     temperature = _temperature(unseen, cells.labels)
     after = softmax(unseen / temperature, axis=1)
     least = _least_confidence(before, after, cells.labels, min_confidence)
     evidence = _evidence(cells, before, after, least)
-    return Learned(fit_head(cells, shipped, standard), temperature, least, evidence)
+    return LearnedHead(fit_head(cells, shipped, statistics), temperature, least, evidence)
 
 
-def _unseen_logits(cells: Cells, shipped: Head, standard: Standard) -> Floats:
-    """Logits of each cell by a head that has not seen its slide."""
+def _unseen_logits(cells: TrainingCells, shipped: LinearHead, statistics: FeatureStatistics) -> Floats:
+    """Compute the logits of each cell by a head that was fitted without its slide."""
     names = np.unique(cells.slides)
     order = np.random.default_rng(_SEED).permutation(len(names))
     fold = order[np.searchsorted(names, cells.slides)] % min(_FOLDS, len(names))
@@ -112,7 +114,7 @@ def _unseen_logits(cells: Cells, shipped: Head, standard: Standard) -> Floats:
         test = fold == left_out
         known = cells[~test]
         if test.any() and len(learned_classes(known.labels, len(shipped.bias))):
-            logits[test] = fit_head(known, shipped, standard).logits(cells[test])
+            logits[test] = fit_head(known, shipped, statistics).logits(cells[test])
     return logits
 
 
@@ -126,7 +128,7 @@ def _temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
 
 
 def _least_confidence(before: Floats, after: Floats, labels: NDArray[np.int64], shipped: float) -> float:
-    """The lowest from the shipped one on above which enough are right, as if one more were wrong.
+    """Find the lowest threshold, from the shipped one on, above which enough are right, as if one more were wrong.
 
     But not so high that fewer cells would be given their right type than by the shipped head.
     """
@@ -136,17 +138,17 @@ def _least_confidence(before: Floats, after: Floats, labels: NDArray[np.int64], 
         return int((typed & (found.argmax(axis=1) == labels)).sum()), int(typed.sum())
 
     fewest, chosen = hits(before, shipped)[0], shipped
-    for least in (shipped, *np.arange(0.5, _MOST_CONFIDENT + 0.01, 0.02).round(2).tolist()):
+    for least in (shipped, *np.arange(0.5, _MAX_THRESHOLD + 0.01, 0.02).round(2).tolist()):
         right, typed = hits(after, least)
         if least < shipped or right < fewest:
             continue
         chosen = float(least)
-        if right >= RIGHT_WHERE_TYPED * (typed + 1):
+        if right >= MIN_ACCURACY * (typed + 1):
             break
     return chosen
 
 
-def _evidence(cells: Cells, before: Floats, after: Floats, least: float) -> Evidence:
+def _evidence(cells: TrainingCells, before: Floats, after: Floats, least: float) -> Evidence:
     right = [found.argmax(axis=1) == cells.labels for found in (before, after)]
     errors = [
         float(calibration_error(calibration_terms(found.max(axis=1).tolist(), hits.tolist()).sum(axis=0)))
@@ -176,5 +178,5 @@ def _evidence(cells: Cells, before: Floats, after: Floats, least: float) -> Evid
 
 
 def _given(probabilities: Floats, labels: NDArray[np.int64]) -> Floats:
-    """The probability of each cell's own type, no less than can be told from none."""
-    return np.asarray(probabilities[np.arange(len(labels)), labels].clip(_IMPOSSIBLE))
+    """Take the probability of each cell's own type, no less than can be told from none."""
+    return np.asarray(probabilities[np.arange(len(labels)), labels].clip(_MIN_PROBABILITY))

@@ -10,7 +10,7 @@ from typing import Any
 
 import wbc_cli
 from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import SetupError, UsageError
 
 KIND = "wbc-cli profile"
 SCHEMA_VERSION = 1
@@ -47,7 +47,7 @@ class Profile:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of what it says, in hex."""
+        """The SHA-256 of the content, in hex."""
         return _digest(_content(self))
 
     def refuse_other_weights(self, checksum: str, path: Path) -> None:
@@ -64,7 +64,7 @@ class Profile:
             raise UsageError(f"{path}: learned with other weights than these; run `wbc-cli adapt` again with them")
 
     def summary(self) -> dict[str, Any]:
-        """What run.json says of it."""
+        """Return what run.json holds of the profile."""
         return {
             "profile_sha256": self.checksum,
             "profile_learned": list(self.learned),
@@ -75,7 +75,7 @@ class Profile:
         """Write it in one go.
 
         Raises:
-            MachineError: the file cannot be written.
+            SetupError: the file cannot be written.
         """
         fresh = path.with_name(f".{path.name}.part")
         try:
@@ -83,7 +83,7 @@ class Profile:
             fresh.write_text(json.dumps({**_content(self), _CHECKSUM: self.checksum}) + "\n", encoding="utf-8")
             fresh.replace(path)
         except OSError as error:
-            raise MachineError(f"{path}: cannot be written ({error.strerror}); give another file with -o") from error
+            raise SetupError(f"{path}: cannot be written ({error.strerror}); give another file with -o") from error
 
 
 def read_profile(path: Path) -> Profile:

@@ -11,25 +11,25 @@ from scipy.special import log_softmax, softmax
 
 Floats = NDArray[np.float64]
 
-FEWEST = 3
+MIN_CLASS_CELLS = 3
 """Reviewed cells of a class below which it keeps the shipped head."""
 # Chosen on five laboratories that the model had not seen (krd, jtsc, raabin, rvpbs, bccd) and 25 to 200 of their cells:
 # of 3 to 300, this is the best or within 0.01 of it for most of them from 50 cells on.
 _SHRINKAGE = 30.0
 _BIAS_SHRINKAGE = 1.0
-_FLATTEST = 1e-3  # deviation of a feature that hardly varies
-_STEPS = 100
+_MIN_DEVIATION = 1e-3  # deviation of a feature that hardly varies
+_MAX_ITERATIONS = 100
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
-    """Cells to learn from.
+class TrainingCells:
+    """Reviewed cells that a head is fitted to.
 
     Attributes:
         features: float64 [N, width].
-        labels: int64 [N], places in `classes.CLASS_NAMES`.
+        labels: int64 [N], indices into `classes.CLASS_NAMES`.
         slides: of each.
-        damping: float64 [N], by how much the distance from the training cells flattens the probabilities, 1 at home;
+        damping: float64 [N], by how much the distance from the model's training cells flattens the probabilities;
             see `calibration.temperature`.
     """
 
@@ -41,13 +41,13 @@ class Cells:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Cells:
-        """Some of them."""
-        return Cells(self.features[which], self.labels[which], self.slides[which], self.damping[which])
+    def __getitem__(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> TrainingCells:
+        """Select some of the cells, by bools or indices."""
+        return TrainingCells(self.features[which], self.labels[which], self.slides[which], self.damping[which])
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
+class LinearHead:
     """A linear type head.
 
     Attributes:
@@ -58,44 +58,44 @@ class Head:
     weight: Floats
     bias: Floats
 
-    def logits(self, cells: Cells) -> Floats:
-        """Float64 [N, classes], damped."""
+    def logits(self, cells: TrainingCells) -> Floats:
+        """Compute the logits, float64 [N, classes], divided by the cells' damping."""
         return np.asarray((cells.features @ self.weight.T + self.bias) / cells.damping[:, None])
 
-    def cooled(self, temperature: float) -> Head:
-        """The head whose logits are those of this one divided by a temperature."""
-        return Head(self.weight / temperature, self.bias / temperature)
+    def cooled(self, temperature: float) -> LinearHead:
+        """Return the head whose logits are those of this one divided by a temperature."""
+        return LinearHead(self.weight / temperature, self.bias / temperature)
 
 
 @dataclass(frozen=True, eq=False)
-class Standard:
+class FeatureStatistics:
     """Mean and deviation of the features over a laboratory's cells, float64 [width] each."""
 
     mean: Floats
     deviation: Floats
 
     @classmethod
-    def of(cls, features: NDArray[np.floating]) -> Standard:
+    def of(cls, features: NDArray[np.floating]) -> FeatureStatistics:
         """Take them from features [N, width]."""
         wide = features.astype(np.float64)
-        return cls(wide.mean(axis=0), wide.std(axis=0) + _FLATTEST)
+        return cls(wide.mean(axis=0), wide.std(axis=0) + _MIN_DEVIATION)
 
 
 def learned_classes(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """The classes that have enough cells to be learned."""
-    return np.flatnonzero(np.bincount(labels, minlength=classes) >= FEWEST)
+    """Return the indices of the classes that have enough cells to be learned."""
+    return np.flatnonzero(np.bincount(labels, minlength=classes) >= MIN_CLASS_CELLS)
 
 
-def fit_head(cells: Cells, shipped: Head, standard: Standard) -> Head:
-    """Logistic regression on standardised features, shrunken towards the shipped head (L2 on the difference).
+def fit_head(cells: TrainingCells, shipped: LinearHead, statistics: FeatureStatistics) -> LinearHead:
+    """Fit logistic regression on standardised features, shrunken towards the shipped head (L2 on the difference).
 
     Args:
-        cells: reviewed ones. Classes with fewer than FEWEST of them keep the shipped head's weights.
+        cells: reviewed ones. Classes with fewer than MIN_CLASS_CELLS of them keep the shipped head's weights.
         shipped: where it starts from; its logits are taken for calibrated.
-        standard: of the laboratory's features.
+        statistics: of the laboratory's features.
     """
     rows = learned_classes(cells.labels, len(shipped.bias))
-    inputs = np.column_stack([(cells.features - standard.mean) / standard.deviation, np.ones(len(cells))])
+    inputs = np.column_stack([(cells.features - statistics.mean) / statistics.deviation, np.ones(len(cells))])
     inputs /= cells.damping[:, None]
     given = shipped.logits(cells)
     wanted = np.eye(len(shipped.bias))[cells.labels]
@@ -110,9 +110,11 @@ def fit_head(cells: Cells, shipped: Head, standard: Standard) -> Head:
         return float(value), np.asarray(error.T @ inputs + shrinkage * change).ravel()
 
     start = np.zeros(len(rows) * inputs.shape[1])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}).x.reshape(len(rows), -1)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_ITERATIONS}).x.reshape(
+        len(rows), -1
+    )
     weight, bias = shipped.weight.copy(), shipped.bias.copy()
-    raw = found[:, :-1] / standard.deviation
+    raw = found[:, :-1] / statistics.deviation
     weight[rows] += raw
-    bias[rows] += found[:, -1] - raw @ standard.mean
-    return Head(weight, bias)
+    bias[rows] += found[:, -1] - raw @ statistics.mean
+    return LinearHead(weight, bias)

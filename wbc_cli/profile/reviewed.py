@@ -20,8 +20,8 @@ from wbc_cli.products.tables import FAILED, SlideRecord
 from wbc_cli.review.corrections import read_corrections
 from wbc_cli.review.slides import RunCells, SlideCells
 
-_SOMEBODY = "unnamed"
-_MOST = 20_000  # cells that the features' mean and deviation are taken of
+_DEFAULT_REVIEWER = "unnamed"
+_MAX_FEATURE_CELLS = 20_000  # cells that the features' mean and deviation are taken of
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Reviewed:
 
     Attributes:
         features: float16 [N, width].
-        labels: int64 [N], places in `classes.CLASS_NAMES`.
+        labels: int64 [N], indices into `classes.CLASS_NAMES`.
         slides: of each.
         everything: float16 [M, width], the features of cells of these runs, reviewed or not.
         weights: checksum of the weights that the runs were made with.
@@ -64,9 +64,11 @@ def read_reviewed(runs: Sequence[Path], reviews: Sequence[Path]) -> Reviewed:
     """
     slides = _slides(runs)
     cells = RunCells({name: slide.folder / "cells.csv" for name, slide in slides.items()})
-    said = _said(reviews, cells)
-    kept = {slide: _features(slides[slide], cells.of(slide)) for slide in dict.fromkeys(slide for slide, _ in said)}
-    agreed = {key: names.pop() for key, names in said.items() if len(names) == 1}
+    corrected = _corrected_names(reviews, cells)
+    kept = {
+        slide: _features(slides[slide], cells.of(slide)) for slide in dict.fromkeys(slide for slide, _ in corrected)
+    }
+    agreed = {key: names.pop() for key, names in corrected.items() if len(names) == 1}
     typed = [(key, name) for key, name in agreed.items() if name != UNIDENTIFIED.name]
     if not typed:
         raise UsageError(f"{reviews[0]}: no reviewed cell with a type; save the corrections from the report")
@@ -76,20 +78,20 @@ def read_reviewed(runs: Sequence[Path], reviews: Sequence[Path]) -> Reviewed:
         np.array([slide for (slide, _), _ in typed]),
         _everything(slides),
         _weights(slides),
-        len(said) - len(typed),
+        len(corrected) - len(typed),
     )
 
 
-def _said(reviews: Sequence[Path], cells: RunCells) -> dict[tuple[str, str], set[str]]:
-    """What reviewers call each cell that they name, by slide and cell; each reviewer's last word counts."""
-    words: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    for said in read_corrections(reviews, cells, _SOMEBODY, datetime.now(UTC)):
-        words[said.slide, said.cell][said.reviewer] = said.class_name
-    return {key: set(by_reviewer.values()) for key, by_reviewer in words.items()}
+def _corrected_names(reviews: Sequence[Path], cells: RunCells) -> dict[tuple[str, str], set[str]]:
+    """Gather the classes that reviewers name, by slide and cell; each reviewer's last correction counts."""
+    names: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for corrected in read_corrections(reviews, cells, _DEFAULT_REVIEWER, datetime.now(UTC)):
+        names[corrected.slide, corrected.cell][corrected.reviewer] = corrected.class_name
+    return {key: set(by_reviewer.values()) for key, by_reviewer in names.items()}
 
 
 def _slides(runs: Sequence[Path]) -> dict[str, _Slide]:
-    """The analysed slides of runs, by name."""
+    """Gather the analysed slides of runs, by name."""
     found: dict[str, _Slide] = {}
     for run in runs:
         records = sorted((run / "slides").glob(f"*/{RECORD}"))
@@ -122,8 +124,8 @@ def _everything(slides: dict[str, _Slide]) -> NDArray[np.float16]:
     count = 0
     for slide in slides.values():
         features = read_features(slide.folder / FEATURES)
-        if features is not None and features.size and count < _MOST:
-            parts.append(features[: _MOST - count])
+        if features is not None and features.size and count < _MAX_FEATURE_CELLS:
+            parts.append(features[: _MAX_FEATURE_CELLS - count])
             count += len(parts[-1])
     return np.concatenate(parts)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import wbc_cli
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 from wbc_cli.model.files import CONFIG_NAME, checksum, default_folder
 from wbc_cli.profile.file import read_profile
 from wbc_cli.run.options import AnalyzeOptions
@@ -25,7 +25,7 @@ def model_fingerprint(options: AnalyzeOptions) -> Fingerprint:
     Not of device, batch size or number of workers, which change nothing but rounding.
 
     Raises:
-        MachineError: the weights are missing or damaged.
+        SetupError: the weights are missing or damaged.
         UsageError: the profile is damaged, or was learned with other weights.
     """
     folder = options.compute.weights or default_folder()
@@ -33,7 +33,7 @@ def model_fingerprint(options: AnalyzeOptions) -> Fingerprint:
     try:
         config = (folder / CONFIG_NAME).read_bytes()
     except OSError as error:
-        raise MachineError(f"{folder / CONFIG_NAME}: cannot be read ({error.strerror}); reinstall") from error
+        raise SetupError(f"{folder / CONFIG_NAME}: cannot be read ({error.strerror}); reinstall") from error
     profile = {}
     if options.compute.profile:
         found = read_profile(options.compute.profile)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +38,12 @@ def locked(file: Path, *, shared: bool = False) -> Iterator[int]:
     A file system that has no locks is used without: that is said, and nothing keeps others out.
 
     Raises:
-        MachineError: somebody else has it, or the file cannot be written.
+        SetupError: somebody else has it, or the file cannot be written.
     """
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise MachineError(f"{file}: cannot be written: {error.strerror}; check permissions and free space") from error
+        raise SetupError(f"{file}: cannot be written: {error.strerror}; check permissions and free space") from error
     try:
         _wait(descriptor, file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         if not shared:
@@ -65,12 +65,12 @@ def _wait(descriptor: int, file: Path, kind: int) -> None:
                 time.sleep(0.1)
                 continue
             holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
-            raise MachineError(
+            raise SetupError(
                 f"{file.parent}: in use ({holder}). Wait until that run has ended, or give another folder with -o."
             ) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:
-                raise MachineError(f"{file}: cannot be locked: {error.strerror}; check the disk") from error
+                raise SetupError(f"{file}: cannot be locked: {error.strerror}; check the disk") from error
             if kind == fcntl.LOCK_EX:
                 log.warning("%s: this file system has no locks; see that no second run writes there", file.parent)
         return

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import wbc_cli
-from wbc_cli.errors import ExitCode, MachineError, UsageError
+from wbc_cli.errors import ExitCode, SetupError, UsageError
 from wbc_cli.products.folder import RUN, RunFolder
 from wbc_cli.products.samples import stop_width_of
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
@@ -66,7 +66,7 @@ def merge(sources: Sequence[Path], out: Path, added: NewReview = NOTHING_NEW, no
     Raises:
         UsageError: a source holds no run, or two of them hold different results for a slide of the same name, or what
             reviewers hand in does not fit, or a log of reviews is damaged.
-        MachineError: a source is in use, or OUT cannot be written.
+        SetupError: a source is in use, or OUT cannot be written.
     """
     for source in sources:
         if not ((source / SHARDS).exists() or (source / RUN).exists()):
@@ -174,7 +174,7 @@ def _take(record: SlideRecord, source: Path, folder: RunFolder, other: SlideReco
         shutil.rmtree(new, ignore_errors=True)
         shutil.copytree(old, new, copy_function=_link)
     except (OSError, shutil.Error) as error:
-        raise MachineError(f"{new}: cannot be written: {error}; check free space and permissions") from error
+        raise SetupError(f"{new}: cannot be written: {error}; check free space and permissions") from error
 
 
 def _link(old: str, new: str) -> None:

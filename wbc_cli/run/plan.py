@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.products.folder import RECORD, RunFolder
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.run.fingerprint import Fingerprint, input_stamp
@@ -53,7 +53,7 @@ def make_plan(
 
     Raises:
         StoppedError, KeyboardInterrupt: a signal came.
-        MachineError: the run folder cannot be written.
+        SetupError: the run folder cannot be written.
     """
     kept: dict[str, SlideRecord] = {}
     known: dict[str, str] = {}
@@ -124,7 +124,7 @@ def share_out(slides: Sequence[SlideSource], shard: Shard, out: Path) -> Callabl
 
     Raises:
         UsageError: the folder was begun with another number of shards.
-        MachineError: what was written down is damaged, or nothing can be.
+        SetupError: what was written down is damaged, or nothing can be.
     """
     with locked(out / f"{LOCK}-shards"):
         shares = read_shares(out)
@@ -135,7 +135,7 @@ def share_out(slides: Sequence[SlideSource], shard: Shard, out: Path) -> Callabl
             try:
                 shares.write(out / SHARDS)
             except OSError as error:
-                raise MachineError(f"{out / SHARDS}: {error.strerror}; check permissions and free space") from error
+                raise SetupError(f"{out / SHARDS}: {error.strerror}; check permissions and free space") from error
     if shares.count != shard.count:
         raise UsageError(
             f"--shard {shard}: {out} was begun with {shares.count} shards; "

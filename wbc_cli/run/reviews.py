@@ -61,7 +61,7 @@ def kept_review(folder: RunFolder, records: Iterable[SlideRecord]) -> tuple[Revi
         The review, None where there is none; and what is wrong with its log, which then has no tables.
 
     Raises:
-        MachineError: the folder cannot be written.
+        SetupError: the folder cannot be written.
     """
     try:
         log = read_log(folder.out)
@@ -105,7 +105,7 @@ def add_review(
 
     Raises:
         UsageError: the corrections or signatures do not fit the cells; nothing of them is entered.
-        MachineError: the folder cannot be written.
+        SetupError: the folder cannot be written.
     """
     cells = folder.cells_of(records)
     review = review_of(log, cells)

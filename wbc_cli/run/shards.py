@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.products.names import SCHEMA_VERSION
 
 SHARDS = "shards.json"
@@ -104,7 +104,7 @@ def read_shares(out: Path) -> Shares | None:
     """What SHARDS of a run folder says; None where it was begun without shards.
 
     Raises:
-        MachineError: it is damaged, or cannot be read.
+        SetupError: it is damaged, or cannot be read.
     """
     file = out / SHARDS
     try:
@@ -115,9 +115,9 @@ def read_shares(out: Path) -> Shares | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise MachineError(f"{file}: cannot be read ({error.strerror}); check the disk and its permissions") from error
+        raise SetupError(f"{file}: cannot be read ({error.strerror}); check the disk and its permissions") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MachineError(
+        raise SetupError(
             f"{file}: damaged ({type(error).__name__}: {error}). Remove it once no shard is running: the next one "
             "writes it anew, and what is done stays done."
         ) from error

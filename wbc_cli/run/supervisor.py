@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from wbc_cli import errors
-from wbc_cli.errors import MachineError
+from wbc_cli.errors import SetupError
 from wbc_cli.run.job import STOP, Job
 from wbc_cli.run.stopping import Stop
 
@@ -79,7 +79,7 @@ class Supervisor:
         was; that one fails, and the others go on. A slide that hangs is known at once, but where nothing moves at all.
 
         Raises:
-            MachineError, UsageError: what the worker could not help, or it does not even start.
+            SetupError, UsageError: what the worker could not help, or it does not even start.
         """
         left, suspects = dict(job.slides), dict[str, list[str]]()
         while (left or suspects) and not self.stop:
@@ -105,7 +105,7 @@ class Supervisor:
             elif worker.finished:
                 log.warning("the worker %s between two slides", what)
             else:
-                raise MachineError(f"the worker ended with {crash} before it began; run `wbc-cli doctor`")
+                raise SetupError(f"the worker ended with {crash} before it began; run `wbc-cli doctor`")
 
     @property
     def _longest_silence(self) -> float:
@@ -123,7 +123,7 @@ class Supervisor:
         """Start a worker and hear it to its end.
 
         Raises:
-            MachineError, UsageError: as the worker says.
+            SetupError, UsageError: as the worker says.
         """
         # A fresh interpreter and not a fork: threads and what the libraries hold do not survive one.
         # -P: a file json.py in the folder that we were started in is not Python's own.

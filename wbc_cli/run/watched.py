@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.heartbeat import Heartbeat
+from wbc_cli.slides.pixel_size import PixelSize
 from wbc_cli.slides.reader import RGBImage, SlideReader
-from wbc_cli.slides.scale import PixelSize
 
 
 class WatchedReader:

@@ -29,7 +29,7 @@ from wbc_cli.errors import ExitCode, SlideError, WbcError
 from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.loading import ComputeOptions, load_analyser
-from wbc_cli.parallel import Room
+from wbc_cli.parallel import WeightedSemaphore
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.run.fingerprint import input_content, input_stamp
 from wbc_cli.run.job import STOP, Job
@@ -102,13 +102,13 @@ def work(job: Job, emit: Emit, stop: threading.Event) -> None:
         stop: set from outside; no further slide is begun then, and those in hand are dropped after a moment.
 
     Raises:
-        MachineError, UsageError: weights, device, disk or options.
+        SetupError, UsageError: weights, device, disk or options.
     """
     analyser, _ = load_analyser(ComputeOptions.from_dict(job.compute))
     analyser = replace(analyser, exhaustive=job.exhaustive)
     used = _used_by(analyser)
     emit({"event": "ready", "used": used})
-    one = _One(job, analyser, RunFolder(Path(job.out), Path(job.scratch)), Room(_ROOM), used, emit)
+    one = _One(job, analyser, RunFolder(Path(job.out), Path(job.scratch)), WeightedSemaphore(_ROOM), used, emit)
     with analyser.stream:
         at_once = 1 if job.alone else _slides_at_once(analyser)
         pool = ThreadPoolExecutor(at_once, "slide")
@@ -161,7 +161,7 @@ class _One:
     job: Job
     analyser: Analyser
     folder: RunFolder
-    room: Room
+    memory: WeightedSemaphore
     used: dict[str, Any]
     emit: Emit
     heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
@@ -182,7 +182,7 @@ class _One:
         """Analyse a slide and commit its products, or the reason why it failed.
 
         Raises:
-            MachineError: weights, device or disk.
+            SetupError: weights, device or disk.
             CancelledError: the work is being stopped.
         """
         stream, path = self.analyser.stream, files[0]
@@ -193,7 +193,7 @@ class _One:
             with heartbeat.working(), ExitStack() as held:
                 room = _room(path)
                 with heartbeat.waiting():
-                    held.enter_context(self.room.taken(room))
+                    held.enter_context(self.memory.acquire(room))
                 if stream.closed:
                     raise CancelledError
                 self.emit({"event": "begun", "slide": name})

@@ -16,7 +16,7 @@ from openslide import OpenSlide
 from tifffile import TiffFile, TiffPageSeries
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides import scale
+from wbc_cli.slides import pixel_size
 from wbc_cli.slides.tiff import DAMAGE, pixel_um
 
 _BESIDE = re.compile(r"label|macro|thumb|overview|preview|navigation|barcode", re.IGNORECASE)
@@ -48,7 +48,7 @@ class Field:
     series: TiffPageSeries
     planes: tuple[tuple[int, ...], ...]
     page: int | None
-    pixel_um: scale.PixelSize | None
+    pixel_um: pixel_size.PixelSize | None
 
 
 def is_in_one_page(series: TiffPageSeries) -> bool:
@@ -141,7 +141,7 @@ def _area(series: TiffPageSeries) -> int:
     return int(series.keyframe.imagewidth * series.keyframe.imagelength)
 
 
-_Picture = tuple[TiffPageSeries, scale.PixelSize | None]
+_Picture = tuple[TiffPageSeries, pixel_size.PixelSize | None]
 
 
 def _is_field(picture: _Picture, largest: _Picture) -> bool:

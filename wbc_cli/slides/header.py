@@ -9,7 +9,7 @@ from typing import BinaryIO, Literal
 
 from wbc_cli.errors import SlideError
 from wbc_cli.slides.jpeg import FRAMES
-from wbc_cli.slides.scale import UM_PER_CM, UM_PER_INCH, UM_PER_METRE, PixelSize, from_density
+from wbc_cli.slides.pixel_size import UM_PER_CM, UM_PER_INCH, UM_PER_METRE, PixelSize, from_density
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

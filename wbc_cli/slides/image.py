@@ -16,10 +16,10 @@ from wbc_cli.slides.colours import colour_flags
 from wbc_cli.slides.damage import refuse_hole
 from wbc_cli.slides.fields import fields_of, open_tiff
 from wbc_cli.slides.header import Header, read_header
+from wbc_cli.slides.pixel_size import PixelSize
 from wbc_cli.slides.pixels import shrink, shrunk_size, to_rgb, to_uint8
 from wbc_cli.slides.planes import read_field
 from wbc_cli.slides.reader import SHARPEST, RGBImage
-from wbc_cli.slides.scale import PixelSize
 from wbc_cli.slides.tiff import DAMAGE, too_large
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # an error here names the file

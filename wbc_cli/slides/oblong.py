@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from wbc_cli.slides.pixel_size import PixelSize
 from wbc_cli.slides.pixels import shrink, shrunk_size
 from wbc_cli.slides.reader import RESAMPLED, RGBImage, SlideReader
-from wbc_cli.slides.scale import PixelSize
 
 _CURVE = 2  # pixels on either side that a cubic curve hangs on
 _SQUARE = 0.01  # by how much the sides of a pixel may differ: cells do not show it

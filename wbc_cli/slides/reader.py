@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.slides.scale import PixelSize
+from wbc_cli.slides.pixel_size import PixelSize
 
 RGBImage = NDArray[np.uint8]
 

@@ -19,9 +19,9 @@ from openslide import (
 )
 
 from wbc_cli.errors import SlideError
+from wbc_cli.slides.pixel_size import PixelSize, from_ome, plausible
 from wbc_cli.slides.pixels import shrink_in_bands, shrunk_size, to_rgb
 from wbc_cli.slides.reader import RGBImage
-from wbc_cli.slides.scale import PixelSize, from_ome, plausible
 from wbc_cli.slides.tiff import MOST_PIXELS, refuse_missing_tiles
 
 _BAND_PIXELS = 64_000_000  # of a level, read at once: 256 MB as RGBA

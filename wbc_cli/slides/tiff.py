@@ -10,7 +10,7 @@ from pathlib import Path
 from tifffile import TiffFile, TiffFileError, TiffPage
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides import scale
+from wbc_cli.slides import pixel_size
 
 # What tifffile and the codecs behind it raise on damaged files, which their own classes do not cover.
 DAMAGE = (
@@ -23,7 +23,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 MOST_PIXELS = 500_000_000_000
 """No slide has more: 76 x 26 mm of glass at 0.08 um a pixel are 310,000 million."""
 
-_UM_PER_RESOLUTION_UNIT = {2: scale.UM_PER_INCH, 3: scale.UM_PER_CM}
+_UM_PER_RESOLUTION_UNIT = {2: pixel_size.UM_PER_INCH, 3: pixel_size.UM_PER_CM}
 
 
 def refuse_missing_tiles(path: Path) -> None:
@@ -46,7 +46,7 @@ def refuse_missing_tiles(path: Path) -> None:
             )
 
 
-def pixel_um(tiff: TiffFile, page: TiffPage, image: int = 0) -> scale.PixelSize | None:
+def pixel_um(tiff: TiffFile, page: TiffPage, image: int = 0) -> pixel_size.PixelSize | None:
     """A pixel's size as OME-XML, ImageJ or the page's resolution states it, if that is plausible.
 
     Args:
@@ -54,13 +54,13 @@ def pixel_um(tiff: TiffFile, page: TiffPage, image: int = 0) -> scale.PixelSize 
         page: one of its pages.
         image: the place of its picture among those that an OME-XML describes.
     """
-    if from_ome := scale.from_ome(tiff.pages.first.description, image):
+    if from_ome := pixel_size.from_ome(tiff.pages.first.description, image):
         return from_ome
     across, down = (_density(page, tag) for tag in ("XResolution", "YResolution"))
     if tiff.imagej_metadata and "unit" in tiff.imagej_metadata:
-        return scale.from_named_unit(across, down, str(tiff.imagej_metadata["unit"]))
+        return pixel_size.from_named_unit(across, down, str(tiff.imagej_metadata["unit"]))
     um_per_unit = _UM_PER_RESOLUTION_UNIT.get(int(page.resolutionunit))
-    return scale.from_density(across, down, um_per_unit) if um_per_unit else None
+    return pixel_size.from_density(across, down, um_per_unit) if um_per_unit else None
 
 
 def _density(page: TiffPage, tag: str) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, SAMPLEFORMAT, TiffFile, TiffPage
 
-from wbc_cli.slides import scale
+from wbc_cli.slides import pixel_size
 from wbc_cli.slides.damage import refuse_hole, refuse_lost
 from wbc_cli.slides.jpeg_tiles import REDUCTIONS, JpegTiles
 from wbc_cli.slides.reader import RGBImage
@@ -65,7 +65,7 @@ class Layout:
     """
 
     levels: tuple[Level, ...]
-    pixel_um: scale.PixelSize | None
+    pixel_um: pixel_size.PixelSize | None
 
 
 def read_layout(path: Path, page: int = 0) -> Layout | None:
@@ -190,8 +190,8 @@ def _is_aperio(page: TiffPage) -> bool:
     return bool(page.description.startswith("Aperio"))
 
 
-def _pixel_um(tiff: TiffFile, first: TiffPage) -> scale.PixelSize | None:
+def _pixel_um(tiff: TiffFile, first: TiffPage) -> pixel_size.PixelSize | None:
     if not _is_aperio(first):
         return pixel_um(tiff, first)
     stated = _APERIO_UM_PER_PX.search(first.description)
-    return scale.plausible(float(stated[1].replace(",", "."))) if stated else None
+    return pixel_size.plausible(float(stated[1].replace(",", "."))) if stated else None

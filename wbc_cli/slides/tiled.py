@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from wbc_cli.errors import SlideError
+from wbc_cli.slides.pixel_size import PixelSize
 from wbc_cli.slides.pixels import shrink, shrink_in_bands, shrunk_size
 from wbc_cli.slides.reader import RGBImage
-from wbc_cli.slides.scale import PixelSize
 from wbc_cli.slides.tiff import DAMAGE
 from wbc_cli.slides.tile_cache import TileCache
 from wbc_cli.slides.tile_layout import Layout, Level, read_layout

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_MIXING, _GAIN, _POWER = 0.22, 0.30, 0.15  # deviations of the stain's random matrix, gains and exponents
-_MILD = 0.4  # of these, in the share _MILDLY of the images
-_MILDLY = 0.3
-_SHRINKS = (1.4, 1.9, 2.5, 3.2)  # of low resolution, by quarters of a batch
-_WIDEST = 2.0  # pixels: sigma of defocus
-_DARKEST = 1 / 255  # of the light: keeps the optical density finite
+# Of the stain's random matrix, gains and exponents.
+_MIXING_DEVIATION, _GAIN_DEVIATION, _EXPONENT_DEVIATION = 0.22, 0.30, 0.15
+_MILD_STRENGTH = 0.4  # of these, in the share _MILD_SHARE of the images
+_MILD_SHARE = 0.3
+_DOWNSAMPLES = (1.4, 1.9, 2.5, 3.2)  # of low resolution, by quarters of a batch
+_MAX_BLUR_SIGMA_PX = 2.0  # pixels: sigma of defocus
+_MIN_LIGHT = 1 / 255  # of the light: keeps the optical density finite
 
 
 def augment(rgb: Tensor, generator: torch.Generator, cells: Tensor | None = None, apart: float = 0.0) -> Tensor:
@@ -42,7 +43,7 @@ def stain(rgb: Tensor, generator: torch.Generator, cells: Tensor | None = None, 
         cells: float [N, 1, H, W], 1 inside white cells and between 0 and 1 at their rims; None where unknown.
         apart: share of the images whose white cells are stained by themselves.
     """
-    density = -torch.log(rgb.clamp_min(_DARKEST))
+    density = -torch.log(rgb.clamp_min(_MIN_LIGHT))
     stained = _restain(density, generator)
     if cells is not None and apart:
         own = cells * _happens(generator, len(rgb), apart)[:, None, None, None]
@@ -52,22 +53,22 @@ def stain(rgb: Tensor, generator: torch.Generator, cells: Tensor | None = None, 
 
 def _restain(density: Tensor, generator: torch.Generator) -> Tensor:
     n, device = len(density), generator.device
-    strength = torch.where(_happens(generator, n, _MILDLY) > 0, _MILD, 1.0)[:, None, None]
+    strength = torch.where(_happens(generator, n, _MILD_SHARE) > 0, _MILD_STRENGTH, 1.0)[:, None, None]
 
     def normal(*shape: int) -> Tensor:
         return torch.randn((n, *shape), generator=generator, device=device)
 
-    mixing = torch.eye(3, device=device) + _MIXING * strength * normal(3, 3)
+    mixing = torch.eye(3, device=device) + _MIXING_DEVIATION * strength * normal(3, 3)
     density = torch.einsum("nij,njhw->nihw", mixing, density).clamp_min(0.02)
-    density = density.pow(torch.exp(_POWER * strength * normal(3, 1))[..., None])
+    density = density.pow(torch.exp(_EXPONENT_DEVIATION * strength * normal(3, 1))[..., None])
     # Some pictures lose most of their colour, so that shape and texture have to carry the type.
     grey = density.mean(dim=1, keepdim=True)
     density = grey + (density - grey) * _uniform(generator, n, 0.2, 1.4)[:, None, None, None]
-    return density * torch.exp(_GAIN * strength * normal(3, 1))[..., None]
+    return density * torch.exp(_GAIN_DEVIATION * strength * normal(3, 1))[..., None]
 
 
 def light(rgb: Tensor, generator: torch.Generator) -> Tensor:
-    """Tint, exposure, gamma, contrast, tinted corners and the round edge of a field."""
+    """Change tint, exposure, gamma and contrast, and add tinted corners and the round edge of a field."""
     n, _, height, width = rgb.shape
     tint = torch.exp(0.08 * torch.randn((n, 3), generator=generator, device=generator.device))
     strong = _happens(generator, n, 0.2)[:, None]
@@ -98,12 +99,12 @@ def light(rgb: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def optics(rgb: Tensor, generator: torch.Generator) -> Tensor:
-    """Low resolution, and defocus or over-sharpening."""
+    """Lower the resolution of some images, and defocus or over-sharpen some."""
     n = len(rgb)
-    parts = rgb.chunk(len(_SHRINKS))
-    coarse = torch.cat([_shrunk(part, shrink) for part, shrink in zip(parts, _SHRINKS, strict=False)])
+    parts = rgb.chunk(len(_DOWNSAMPLES))
+    coarse = torch.cat([_shrunk(part, shrink) for part, shrink in zip(parts, _DOWNSAMPLES, strict=False)])
     rgb = torch.where(_happens(generator, n, 0.15)[:, None, None, None] > 0, coarse, rgb)
-    blurred = _blur(rgb, _uniform(generator, n, 0.4, _WIDEST))
+    blurred = _blur(rgb, _uniform(generator, n, 0.4, _MAX_BLUR_SIGMA_PX))
     choice = torch.rand(n, generator=generator, device=generator.device)
     sharpening = _uniform(generator, n, 0.3, 2.5) * (choice < 0.3).float()
     amount = torch.where(choice > 0.7, -torch.ones_like(choice), sharpening)[:, None, None, None]
@@ -111,7 +112,7 @@ def optics(rgb: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def grain(rgb: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise of single pixels, and of some pixels' size, as cameras leave it that smooth and sharpen."""
+    """Add noise of single pixels, and of some pixels' size, as cameras leave it that smooth and sharpen."""
     n, channels, height, width = rgb.shape
 
     def drawn(shrink: int, most: float, share: float) -> Tensor:
@@ -130,9 +131,9 @@ def _shrunk(rgb: Tensor, shrink: float) -> Tensor:
 
 
 def _blur(rgb: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of each image by its own sigma [N], of _WIDEST pixels at most."""
+    """Blur each image by a Gaussian of its own sigma [N], of _MAX_BLUR_SIGMA_PX pixels at most."""
     n, channels, height, width = rgb.shape
-    reach = math.ceil(2.5 * _WIDEST)
+    reach = math.ceil(2.5 * _MAX_BLUR_SIGMA_PX)
     positions = torch.arange(-reach, reach + 1, dtype=torch.float32, device=rgb.device)
     kernel = torch.exp(-0.5 * (positions / sigma[:, None]) ** 2)
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)[:, None]

@@ -12,12 +12,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from wbc_cli.cores import available_cores
 from wbc_cli.training.losses import Batch
-from wbc_cli.training.sampling import Window
+from wbc_cli.training.sampling import TrainingWindow
 
 T = TypeVar("T")
 
-_MOST_WORKERS = 6
-_DEPTH = 3  # batches that each worker makes ahead
+_MAX_WORKERS = 6
+_PREFETCHED_BATCHES = 3  # batches that each worker makes ahead
 
 
 class _Made(Dataset[T]):
@@ -28,7 +28,7 @@ class _Made(Dataset[T]):
         return self.make(step)
 
 
-def ahead(make: Callable[[int], T], start: int, stop: int) -> Iterator[T]:
+def prefetch(make: Callable[[int], T], start: int, stop: int) -> Iterator[T]:
     """Yield make(start), ..., make(stop - 1), made by other processes: drawing windows would hold up the network.
 
     On two cores there is one such process, which leaves the other core to the network.
@@ -39,8 +39,8 @@ def ahead(make: Callable[[int], T], start: int, stop: int) -> Iterator[T]:
         _Made(make),
         batch_size=None,
         sampler=range(start, stop),
-        num_workers=min(_MOST_WORKERS, max(1, available_cores() - 1)),
-        prefetch_factor=_DEPTH,
+        num_workers=min(_MAX_WORKERS, max(1, available_cores() - 1)),
+        prefetch_factor=_PREFETCHED_BATCHES,
         collate_fn=_as_it_is,
         worker_init_fn=_begin_worker,
         multiprocessing_context="fork",  # the images are shared and not copied
@@ -57,12 +57,12 @@ def _begin_worker(_: int) -> None:
 
 
 def to_tensor(rgb: np.ndarray, device: torch.device) -> torch.Tensor:
-    """uint8 [N, H, W, 3] to float [N, 3, H, W], 0 to 1."""
+    """Convert uint8 [N, H, W, 3] to float [N, 3, H, W], 0 to 1."""
     return torch.from_numpy(rgb).to(device).permute(0, 3, 1, 2).float() / 255
 
 
-def collate(windows: Sequence[Window]) -> Batch:
-    """A batch of windows on the CPU, its pixels in 8 bits, as it goes from one process to another."""
+def collate(windows: Sequence[TrainingWindow]) -> Batch:
+    """Collate windows on the CPU, their pixels in 8 bits, as a batch goes from one process to another."""
     return Batch(
         rgb=torch.from_numpy(np.stack([w.rgb for w in windows]).transpose(0, 3, 1, 2)),
         code=torch.from_numpy(np.stack([w.code for w in windows])),
@@ -73,7 +73,7 @@ def collate(windows: Sequence[Window]) -> Batch:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch from `collate` where the network is, as the losses take it; not augmented in colour yet."""
+    """Bring a batch from `collate` to the network's device, as the losses take it; not augmented in colour yet."""
     if device.type == "cuda":
         batch = Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in batch))
     return Batch(batch.rgb.float() / 255, batch.code.long(), batch.labels, batch.pool.float(), batch.masked)

@@ -12,21 +12,22 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from wbc_cli.classes import OTHER
 from wbc_cli.inference.engine import choose_precision
 from wbc_cli.inference.instances import find_cells
-from wbc_cli.inference.second_look import look_again
-from wbc_cli.model.network import SGCLDFF, Answer
+from wbc_cli.inference.test_time_augmentation import augment_unclear
+from wbc_cli.model.network import SGCLDFF, NetworkOutput
 from wbc_cli.training.batches import to_tensor
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE, TrainingImage
 from wbc_cli.training.sampling import warp
 
 _BATCH = 32
-_TYPICAL = 0.995
+_TYPICAL_SHARE = 0.995
 
 
 @dataclass(frozen=True, eq=False)
 class CentredView:
-    """What the network says of the middle of one image.
+    """What the network predicts of the middle of one image.
 
     Attributes:
         image: the image.
@@ -52,9 +53,16 @@ class CentredView:
 
 
 def centred_views(
-    network: SGCLDFF, images: Sequence[TrainingImage], device: torch.device, second_look: bool = False
+    network: SGCLDFF, images: Sequence[TrainingImage], device: torch.device, test_time_augmentation: bool = False
 ) -> Iterator[CentredView]:
-    """Look at the middle of each image, upright, at the config's scale; if asked, twice at unclear cells, as in use."""
+    """Run the network on the middle of each image, upright, at the config's scale.
+
+    Args:
+        network: put into evaluation mode.
+        images: the images, in whose order the views come.
+        device: where the network is.
+        test_time_augmentation: augment the windows of unclear cells, as in use.
+    """
     config = network.config
     network.eval()
     dtype = choose_precision("auto", device)
@@ -71,19 +79,19 @@ def centred_views(
         cuts = [_centre(image, config.um_per_px, config.window_px) for image in chunk]
         windows = to_tensor(np.stack([c[0] for c in cuts]), device)
         with torch.no_grad(), precision():
-            answer: Answer = network(windows)
-        answer = answer._replace(features=answer.features.float(), texture=answer.texture.float())
-        features = answer.features
-        probabilities, cells = find_cells(answer.maps, config.um_per_px)
+            output: NetworkOutput = network(windows)
+        output = output._replace(features=output.features.float(), texture=output.texture.float())
+        features = output.features
+        probabilities, cells = find_cells(output.maps, config.um_per_px)
         central = [_nearest_middle(labels) for labels in cells]
         masks = np.stack([labels == c if c else _disc(labels.shape) for labels, c in zip(cells, central, strict=True)])
-        pooled, logits = _typed(network, answer.features, masks)
-        if second_look:
+        pooled, logits = _typed(network, output.features, masks)
+        if test_time_augmentation:
             every = torch.arange(len(windows), device=device)
             first = torch.from_numpy(logits).to(device)
-            features = look_again(type_features, windows, features, first, every).features
+            features = augment_unclear(type_features, windows, features, first, every).features
             pooled, logits = _typed(network, features, masks)
-        parts = _parts(network, answer._replace(features=features), masks)
+        parts = _parts(network, output._replace(features=features), masks)
         for i, image in enumerate(chunk):
             yield CentredView(
                 image, cuts[i][0], probabilities[i], cells[i], central[i], pooled[i], logits[i], parts[i], cuts[i][1]
@@ -109,7 +117,7 @@ def validate(views: Sequence[CentredView], blast: int) -> Validation:
 
 
 def fit_temperature(views: Sequence[CentredView]) -> float:
-    """The temperature that minimises the negative log-likelihood of the labels (Guo et al., ICML 2017)."""
+    """Find the temperature that minimises the negative log-likelihood of the labels (Guo et al., ICML 2017)."""
     chosen = [v for v in views if v.image.targets and v.image.targets[0].label >= 0 and v.cell]
     if not chosen:
         return 1.0
@@ -120,7 +128,7 @@ def fit_temperature(views: Sequence[CentredView]) -> float:
 
 
 def fit_typicality(network: SGCLDFF, views: Sequence[CentredView], held_out: Sequence[CentredView]) -> None:
-    """Teach the network what cells like those of the training data look like.
+    """Fit the network's typicality to the features of training cells.
 
     Args:
         network: its typicality is fitted.
@@ -128,14 +136,14 @@ def fit_typicality(network: SGCLDFF, views: Sequence[CentredView], held_out: Seq
         held_out: of validation images; a cell farther off than nearly all of theirs is atypical.
     """
     known = [v for v in views if v.cell and v.image.targets and v.image.targets[0].label >= 0]
-    typed = [v for v in held_out if v.cell and v.image.targets and v.image.sample.labels != ("platelet",)]
+    typed = [v for v in held_out if v.cell and v.image.targets and v.image.sample.labels != (OTHER,)]
     if known and typed:
         device = network.typicality.centres.device
         network.typicality.fit(
             torch.tensor(np.stack([v.pooled for v in known]), device=device),
             torch.tensor([v.image.targets[0].label for v in known], device=device),
             torch.tensor(np.stack([v.pooled for v in typed]), device=device),
-            _TYPICAL,
+            _TYPICAL_SHARE,
         )
 
 
@@ -147,7 +155,7 @@ def _centre(image: TrainingImage, um_per_px: float, side: int) -> tuple[NDArray[
 
 
 def _nearest_middle(labels: NDArray[np.uint8]) -> int:
-    """The cell nearest the middle of the window, if it lies within a fifth of the window's side of it."""
+    """Find the cell nearest the middle of the window, if it lies within a fifth of the window's side of it; else 0."""
     rows, columns = np.nonzero(labels)
     if not len(rows):
         return 0
@@ -166,31 +174,31 @@ def _disc(shape: tuple[int, ...]) -> NDArray[np.bool_]:
 def _typed(
     network: SGCLDFF, features: Tensor, masks: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    places = F.adaptive_avg_pool2d(torch.from_numpy(masks).float().to(features.device), features.shape[-1])
+    pooled_masks = F.adaptive_avg_pool2d(torch.from_numpy(masks).float().to(features.device), features.shape[-1])
     with torch.no_grad():
-        pooled = network.types.pool(features, places)
+        pooled = network.types.pool(features, pooled_masks)
         return pooled.cpu().numpy(), network.types.logits(pooled).cpu().numpy()
 
 
-def _parts(network: SGCLDFF, answer: Answer, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-    cells = torch.from_numpy(masks).float().to(answer.features.device)[:, None]
-    pooled = network.morphology.pool(answer.features, answer.texture, answer.maps.segments, cells)
+def _parts(network: SGCLDFF, output: NetworkOutput, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    cells = torch.from_numpy(masks).float().to(output.features.device)[:, None]
+    pooled = network.morphology.pool(output.features, output.texture, output.maps.segments, cells)
     parts: NDArray[np.float32] = pooled[:, 0].cpu().numpy()
     return parts
 
 
 def _is_right(view: CentredView, blast: int) -> bool:
     label = view.image.targets[0].label
-    answer = int(view.logits.argmax())
-    if view.image.sample.labels == ("platelet",):
-        return not view.cell or answer == label
+    predicted = int(view.logits.argmax())
+    if view.image.sample.labels == (OTHER,):
+        return not view.cell or predicted == label
     if label == NOT_BLAST_TYPE:
-        return bool(view.cell) and answer != blast
-    return bool(view.cell) and answer == label
+        return bool(view.cell) and predicted != blast
+    return bool(view.cell) and predicted == label
 
 
 def _iou(view: CentredView, least: int) -> float:
     truth = (view.truth // 4 == 1) & (view.truth % 4 >= least) & (view.truth != IGNORE)
     kinds = np.where(view.probabilities[2] > view.probabilities[1], 2, 1)
-    answer = (view.cells == view.cell) & (kinds >= least) if view.cell else np.zeros_like(truth)
-    return float((truth & answer).sum() / max(1, (truth | answer).sum()))
+    predicted = (view.cells == view.cell) & (kinds >= least) if view.cell else np.zeros_like(truth)
+    return float((truth & predicted).sum() / max(1, (truth | predicted).sum()))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wbc_cli.cells import NUCLEUS
-from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.manifest import NOT_BLAST, RED_CELL, WHITE_CELL, Box, Sample
+from wbc_cli.classes import CLASS_NAMES, NOT_BLAST, OTHER
+from wbc_cli.manifest import RED_CELL, WHITE_CELL, Box, Sample
 from wbc_cli.slides import open_slide
 
 STORED_UM_PER_PX = 0.16
@@ -31,7 +31,7 @@ Code = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One cell (or, with instance 0, one place) that windows are drawn around.
+    """One cell (or, with instance 0, one position) that windows are drawn around.
 
     Attributes:
         x, y: its middle in stored pixels.
@@ -56,7 +56,7 @@ class TrainingImage:
         code: uint8 [h, w], see Code.
         targets: the cells; empty in fields without any, where windows fall anywhere.
         masked: the code comes from a mask that people drew.
-        background: uint8 [3], the colour around the image.
+        padding: uint8 [3], the colour that surrounds the image where a window reaches beyond it.
     """
 
     sample: Sample
@@ -65,22 +65,22 @@ class TrainingImage:
     code: Code
     targets: tuple[Target, ...]
     masked: bool
-    background: NDArray[np.uint8]
+    padding: NDArray[np.uint8]
 
     def with_code(self, code: Code) -> TrainingImage:
-        """The same image with a code from elsewhere; its centred cell becomes instance 1 where the code has it."""
+        """Return the image with another code; its centred cell becomes instance 1 where the code has it."""
         targets = tuple(replace(t, instance=int(np.any(code // 4 == 1))) for t in self.targets)
         return replace(self, code=code, targets=targets)
 
 
-def background_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What lies around an image: the 80th percentile of each channel of uint8 [h, w, 3]."""
+def padding_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Choose the colour around an image, uint8 [3]: the 80th percentile of each channel of uint8 [h, w, 3]."""
     step = max(1, min(rgb.shape[:2]) // 64)
     return np.percentile(rgb[::step, ::step].reshape(-1, 3), 80, axis=0).astype(np.uint8)
 
 
 def load_rgb(sample: Sample) -> NDArray[np.uint8]:
-    """A sample's pixels, uint8 [h, w, 3].
+    """Load a sample's pixels, uint8 [h, w, 3].
 
     Raises:
         SlideError: the image cannot be read.
@@ -93,7 +93,7 @@ def load_rgb(sample: Sample) -> NDArray[np.uint8]:
 
 
 def scale_by_cells(sample: Sample) -> float | None:
-    """Micrometres per pixel of a sample, guessed from the size of its masked cells; None without a mask of cells.
+    """Guess a sample's micrometres a pixel from the size of its masked cells; None without a mask of cells.
 
     Raises:
         SlideError: the mask cannot be read.
@@ -126,7 +126,7 @@ def load_image(sample: Sample, um_per_px: float) -> TrainingImage:
         code = cv2.resize(code, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8)
         targets = tuple(replace(t, x=t.x * shrink, y=t.y * shrink) for t in targets)
     masked = sample.mask is not None
-    return TrainingImage(sample, rgb, um_per_px / shrink, code, targets, masked, background_colour(rgb))
+    return TrainingImage(sample, rgb, um_per_px / shrink, code, targets, masked, padding_colour(rgb))
 
 
 def _supervision(sample: Sample, shape: Sequence[int], um_per_px: float) -> tuple[Code, tuple[Target, ...]]:
@@ -143,13 +143,13 @@ def _supervision(sample: Sample, shape: Sequence[int], um_per_px: float) -> tupl
             for i, (y, x) in enumerate(ndimage.center_of_mass(instances > 0, instances, range(1, instances.max() + 1)))
         )
         return (instances * 4 + np.where(instances > 0, kinds, 0)).astype(np.uint8), targets
-    cells = [box for box in sample.boxes if box.label not in (RED_CELL, "platelet")]
+    cells = [box for box in sample.boxes if box.label not in (RED_CELL, OTHER)]
     if cells:
         return _from_boxes(cells, label, height, width, round(_BORDER_UM / um_per_px))
     if not sample.labels:
         return np.zeros((height, width), np.uint8), ()
     code = np.full((height, width), IGNORE, np.uint8)
-    if sample.labels == ("platelet",):
+    if sample.labels == (OTHER,):
         cv2.circle(code, (width // 2, height // 2), round(_NO_CELL_RADIUS_UM / um_per_px), 0, -1)
     return code, (Target(*centre, 0, label),)
 
@@ -157,7 +157,7 @@ def _supervision(sample: Sample, shape: Sequence[int], um_per_px: float) -> tupl
 def _from_boxes(
     boxes: Sequence[Box], label: int, height: int, width: int, border: int
 ) -> tuple[Code, tuple[Target, ...]]:
-    """Supervision of a field whose white cells are boxed.
+    """Make the supervision of a field whose white cells are boxed.
 
     Nothing is known inside the boxes and within `border` pixels of the field's edge; the rest is background.
     """
@@ -172,7 +172,7 @@ def _from_boxes(
 
 
 def _label(sample: Sample) -> int:
-    """The one type of all the sample's cells, or UNKNOWN_TYPE where they differ."""
+    """Return the one type of all the sample's cells, or UNKNOWN_TYPE where they differ."""
     kinds = set(sample.labels)
     if len(kinds) != 1:
         return UNKNOWN_TYPE

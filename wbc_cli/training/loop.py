@@ -17,27 +17,26 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.classes import BLAST_INDEX, CLASS_NAMES, OTHER_INDEX
 from wbc_cli.inference.engine import choose_precision
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.training.augment import augment
-from wbc_cli.training.batches import ahead, collate, to_device
+from wbc_cli.training.batches import collate, prefetch, to_device
 from wbc_cli.training.centred import centred_views, validate
 from wbc_cli.training.data import IGNORE, TrainingImage
-from wbc_cli.training.losses import BLAST, Batch, losses
+from wbc_cli.training.losses import Batch, losses
 from wbc_cli.training.sampling import WindowSampler
 from wbc_cli.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
-LOSSES, FIGURES = "log.csv", "validation.csv"
-OTHER = CLASS_NAMES.index("platelet")
-_WARM_UP = 150
+LOSS_FILE, VALIDATION_FILE = "log.csv", "validation.csv"
+_WARM_UP_STEPS = 150
 _CHECKPOINT_SECONDS = 240
-_LOG_EVERY = 50
-_WATCHES = 4
-_APART = 0.25  # share of the windows whose cell is stained by itself, see augment.stain
+_LOG_EVERY_STEPS = 50
+_VALIDATIONS = 4
+_OWN_STAIN_SHARE = 0.25  # share of the windows whose cell is stained by itself, see augment.stain
 
 
 @dataclass
@@ -76,7 +75,7 @@ class Training:
 
     @property
     def checkpoint(self) -> Path:
-        """The file a killed run goes on from."""
+        """The file that a killed run goes on from."""
         return self.folder / "checkpoint.pt"
 
     def save(self) -> None:
@@ -95,7 +94,7 @@ class Training:
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
-        for name in (LOSSES, FIGURES):
+        for name in (LOSS_FILE, VALIDATION_FILE):
             forget(self.folder / name, self.step)
         log.info("resuming at step %d", self.step)
         return True
@@ -107,10 +106,10 @@ def train_network(training: Training, images: Sequence[TrainingImage], held_out:
     Args:
         training: the run; its prior and scale estimator are trained already.
         images: the training split.
-        held_out: images of the validation split; watched, never trained on.
+        held_out: images of the validation split; validated on, never trained on.
     """
     settings, network, device = training.settings, training.network, training.device
-    sampler = WindowSampler(images, network.config, OTHER)
+    sampler = WindowSampler(images, network.config, OTHER_INDEX)
     weights = (
         class_weights(images).to(device)
         if network.config.class_weights
@@ -125,19 +124,19 @@ def train_network(training: Training, images: Sequence[TrainingImage], held_out:
     sums: dict[str, Tensor] = {}
     counted = 0
     saved = began = time.monotonic()
-    for batch in ahead(make, training.step, settings.steps):
+    for batch in prefetch(make, training.step, settings.steps):
         for name, value in _learn(training, batch, weights, generator).items():
             sums[name] = sums.get(name, 0.0) + value  # on the device, which is not waited for
         counted += 1
         ended = training.step == settings.steps
-        if training.step % _LOG_EVERY == 0 or ended:
+        if training.step % _LOG_EVERY_STEPS == 0 or ended:
             means = {name: float(value) / counted for name, value in sums.items()}
             speed = counted * settings.batch / (time.monotonic() - began)
             log.info("step %d of %d, %.0f windows/s, %s", training.step, settings.steps, speed, _line(means))
-            record(training.folder / LOSSES, {"step": training.step, **means})
+            record(training.folder / LOSS_FILE, {"step": training.step, **means})
             sums, counted, began = {}, 0, time.monotonic()
-        if training.step % max(1, settings.steps // _WATCHES) == 0 or ended:
-            _watch(training, held_out)
+        if training.step % max(1, settings.steps // _VALIDATIONS) == 0 or ended:
+            _validate(training, held_out)
             began = time.monotonic()
         if time.monotonic() - saved > _CHECKPOINT_SECONDS or ended:
             training.save()
@@ -146,7 +145,7 @@ def train_network(training: Training, images: Sequence[TrainingImage], held_out:
 
 
 def _learn(training: Training, made: Batch, weights: torch.Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """One step of the optimiser; returns the losses by name."""
+    """Make one step of the optimiser and return the losses by name."""
     settings, network, device = training.settings, training.network, training.device
     network.train()
     network.prior.eval()
@@ -155,7 +154,7 @@ def _learn(training: Training, made: Batch, weights: torch.Tensor, generator: to
     batch = to_device(made, device)
     cells = ((batch.code // 4 > 0) & (batch.code != IGNORE) & batch.masked[:, None, None]).float()
     soft = F.avg_pool2d(F.interpolate(cells[:, None], scale_factor=MAP_STRIDE), 5, 1, 2, count_include_pad=False)
-    batch = batch._replace(rgb=augment(batch.rgb, generator, soft, _APART))
+    batch = batch._replace(rgb=augment(batch.rgb, generator, soft, _OWN_STAIN_SHARE))
     with torch.autocast(device.type, torch.bfloat16, enabled=training.half):
         terms = losses(network, network(batch.rgb), batch, weights)
     for group, scale in zip(training.optimiser.param_groups, (0.5, 1.0), strict=True):
@@ -170,8 +169,8 @@ def _learn(training: Training, made: Batch, weights: torch.Tensor, generator: to
     return {name: term.detach() for name, term in terms.items()}
 
 
-def _watch(training: Training, held_out: Sequence[TrainingImage]) -> None:
-    figures = validate(list(centred_views(training.mean_network, held_out, training.device)), BLAST)
+def _validate(training: Training, held_out: Sequence[TrainingImage]) -> None:
+    figures = validate(list(centred_views(training.mean_network, held_out, training.device)), BLAST_INDEX)
     log.info(
         "step %d, validation: accuracy %.4f, cell IoU %.4f, nucleus IoU %.4f",
         training.step,
@@ -185,11 +184,11 @@ def _watch(training: Training, held_out: Sequence[TrainingImage]) -> None:
         "cell_iou": figures.cell_iou,
         "nucleus_iou": figures.nucleus_iou,
     }
-    record(training.folder / FIGURES, row)
+    record(training.folder / VALIDATION_FILE, row)
 
 
 def class_weights(images: Sequence[TrainingImage]) -> torch.Tensor:
-    """Weights of the type loss: fourth root of the inverse counts (the sampler takes a square root), mean 1."""
+    """Compute the type loss's weights: fourth root of the inverse counts (the sampler takes a square root), mean 1."""
     labels = [t.label for image in images for t in image.targets if t.label >= 0]
     counts = np.bincount(labels, minlength=len(CLASS_NAMES)).clip(20)
     weights = counts**-0.25
@@ -197,8 +196,8 @@ def class_weights(images: Sequence[TrainingImage]) -> torch.Tensor:
 
 
 def rate(step: int, steps: int) -> float:
-    """The schedule: a short rise, then half a cosine, as a share of the peak."""
-    rise = min(_WARM_UP, steps // 10)
+    """Return the scheduled learning rate, a short rise and then half a cosine, as a share of the peak."""
+    rise = min(_WARM_UP_STEPS, steps // 10)
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) + 0.002

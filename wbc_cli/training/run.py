@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from wbc_cli.classes import BLAST_INDEX
 from wbc_cli.cores import available_cores
 from wbc_cli.errors import UsageError
-from wbc_cli.inference.scale import estimate_scale
+from wbc_cli.inference.scale_estimation import estimate_scale
 from wbc_cli.manifest import Sample, read_manifest
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.files import CONFIG_NAME
@@ -27,10 +28,9 @@ from wbc_cli.training.centred import centred_views, fit_temperature, fit_typical
 from wbc_cli.training.curve import draw_curve
 from wbc_cli.training.data import TrainingImage, load_image, scale_by_cells
 from wbc_cli.training.loop import Training, train_network
-from wbc_cli.training.losses import BLAST
-from wbc_cli.training.morphology import fit_morphology
-from wbc_cli.training.prior import train_prior
-from wbc_cli.training.scale import train_scale
+from wbc_cli.training.morphology_training import fit_morphology
+from wbc_cli.training.prior_training import train_prior
+from wbc_cli.training.scale_training import train_scale
 from wbc_cli.training.settings import TrainSettings
 from wbc_cli.training.start import Start
 
@@ -42,7 +42,7 @@ RUN_NAME = "run.json"
 _FROM_SCRATCH = Start()
 _MAX_TYPICAL = 25  # images of a set and label, to learn from them what is typical
 _MAX_HELD_OUT = 40  # of those, that the temperature is fitted on
-_MAX_WATCHED = 4  # of those, that are looked at during training
+_MAX_VALIDATED = 4  # of those, that are validated on during training
 _MAX_DESCRIBED = 1500  # images that the attributes of cells are learned from
 
 
@@ -72,7 +72,7 @@ def train(
     Raises:
         UsageError: the manifest has nothing to train or validate on, `folder` holds another run, or a share of earlier
             weights is asked for and there are none.
-        MachineError: the ImageNet weights are not installed, or weights to begin from cannot be read.
+        SetupError: the ImageNet weights are not installed, or weights to begin from cannot be read.
     """
     samples = [s for s in read_manifest(manifest, check_files=True) if s.dataset not in exclude]
     training_split = [s for s in samples if s.split == "train"]
@@ -98,20 +98,20 @@ def train(
         training = Training(network, settings, folder, device)
         training.save()
     held_out = _load(validation_split, network)
-    averaged = train_network(training, images, _examples(held_out, settings.seed, _MAX_WATCHED))
+    averaged = train_network(training, images, _examples(held_out, settings.seed, _MAX_VALIDATED))
     start.blend(averaged, settings.start_share)
     held_out = _examples(held_out, settings.seed, _MAX_HELD_OUT)
-    views = list(centred_views(averaged, held_out, device, second_look=True))
+    views = list(centred_views(averaged, held_out, device, test_time_augmentation=True))
     examples = _examples(images, settings.seed, _MAX_TYPICAL)
-    fit_typicality(averaged, list(centred_views(averaged, examples, device, second_look=True)), views)
+    fit_typicality(averaged, list(centred_views(averaged, examples, device, test_time_augmentation=True)), views)
     described = [image for image in images if image.sample.morphology]
     described = [described[i] for i in np.random.default_rng((settings.seed, 6)).permutation(len(described))]
-    seen = list(centred_views(averaged, described[:_MAX_DESCRIBED], device, second_look=True))
-    fit_morphology(averaged.morphology, seen, views, settings.seed)
+    described_views = list(centred_views(averaged, described[:_MAX_DESCRIBED], device, test_time_augmentation=True))
+    fit_morphology(averaged.morphology, described_views, views, settings.seed)
     config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)
     draw_curve(folder)
-    write_card(folder, samples, config, settings, exclude, validate(views, BLAST), start)
+    write_card(folder, samples, config, settings, exclude, validate(views, BLAST_INDEX), start)
     log.info("wrote %s, temperature %.3f", folder, config.temperature)
     return config
 
@@ -133,7 +133,7 @@ def _estimated(sample: Sample, network: SGCLDFF) -> float:
 
 
 def _examples(images: Sequence[TrainingImage], seed: int, most: int) -> list[TrainingImage]:
-    """At most so many images of every set and label."""
+    """Choose at most so many images of every set and label."""
     groups: dict[tuple[str, tuple[str, ...]], list[TrainingImage]] = {}
     for index in np.random.default_rng((seed, 5)).permutation(len(images)):
         image = images[index]

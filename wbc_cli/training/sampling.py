@@ -15,33 +15,33 @@ from numpy.typing import NDArray
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.training.data import IGNORE, UNKNOWN_TYPE, Target, TrainingImage
-from wbc_cli.training.surroundings import blend, compressed, one_colour, other_background, pile
+from wbc_cli.training.surroundings import blend, compressed, one_colour, other_background, overlay
 
 # Of a set's and, within it, of a class's number of cells: rare ones come oftener than they are, large ones still most.
 _SHARE_POWER = 0.5
-_ZOOM = 0.16  # deviation of the logarithm: estimated scales are off by as much
-_PASTE = 0.35
-_OTHER_BACKGROUND = 0.25
-_PILE = 0.3
-_COMPRESSED = 0.3
+_LOG_ZOOM_DEVIATION = 0.16  # deviation of the logarithm: estimated scales are off by as much
+_PASTE_PROBABILITY = 0.35
+_OTHER_BACKGROUND_PROBABILITY = 0.25
+_OVERLAY_PROBABILITY = 0.3
+_JPEG_PROBABILITY = 0.3
 _PASTED_INSTANCE = 40  # above the numbers of an image's own cells
 _NO_TYPE_RADIUS_UM = 3.0
 _CELL_RADIUS_UM = 5.0
-_REACH_UM = 7.5  # no part of the cell in the middle lies farther away
+_MAX_CELL_RADIUS_UM = 7.5  # no part of the cell in the middle lies farther away
 
 
 K = TypeVar("K")
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class TrainingWindow:
     """One training window.
 
     Attributes:
         rgb: uint8 [S, S, 3].
         code: uint8 [S / 2, S / 2], see data.Code.
         label: index of the class, UNKNOWN_TYPE or NOT_BLAST_TYPE.
-        pool: uint8 [S / 2, S / 2], 1 where the type head may look: the cell's mask, or where none is known a disc that
+        pool: uint8 [S / 2, S / 2], 1 where the type head may pool: the cell's mask, or where none is known a disc that
             holds the cell.
         masked: whether `pool` is the cell's own mask.
     """
@@ -86,36 +86,36 @@ class WindowSampler:
             for name in self.sets
         }
 
-    def draw(self, rng: Generator) -> Window:
-        """One window, augmented in place and scale, with a second cell pasted in now and then."""
+    def draw(self, rng: Generator) -> TrainingWindow:
+        """Draw one window, augmented in position and scale, with a second cell pasted in now and then."""
         name = str(rng.choice(list(self.set_shares), p=list(self.set_shares.values())))
         image, target = self._entry(name, rng)
         if target is None or (image.sample.boxes and rng.random() < 0.12):
             target = _anywhere(image, rng)
         jitter_um = rng.normal(0, 1.6, 2).clip(-5, 5)
         rgb, code = self._cut(image, target, jitter_um, rng)
-        if not image.targets and rng.random() < _PILE:
-            rgb = pile(rgb, self._empty(rng))
+        if not image.targets and rng.random() < _OVERLAY_PROBABILITY:
+            rgb = overlay(rgb, self._empty(rng))
         label, instance = target.label, target.instance
-        if rng.random() < _PASTE:
+        if rng.random() < _PASTE_PROBABILITY:
             pasted = self._paste(rgb, code, name, instance, image, rng)
             if pasted is not None and instance == 0 and not image.targets:
                 label, instance = pasted, _PASTED_INSTANCE
-        if instance and rng.random() < _OTHER_BACKGROUND:
+        if instance and rng.random() < _OTHER_BACKGROUND_PROBABILITY:
             rgb, code = self._elsewhere(rgb, code, code // 4 == instance, rng)
-        if rng.random() < _COMPRESSED:
+        if rng.random() < _JPEG_PROBABILITY:
             rgb = compressed(rgb, rng)
         return self._window(rgb, code, label, instance, jitter_um)
 
     def _empty(self, rng: Generator) -> NDArray[np.uint8]:
-        """A window of a field without white cells."""
+        """Draw a window of a field without white cells."""
         field = self.empty[rng.integers(len(self.empty))]
         return self._cut(field, _anywhere(field, rng), np.zeros(2), rng)[0]
 
     def _elsewhere(
         self, rgb: NDArray[np.uint8], code: NDArray[np.uint8], cell: NDArray[np.bool_], rng: Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """A known cell before the background of an empty field, or one colour."""
+        """Put a known cell before the background of an empty field, or one colour."""
         backdrop = self._empty(rng) if self.empty and rng.random() < 0.5 else one_colour(rgb, rng)
         known = np.where(cell, code, 0).astype(np.uint8)
         return other_background(rgb, cell, backdrop), known
@@ -128,9 +128,9 @@ class WindowSampler:
     def _cut(
         self, image: TrainingImage, target: Target, shift_um: NDArray[np.float64], rng: Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Pixels and code of a window whose middle lies `shift_um` (in the window's axes) from the target."""
+        """Cut pixels and code of a window whose middle lies `shift_um` (in the window's axes) from the target."""
         turn = np.deg2rad(rng.integers(4) * 90 + rng.normal(0, 12))
-        zoom = np.exp(_ZOOM * np.clip(rng.normal(), -2.2, 2.2)) * image.um_per_px / self.config.um_per_px
+        zoom = np.exp(_LOG_ZOOM_DEVIATION * np.clip(rng.normal(), -2.2, 2.2)) * image.um_per_px / self.config.um_per_px
         stretch = np.exp(rng.normal(0, 0.03))
         mirror = rng.choice((-1.0, 1.0))
         linear = (
@@ -181,24 +181,24 @@ class WindowSampler:
 
     def _window(
         self, rgb: NDArray[np.uint8], code: NDArray[np.uint8], label: int, instance: int, shift_um: NDArray[np.float64]
-    ) -> Window:
+    ) -> TrainingWindow:
         masked = bool(instance) and bool(((code // 4 == instance) & (code != IGNORE)).any())
         if masked:
-            return Window(rgb, code, label, ((code // 4 == instance) & (code != IGNORE)).astype(np.uint8), True)
+            return TrainingWindow(rgb, code, label, ((code // 4 == instance) & (code != IGNORE)).astype(np.uint8), True)
         if label == UNKNOWN_TYPE and not (code != 0).any():
             label = self.other
-        radius_um = _NO_TYPE_RADIUS_UM if label == self.other else _REACH_UM
+        radius_um = _NO_TYPE_RADIUS_UM if label == self.other else _MAX_CELL_RADIUS_UM
         unit = MAP_STRIDE * self.config.um_per_px
         centre = (np.array(code.shape) / 2 - shift_um[::-1] / unit).round().astype(int)
         pool = np.zeros(code.shape, np.uint8)
         cv2.circle(pool, (int(centre[1]), int(centre[0])), round(radius_um / unit), 1, -1)
         if not pool.any():
             pool[:] = 1
-        return Window(rgb, code, label, pool, False)
+        return TrainingWindow(rgb, code, label, pool, False)
 
 
 def shares(groups: Mapping[K, Sized], power: float = _SHARE_POWER) -> dict[K, float]:
-    """How often each group is drawn from: by a power of its size, summing to 1."""
+    """Compute how often each group is drawn from: by a power of its size, summing to 1."""
     roots = {name: len(groups[name]) ** power for name in sorted(groups)}  # type: ignore[type-var]
     return {name: root / sum(roots.values()) for name, root in roots.items()}
 
@@ -223,7 +223,7 @@ def warp(
         uint8 [side, side, 3], and the code at MAP_STRIDE, whose pixels are exact two by two blocks of the window's.
     """
     matrix = np.column_stack([linear, middle - linear @ source])
-    return warp_pair(image.rgb, image.code, matrix, side, MAP_STRIDE, tuple(int(c) for c in image.background))
+    return warp_pair(image.rgb, image.code, matrix, side, MAP_STRIDE, tuple(int(c) for c in image.padding))
 
 
 def warp_pair(

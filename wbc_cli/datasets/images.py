@@ -1,4 +1,4 @@
-"""Finding a data set's images below a folder, and what is known of them by their place and size."""
+"""Finding a data set's images below a folder, and what is known of them by their path and size."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def folders_above(folder: Path, image: Path) -> list[str]:
 
 
 def bare_sample(folder: Path, image: Path, dataset: str, split: str = "test") -> Sample:
-    """Make a sample of which nothing is known but its place."""
+    """Make a sample of which nothing is known but its path."""
     return Sample(image, dataset, split, (), str(image.relative_to(folder)), None, None, ())
 
 
 def shrunk_scale(image: Path, um_per_px: float, width: int) -> float:
-    """The scale of an original, or of a copy that was shrunk whole; originals may differ by some pixels in width.
+    """Return the scale of an original or of a copy that was shrunk whole; originals may differ by some pixels in width.
 
     Args:
         image: the file.

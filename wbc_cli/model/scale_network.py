@@ -12,7 +12,7 @@ PATCH_PX = 160
 class ScaleNet(nn.Module):
     """Reads the physical scale of a patch from the size of its red cells and nuclei.
 
-    Its answer is a normal distribution of log(um per pixel), so that patches which show nothing of known size
+    Its output is a normal distribution of log(um per pixel), so that patches which show nothing of known size
     weigh little (Kendall and Gal, "What uncertainties do we need", 2017).
     """
 
@@ -28,7 +28,7 @@ class ScaleNet(nn.Module):
         self.head = nn.Linear(2 * before, 2)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """The scale of each patch.
+        """Estimate the scale of each patch.
 
         Args:
             patches: float [N, 3, PATCH_PX, PATCH_PX], from `standardise`.
@@ -43,7 +43,7 @@ class ScaleNet(nn.Module):
 
 
 def standardise(rgb: Tensor) -> Tensor:
-    """RGB [N, 3, H, W] to zero mean and unit deviation by each image's own statistics over all its channels.
+    """Bring RGB [N, 3, H, W] to zero mean and unit deviation by each image's own statistics over all its channels.
 
     One deviation for the three channels keeps what tells stain from background; a mean per channel takes the tint away.
     """
@@ -53,6 +53,6 @@ def standardise(rgb: Tensor) -> Tensor:
 
 
 def scale_loss(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
-    """Gaussian negative log-likelihood, and plain smooth L1 to keep early training from hiding in the variance."""
+    """Add a smooth L1 to the Gaussian negative log-likelihood, lest early training hide in the variance."""
     likelihood = 0.5 * (log_variance + (target - mean).square() * torch.exp(-log_variance))
     return likelihood.mean() + F.smooth_l1_loss(mean, target, beta=0.1)

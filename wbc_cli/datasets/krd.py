@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from wbc_cli.datasets.images import bare_sample, find_images, shrunk_scale
+from wbc_cli.datasets.single_cells import class_of
 from wbc_cli.errors import UsageError
-from wbc_cli.layouts.cells import class_of
-from wbc_cli.layouts.search import bare_sample, find_images, shrunk_scale
 from wbc_cli.manifest import MaskLevels, Sample
 from wbc_cli.rows import read_rows
 
@@ -50,7 +50,7 @@ def _number(image: Path) -> str:
 
 
 def _read_types(folder: Path) -> dict[str, str]:
-    """The type by the number of the image."""
+    """Read the type by the number of the image."""
     types = {}
     for file in sorted(folder.rglob("*.csv")):
         if re.sub("[^a-z]", "", file.stem.lower()) != "classlabels":

@@ -12,16 +12,16 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from wbc_cli.manifest import Sample
-from wbc_cli.model.scale import PATCH_PX, ScaleNet, scale_loss, standardise
+from wbc_cli.model.scale_network import PATCH_PX, ScaleNet, scale_loss, standardise
 from wbc_cli.training.augment import augment
-from wbc_cli.training.batches import ahead, to_tensor
+from wbc_cli.training.batches import prefetch, to_tensor
 from wbc_cli.training.data import load_rgb
 
 log = logging.getLogger(__name__)
 
 _BATCH = 48
-_MOST_PER_SET = 900
-_COARSEST_UM = 1.1
+_MAX_IMAGES_PER_SET = 900
+_MAX_UM_PER_PX = 1.1
 
 _Pyramid = list[tuple[NDArray[np.uint8], float]]
 
@@ -32,7 +32,7 @@ def train_scale(net: ScaleNet, samples: Sequence[Sample], steps: int, seed: int,
     rng = np.random.default_rng((seed, 2))
     for name in sorted({s.dataset for s in samples if s.um_per_px}):
         known = [s for s in samples if s.dataset == name and s.um_per_px]
-        chosen = rng.permutation(len(known))[:_MOST_PER_SET]
+        chosen = rng.permutation(len(known))[:_MAX_IMAGES_PER_SET]
         sets[name] = [_pyramid(known[i]) for i in chosen]
     names = sorted(sets)
 
@@ -47,7 +47,7 @@ def train_scale(net: ScaleNet, samples: Sequence[Sample], steps: int, seed: int,
     generator = torch.Generator(device).manual_seed(seed)
     net.requires_grad_(True).train()
     errors: list[float] = []
-    for step, (rgb, target) in enumerate(ahead(make, 0, steps)):
+    for step, (rgb, target) in enumerate(prefetch(make, 0, steps)):
         pixels = augment(to_tensor(rgb, device), generator)
         truth = torch.from_numpy(target).to(device)
         with torch.autocast(device.type, torch.bfloat16):
@@ -66,7 +66,7 @@ def train_scale(net: ScaleNet, samples: Sequence[Sample], steps: int, seed: int,
 def _pyramid(sample: Sample) -> _Pyramid:
     rgb, scale = load_rgb(sample), sample.um_per_px or 0.0
     levels = [(rgb, scale)]
-    while scale < _COARSEST_UM / 2 and min(rgb.shape[:2]) >= 32:
+    while scale < _MAX_UM_PER_PX / 2 and min(rgb.shape[:2]) >= 32:
         rgb = cv2.resize(rgb, (rgb.shape[1] // 2, rgb.shape[0] // 2), interpolation=cv2.INTER_AREA).astype(np.uint8)
         scale *= 2
         levels.append((rgb, scale))
@@ -74,9 +74,9 @@ def _pyramid(sample: Sample) -> _Pyramid:
 
 
 def _patch(pyramid: _Pyramid, rng: Generator) -> tuple[NDArray[np.uint8], float]:
-    """A patch and the log of its um per pixel; never enlarged, since its blur would give the scale away."""
+    """Draw a patch and the log of its um per pixel; never enlarged, since its blur would give the scale away."""
     finest = pyramid[0][1]
-    wanted = float(np.exp(rng.uniform(np.log(finest), np.log(_COARSEST_UM))))
+    wanted = float(np.exp(rng.uniform(np.log(finest), np.log(_MAX_UM_PER_PX))))
     rgb, scale = [level for level in pyramid if level[1] <= wanted][-1]
     zoom = scale / wanted
     turn = rng.uniform(0, 2 * np.pi)

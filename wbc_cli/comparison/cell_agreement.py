@@ -40,9 +40,9 @@ def cell_agreement(reference: Mapping[CellKey, str], tested: Mapping[CellKey, st
     if not shared:
         return None
     classes = tuple(name for name in BY_NAME if any(name in pair for pair in set(shared)))
-    place = {name: i for i, name in enumerate(classes)}
+    index_of = {name: i for i, name in enumerate(classes)}
     table = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(table, tuple(np.array([[place[a], place[b]] for a, b in shared]).T), 1)
+    np.add.at(table, tuple(np.array([[index_of[a], index_of[b]] for a, b in shared]).T), 1)
     right, total = int(np.trace(table)), int(table.sum())
     agreement = proportion(right, total)
     assert agreement is not None
@@ -61,7 +61,7 @@ def cell_agreement(reference: Mapping[CellKey, str], tested: Mapping[CellKey, st
 
 
 def kappa_of(table: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> Estimate | None:
-    """Cohen's kappa of a square table, with the interval of Fleiss, Cohen and Everitt; None where it is not defined.
+    """Compute Cohen's kappa of a square table, with the interval of Fleiss, Cohen and Everitt; None where undefined.
 
     Where all agree there is no interval: that formula's has no width then.
     """

@@ -11,8 +11,8 @@ from scipy.stats import hypergeom, nct, norm, pearsonr, t
 
 from wbc_cli.comparison.estimate import Estimate
 
-_OUTSIDE = 0.025  # on either side of a 95 % interval
-_Z = float(norm.ppf(1 - _OUTSIDE))
+_TAIL = 0.025  # on either side of a 95 % interval
+_Z = float(norm.ppf(1 - _TAIL))
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class BlandAltman:
 
 
 def bland_altman(reference: NDArray[np.float64], tested: NDArray[np.float64]) -> BlandAltman | None:
-    """Bias and limits of agreement (Lancet 1986; i: 307-310); None of fewer than three samples.
+    """Compute bias and limits of agreement (Lancet 1986; i: 307-310); None of fewer than three samples.
 
     The limits' intervals are exact for normal differences (Carkeet, Optom Vis Sci 2015; 92: e71-e80).
 
@@ -42,8 +42,8 @@ def bland_altman(reference: NDArray[np.float64], tested: NDArray[np.float64]) ->
         return None
     differences = tested - reference
     mean, deviation = float(differences.mean()), float(differences.std(ddof=1))
-    reach = float(t.ppf(1 - _OUTSIDE, count - 1)) * deviation / np.sqrt(count)
-    inner, outer = (tolerance_factor(count, 1 - _OUTSIDE, confidence) for confidence in (_OUTSIDE, 1 - _OUTSIDE))
+    reach = float(t.ppf(1 - _TAIL, count - 1)) * deviation / np.sqrt(count)
+    inner, outer = (tolerance_factor(count, 1 - _TAIL, confidence) for confidence in (_TAIL, 1 - _TAIL))
     return BlandAltman(
         Estimate(mean, mean - reach, mean + reach, count),
         Estimate(mean - _Z * deviation, mean - outer * deviation, mean - inner * deviation, count),
@@ -53,7 +53,7 @@ def bland_altman(reference: NDArray[np.float64], tested: NDArray[np.float64]) ->
 
 @cache
 def tolerance_factor(count: int, share: float, confidence: float) -> float:
-    """How many deviations above the mean a share of a normal population lies at most, with such confidence.
+    """Compute how many deviations above the mean a share of a normal population lies at most, with such confidence.
 
     Args:
         count: samples that mean and standard deviation come from, 2 or more.
@@ -64,7 +64,7 @@ def tolerance_factor(count: int, share: float, confidence: float) -> float:
 
 
 def correlation(reference: NDArray[np.float64], tested: NDArray[np.float64]) -> Estimate | None:
-    """Pearson's r with Fisher's interval; None of fewer than four samples, or where one method never changes."""
+    """Compute Pearson's r with Fisher's interval; None of fewer than four samples, or where a method never changes."""
     if len(reference) < 4 or np.ptp(reference) == 0 or np.ptp(tested) == 0:
         return None
     found = pearsonr(reference, tested)
@@ -88,4 +88,4 @@ def within_limits(
     all_cells, of_class = totals + other_totals, counts + others
     at_most = hypergeom.cdf(counts, all_cells, of_class, totals)
     at_least = hypergeom.sf(counts - 1, all_cells, of_class, totals)
-    return np.asarray((at_most > _OUTSIDE) & (at_least > _OUTSIDE))
+    return np.asarray((at_most > _TAIL) & (at_least > _TAIL))

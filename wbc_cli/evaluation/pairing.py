@@ -1,4 +1,4 @@
-"""How an image's truth and what was reported on it are laid side by side."""
+"""Pairs of an image's true cells and those that were reported on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wbc_cli.cells import Cell, SlideResult
-from wbc_cli.evaluation.answers import ERYTHROBLAST, PLATELET, Answer, answer, answer_platelet, pair_labels, white_cells
+from wbc_cli.classes import ERYTHROBLAST, OTHER
 from wbc_cli.evaluation.matching import (
     by_distance,
     cut_by_border,
@@ -15,6 +15,7 @@ from wbc_cli.evaluation.matching import (
     match_by_iou,
     match_by_mask,
 )
+from wbc_cli.evaluation.predictions import Prediction, pair_labels, platelet_prediction, prediction_for, white_cells
 from wbc_cli.evaluation.regions import LabelMask
 from wbc_cli.evaluation.truth import MaskedCells, white_boxes
 from wbc_cli.manifest import WHITE_CELL, Box, Sample
@@ -24,7 +25,7 @@ from wbc_cli.manifest import WHITE_CELL, Box, Sample
 class DetectionScore:
     """Counts of one field: true boxes, reported cells, and their pairs by box overlap and by centre.
 
-    A reported cell that the image's border cuts and that answers for no box is not among them: many sets leave such
+    A reported cell that the image's border cuts and that matches no box is not among them: many sets leave such
     cells without a box.
     """
 
@@ -35,21 +36,21 @@ class DetectionScore:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How one image is read.
+class PairedImage:
+    """The true cells of an image, paired with those that were reported.
 
     Attributes:
-        answers: one a labelled cell.
+        predictions: one a labelled cell.
         outlined: the cells to compare with the mask.
         explained: those whose explanation counts, each with its box where it has one.
-        found: one a white cell of the truth, typed or not: whether a reported one answers for it.
+        found: one a white cell of the truth, typed or not: whether a reported one matches it.
         false_cells: white cells reported where there is none; None where not all white cells of the image are known,
             or it failed.
         detection: of a field with boxes of white cells.
         negative: the image shows no white cell.
     """
 
-    answers: tuple[Answer, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
     outlined: tuple[Cell, ...] = ()
     explained: tuple[tuple[Cell, Box | None], ...] = ()
     found: tuple[bool, ...] = ()
@@ -58,8 +59,10 @@ class Reading:
     negative: bool = False
 
 
-def read_image(sample: Sample, mask: LabelMask | None, result: SlideResult | None, *, blast_or_not: bool) -> Reading:
-    """Lay truth and result side by side.
+def pair_image(
+    sample: Sample, mask: LabelMask | None, result: SlideResult | None, *, blast_or_not: bool
+) -> PairedImage:
+    """Pair the truth with the result.
 
     Args:
         sample: the truth.
@@ -70,54 +73,54 @@ def read_image(sample: Sample, mask: LabelMask | None, result: SlideResult | Non
     boxes = white_boxes(sample)
     masked = MaskedCells.of(mask) if mask is not None and mask.any() else None
     if boxes:
-        return _read_field(sample, boxes, result, blast_or_not)
-    if sample.labels and set(sample.labels) == {PLATELET}:
-        return _read_platelet(result)
+        return _pair_field(sample, boxes, result, blast_or_not)
+    if sample.labels and set(sample.labels) == {OTHER}:
+        return _pair_platelet(result)
     if len(sample.labels) == 1:
         label = sample.labels[0]
         return (
-            _read_masked_cell(label, masked.labelled(), result, blast_or_not)
+            _pair_masked_cell(label, masked.labelled(), result, blast_or_not)
             if masked
-            else _read_centred_cell(label, result, blast_or_not)
+            else _pair_centred_cell(label, result, blast_or_not)
         )
     if sample.labels:
-        return _read_unplaced(sample.labels, result, blast_or_not)
+        return _pair_unplaced(sample.labels, result, blast_or_not)
     if masked:
-        return _read_untyped(masked, result)
-    return Reading(false_cells=len(white_cells(result.cells)) if result else None, negative=True)
+        return _pair_untyped(masked, result)
+    return PairedImage(false_cells=len(white_cells(result.cells)) if result else None, negative=True)
 
 
-def _read_platelet(result: SlideResult | None) -> Reading:
+def _pair_platelet(result: SlideResult | None) -> PairedImage:
     cells = _nearest_the_middle(result)
-    return Reading(answers=(answer_platelet(cells if result else None),), outlined=cells[:1])
+    return PairedImage(predictions=(platelet_prediction(cells if result else None),), outlined=cells[:1])
 
 
-def _read_centred_cell(label: str, result: SlideResult | None, blast_or_not: bool) -> Reading:
-    """Let the reported cell nearest the image's middle answer for a crop whose cell has no other place."""
-    return _read_one_cell(label, _nearest_the_middle(result)[:1], None, blast_or_not)
+def _pair_centred_cell(label: str, result: SlideResult | None, blast_or_not: bool) -> PairedImage:
+    """Take the reported cell nearest the image's middle for that of a crop whose cell has no other position."""
+    return _pair_one_cell(label, _nearest_the_middle(result)[:1], None, blast_or_not)
 
 
-def _read_masked_cell(label: str, truth: MaskedCells, result: SlideResult | None, blast_or_not: bool) -> Reading:
-    """Let the reported cell that overlaps the masked one answer, wherever in the image that lies.
+def _pair_masked_cell(label: str, truth: MaskedCells, result: SlideResult | None, blast_or_not: bool) -> PairedImage:
+    """Pair the masked cell with the reported one that overlaps it, wherever in the image that lies.
 
     Where it holds not even the image's middle, the image is no crop of one cell, whose neighbours nobody labelled, but
     a field that shows no other white cell.
     """
     if result is None:
-        return _read_one_cell(label, (), None, blast_or_not)
+        return _pair_one_cell(label, (), None, blast_or_not)
     pairs = match_by_mask(truth, result.cells)
     chosen = tuple(result.cells[index] for index in pairs.values())
     false_cells = None
     if not truth.at_middle:
         white = _cells_beside(result, (label,))
         false_cells = len([cell for cell in _not_cut(white, result) if cell not in chosen])
-    return _read_one_cell(label, chosen, false_cells, blast_or_not)
+    return _pair_one_cell(label, chosen, false_cells, blast_or_not)
 
 
-def _read_one_cell(label: str, chosen: tuple[Cell, ...], false_cells: int | None, blast_or_not: bool) -> Reading:
-    """Let the chosen cell answer, or nothing where it is missing."""
-    return Reading(
-        answers=(answer(label, chosen[0] if chosen else None, blast_or_not=blast_or_not),),
+def _pair_one_cell(label: str, chosen: tuple[Cell, ...], false_cells: int | None, blast_or_not: bool) -> PairedImage:
+    """Pair the label with the chosen cell, or with nothing where it is missing."""
+    return PairedImage(
+        predictions=(prediction_for(label, chosen[0] if chosen else None, blast_or_not=blast_or_not),),
         outlined=chosen,
         explained=tuple((cell, None) for cell in chosen),
         found=(bool(chosen),),
@@ -125,13 +128,13 @@ def _read_one_cell(label: str, chosen: tuple[Cell, ...], false_cells: int | None
     )
 
 
-def _read_field(sample: Sample, boxes: list[Box], result: SlideResult | None, blast_or_not: bool) -> Reading:
-    """Cells answer for the boxes that they overlap.
+def _pair_field(sample: Sample, boxes: list[Box], result: SlideResult | None, blast_or_not: bool) -> PairedImage:
+    """Pair cells with the boxes that they overlap.
 
     Boxes that name a type are scored for it. Where none does, the image's labels are: one label goes for every box,
     several are compared as counts with the matched cells.
     """
-    labels = [label for label in sample.labels if label != PLATELET]
+    labels = [label for label in sample.labels if label != OTHER]
     cells = _cells_beside(result, [*labels, *(box.label for box in boxes)])
     pairs = match_by_iou(boxes, cells)
     matched = [cells[pairs[index]] if index in pairs else None for index in range(len(boxes))]
@@ -144,10 +147,10 @@ def _read_field(sample: Sample, boxes: list[Box], result: SlideResult | None, bl
     else:
         truth = pair_labels(labels, [cell for cell, _ in found])
     by_centre, either = match_by_centre(boxes, cells), match_by_either(boxes, cells)
-    answering = {*pairs.values(), *by_centre.values(), *either.values()}
-    counted = [i for i, cell in enumerate(cells) if i in answering or (result and _not_cut([cell], result))]
-    return Reading(
-        answers=tuple(answer(label, cell, blast_or_not=blast_or_not) for label, cell in truth),
+    matched_cells = {*pairs.values(), *by_centre.values(), *either.values()}
+    counted = [i for i, cell in enumerate(cells) if i in matched_cells or (result and _not_cut([cell], result))]
+    return PairedImage(
+        predictions=tuple(prediction_for(label, cell, blast_or_not=blast_or_not) for label, cell in truth),
         outlined=tuple(cells),
         explained=tuple(found),
         found=tuple(cell is not None for cell in matched),
@@ -156,23 +159,23 @@ def _read_field(sample: Sample, boxes: list[Box], result: SlideResult | None, bl
     )
 
 
-def _read_unplaced(labels: Sequence[str], result: SlideResult | None, blast_or_not: bool) -> Reading:
-    """Several labels without boxes: classes compared as counts, outlines as one region."""
+def _pair_unplaced(labels: Sequence[str], result: SlideResult | None, blast_or_not: bool) -> PairedImage:
+    """Pair several labels without boxes: classes are compared as counts, outlines as one region."""
     cells = _cells_beside(result, labels)
-    pairs = pair_labels([label for label in labels if label != PLATELET], cells)
-    return Reading(
-        answers=tuple(answer(label, cell, blast_or_not=blast_or_not) for label, cell in pairs),
+    pairs = pair_labels([label for label in labels if label != OTHER], cells)
+    return PairedImage(
+        predictions=tuple(prediction_for(label, cell, blast_or_not=blast_or_not) for label, cell in pairs),
         outlined=tuple(cells),
         found=tuple(cell is not None for _, cell in pairs),
     )
 
 
-def _read_untyped(truth: MaskedCells, result: SlideResult | None) -> Reading:
-    """A mask alone: its cells are to be found, their outlines are compared as one region."""
+def _pair_untyped(truth: MaskedCells, result: SlideResult | None) -> PairedImage:
+    """Pair the cells of a mask without labels: they are to be found, their outlines are compared as one region."""
     cells = _cells_beside(result, ())
     pairs = match_by_mask(truth, cells)
     rest = [cell for index, cell in enumerate(cells) if index not in pairs.values()]
-    return Reading(
+    return PairedImage(
         outlined=tuple(cells),
         explained=tuple((cells[index], None) for index in pairs.values()),
         found=tuple(index in pairs for index in range(len(truth.areas))),

@@ -9,27 +9,28 @@ import torch
 from numpy.typing import NDArray
 
 from wbc_cli.cells import Scale
-from wbc_cli.model.scale import PATCH_PX, ScaleNet, standardise
+from wbc_cli.model.scale_network import PATCH_PX, ScaleNet, standardise
 from wbc_cli.slides.reader import SlideReader
 
-_PATCHES_A_ZOOM = 6
-_PATCHES_TO_CHECK = 2  # a zoom, as they lie: a stated scale is far off or right
-_MIN_DOUBT = 0.42  # difference of logarithms: right scales are within that of nearly all estimates, half is beyond
-_DOUBT_DEVIATIONS = 2.5  # of the estimate
-_LEAST_UM, _MOST_UM = 0.03, 2.0
+_PATCHES_PER_ZOOM = 6
+_CHECK_PATCHES_PER_ZOOM = 2  # a zoom, as they lie: a stated scale is far off or right
+# Difference of logarithms: right scales are within that of nearly all estimates, half is beyond.
+_MIN_LOG_DIFFERENCE = 0.42
+_MIN_DEVIATIONS = 2.5  # of the estimate
+_MIN_UM_PER_PX, _MAX_UM_PER_PX = 0.03, 2.0
 # um a patch's pixel. Coarser patches than 1.1 were never learned from and are taken for 0.8 to 1, by which a slide of
 # 0.25 um a pixel came to 0.15; with those left out, to 0.24. Pictures of real cells are the same with 0.6 to 0.9.
-_COARSEST_UM = 0.75
+_MAX_PATCH_UM_PER_PX = 0.75
 
 
 def disagrees(stated: Scale, estimate: Scale) -> bool:
     """Whether the cells of a picture clearly contradict the scale that its file or the user states."""
     difference = abs(float(np.log(stated.um_per_px / estimate.um_per_px)))
-    return difference > max(_MIN_DOUBT, _DOUBT_DEVIATIONS * estimate.relative_error)
+    return difference > max(_MIN_LOG_DIFFERENCE, _MIN_DEVIATIONS * estimate.relative_error)
 
 
 def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None) -> Scale:
-    """The scale to analyse a slide at; what the user says goes before what the file says."""
+    """Choose the scale to analyse a slide at; what the user says goes before what the file says."""
     if um_per_px is not None:
         return Scale(um_per_px, "option")
     if reader.um_per_px is not None:
@@ -38,14 +39,16 @@ def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None) -> 
 
 
 def check_scale(net: ScaleNet, reader: SlideReader, stated: Scale) -> Scale:
-    """A stated scale, called doubtful where the cells contradict it; an estimate is returned as it is."""
+    """Check a stated scale: it is called doubtful where the cells contradict it; an estimate is returned as it is."""
     if stated.source == "estimate":
         return stated
-    estimate = estimate_scale(net, reader, _PATCHES_TO_CHECK, views=1)
+    estimate = estimate_scale(net, reader, _CHECK_PATCHES_PER_ZOOM, views=1)
     return replace(stated, contradicted_by=estimate.um_per_px) if disagrees(stated, estimate) else stated
 
 
-def estimate_scale(net: ScaleNet, reader: SlideReader, patches_a_zoom: int = _PATCHES_A_ZOOM, views: int = 4) -> Scale:
+def estimate_scale(
+    net: ScaleNet, reader: SlideReader, patches_per_zoom: int = _PATCHES_PER_ZOOM, views: int = 4
+) -> Scale:
     """Estimate micrometres per level-0 pixel from patches at several zooms.
 
     Each patch gives a normal distribution of the logarithm of the scale. The patches of one zoom are averaged, since
@@ -55,7 +58,7 @@ def estimate_scale(net: ScaleNet, reader: SlideReader, patches_a_zoom: int = _PA
     Args:
         net: the scale estimator.
         reader: the open slide.
-        patches_a_zoom: how many patches are looked at of each zoom.
+        patches_per_zoom: how many patches are read of each zoom.
         views: how many of a patch, its mirror image and both of them transposed are averaged.
 
     Returns:
@@ -64,7 +67,7 @@ def estimate_scale(net: ScaleNet, reader: SlideReader, patches_a_zoom: int = _PA
     Raises:
         SlideError: a region cannot be read.
     """
-    patches, zooms = _patches(reader, patches_a_zoom)
+    patches, zooms = _patches(reader, patches_per_zoom)
     rgb = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).float() / 255
     rgb = torch.cat([rgb, rgb.flip(-1), rgb.transpose(-1, -2), rgb.transpose(-1, -2).flip(-1)][:views])
     device = next(net.parameters()).device
@@ -77,18 +80,18 @@ def estimate_scale(net: ScaleNet, reader: SlideReader, patches_a_zoom: int = _PA
     levels = np.unique(zooms)
     means = np.array([estimates[zooms == zoom].mean() for zoom in levels])
     variances = np.array([variance[zooms == zoom].mean() for zoom in levels])
-    readable = means - np.log(levels) < np.log(_COARSEST_UM)
+    readable = means - np.log(levels) < np.log(_MAX_PATCH_UM_PER_PX)
     readable[-1] |= not readable.any()  # the finest, whose pixels are the file's own
     means, variances = means[readable], variances[readable]
     weights = variances**-2 / np.sum(variances**-2)
     middle = float(np.sum(weights * means))
     spread = float(np.sqrt(np.sum(weights * (means - middle) ** 2)))
     error = max(float(np.sqrt(np.sum(weights * variances))), spread)
-    return Scale(float(np.clip(np.exp(middle), _LEAST_UM, _MOST_UM)), "estimate", error)
+    return Scale(float(np.clip(np.exp(middle), _MIN_UM_PER_PX, _MAX_UM_PER_PX)), "estimate", error)
 
 
 def _patches(reader: SlideReader, count: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
-    """Patches of PATCH_PX at zooms from the whole picture in one patch to the file's own pixels.
+    """Read patches of PATCH_PX at zooms from the whole picture in one patch to the file's own pixels.
 
     Returns:
         the patches, and for each how many patch pixels make one level-0 pixel.
@@ -98,7 +101,7 @@ def _patches(reader: SlideReader, count: int) -> tuple[list[NDArray[np.uint8]], 
     downsample = max(1.0, longest / PATCH_PX)
     while True:
         span = round(PATCH_PX * downsample)
-        for x, y in _places(reader.width, reader.height, span, count):
+        for x, y in _corners(reader.width, reader.height, span, count):
             width, height = min(span, reader.width - x), min(span, reader.height - y)
             patch = reader.read(x, y, width, height, downsample)[:PATCH_PX, :PATCH_PX]
             down, right = PATCH_PX - patch.shape[0], PATCH_PX - patch.shape[1]
@@ -114,11 +117,11 @@ def _patches(reader: SlideReader, count: int) -> tuple[list[NDArray[np.uint8]], 
         downsample = max(1.0, downsample / 2)
 
 
-def _places(width: int, height: int, span: int, count: int) -> list[tuple[int, int]]:
-    """Upper left corners of a few squares spread over the picture."""
+def _corners(width: int, height: int, span: int, count: int) -> list[tuple[int, int]]:
+    """Spread a few squares over the picture and return their upper left corners."""
     columns, rows = max(1, round(width / span)), max(1, round(height / span))
     xs = np.linspace(0, max(0, width - span), columns).astype(int)
     ys = np.linspace(0, max(0, height - span), rows).astype(int)
-    places = [(int(x), int(y)) for y in ys for x in xs]
-    chosen = np.linspace(0, len(places) - 1, min(count, len(places))).astype(int)
-    return [places[i] for i in chosen]
+    corners = [(int(x), int(y)) for y in ys for x in xs]
+    chosen = np.linspace(0, len(corners) - 1, min(count, len(corners))).astype(int)
+    return [corners[i] for i in chosen]

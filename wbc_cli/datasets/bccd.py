@@ -10,8 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.datasets.images import bare_sample, find_images
 from wbc_cli.errors import UsageError
-from wbc_cli.layouts.search import bare_sample, find_images
 from wbc_cli.manifest import BOX_LABELS, Box, Sample
 from wbc_cli.rows import read_rows
 
@@ -44,13 +44,13 @@ def read_bccd(folder: Path) -> Iterator[Sample]:
 
 
 def _read_splits(root: Path) -> dict[str, str]:
-    """The split by the image's name; empty where there are no lists."""
+    """Read the split by the image's name; empty where there are no lists."""
     lists = [file for file in sorted(root.rglob("*.txt")) if file.stem in _SPLITS]
     return {name: file.stem for file in lists for name in file.read_text(encoding="utf-8", errors="replace").split()}
 
 
 def _read_types(folder: Path) -> dict[int | None, tuple[str, ...]]:
-    """Cell types by the number in the image's name; empty where there is no table."""
+    """Read the cell types by the number in the image's name; empty where there is no table."""
     types: dict[int | None, tuple[str, ...]] = {}
     for file in sorted(folder.rglob("labels.csv"))[:1]:  # the archive with two has the same one twice
         for line, row in read_rows(file, required=("Image", "Category")):

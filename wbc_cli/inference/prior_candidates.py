@@ -1,4 +1,4 @@
-"""Where the coarse pass of an analysis points, for whoever measures it."""
+"""The candidates of the saliency prior on one slide, for whoever measures the prior."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from wbc_cli.model.saliency import COARSE_UM_PER_PX
 from wbc_cli.parallel import Tasks
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
-_SQUARE = 1024  # coarse pixels of a side: memory does not grow with the slide
+_SQUARE_PX = 1024  # coarse pixels of a side: memory does not grow with the slide
 
 
 @dataclass(frozen=True, eq=False)
-class Pointing:
+class PriorCandidates:
     """What the saliency prior takes for white cells on one slide.
 
     Attributes:
-        places: float64 [n, 2], x and y of the candidates in level-0 pixels.
-        share: share of the area whose saliency reaches the working threshold, 0 to 1.
+        positions: float64 [n, 2], x and y of the candidates in level-0 pixels.
+        area_share: share of the area whose saliency reaches the working threshold, 0 to 1.
     """
 
-    places: NDArray[np.float64]
-    share: float
+    positions: NDArray[np.float64]
+    area_share: float
 
 
-def point(stream: Stream, reader: SlideReader, um_per_px: float) -> Pointing:
+def prior_candidates(stream: Stream, reader: SlideReader, um_per_px: float) -> PriorCandidates:
     """Run the coarse pass as `analyze` does.
 
     Args:
         stream: the engine with the prior, and threads that read.
         reader: the open slide.
-        um_per_px: the scale that the analysis took.
+        um_per_px: the micrometres a level-0 pixel that the analysis took.
 
     Raises:
         SlideError: a region cannot be read.
@@ -47,19 +47,19 @@ def point(stream: Stream, reader: SlideReader, um_per_px: float) -> Pointing:
     reader = within_field(reader)
     colours = slide_colours(reader, um_per_px)
     with Tasks(stream.readers) as tasks:
-        places = candidates(reader, engine.saliency, um_per_px, colours, threshold, tasks)
-    kept = seen = 0
+        positions = candidates(reader, engine.saliency, um_per_px, colours, threshold, tasks)
+    kept = total = 0
     for square in _squares(reader, um_per_px):
         saliency = engine.saliency(prior_pixels(square, colours)[None])
         kept += int(np.count_nonzero(saliency >= threshold))
-        seen += saliency.size
-    return Pointing(places, kept / seen)
+        total += saliency.size
+    return PriorCandidates(positions, kept / total)
 
 
 def _squares(reader: SlideReader, um_per_px: float) -> Iterator[RGBImage]:
-    """The slide at the prior's scale, in squares."""
+    """Read the slide at the prior's scale, square by square."""
     downsample = max(1.0, COARSE_UM_PER_PX / um_per_px)
-    side = round(_SQUARE * downsample)
+    side = round(_SQUARE_PX * downsample)
     for y in range(0, reader.height, side):
         for x in range(0, reader.width, side):
             yield reader.read(x, y, min(side, reader.width - x), min(side, reader.height - y), downsample)

@@ -7,21 +7,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from wbc_cli.layouts.search import bare_sample, find_images, folders_above, shrunk_scale
-from wbc_cli.manifest import NOT_BLAST, MaskLevels, Sample
+from wbc_cli.classes import BLAST, ERYTHROBLAST, NOT_BLAST, OTHER
+from wbc_cli.datasets.images import bare_sample, find_images, folders_above, shrunk_scale
+from wbc_cli.manifest import MaskLevels, Sample
 
 # The first letters tell class folders in every spelling: Baso, basophil, Basophils.
 _CLASSES = {
     "baso": "basophil",
     "eosi": "eosinophil",
-    "eryt": "erythroblast",
+    "eryt": ERYTHROBLAST,
     "ig": "immature_granulocyte",
     "lymp": "lymphocyte",
     "mono": "monocyte",
     "neut": "neutrophil",
-    "plat": "platelet",
+    "plat": OTHER,
 }
-_SEVERAL = "mixt"  # LISC: cells of several types, and nothing says which is where
+_MIXED_KEY = "mixt"  # LISC: cells of several types, and nothing says which is where
 
 # Micrometres a pixel, estimated: red cells are then 7.5 um across.
 _ALLIDB2_UM_PER_PX = 0.11
@@ -63,7 +64,7 @@ def read_allidb2(folder: Path) -> Iterator[Sample]:
     for image in find_images(folder):
         name = re.fullmatch(r"im\d+_([01])", image.stem.lower())
         if name and (image.parent == folder or image.parent.name.lower() == "img"):
-            label = "blast" if name[1] == "1" else NOT_BLAST
+            label = BLAST if name[1] == "1" else NOT_BLAST
             yield replace(bare_sample(folder, image, "allidb2"), labels=(label,), um_per_px=_ALLIDB2_UM_PER_PX)
 
 
@@ -93,11 +94,11 @@ def read_raabin(folder: Path) -> Iterator[Sample]:
 
 
 def class_of(name: str) -> str | None:
-    """The class that a name means, in every spelling: Baso, basophil, Basophils; None where it means none."""
+    """Return the class that a name means in every spelling (Baso, basophil, Basophils), or None where it means none."""
     return _CLASSES.get(_kind(name))
 
 
 def _kind(folder: str) -> str:
-    """The key of `_CLASSES`, or `_SEVERAL`, that a folder's name begins with; empty where it is no class folder."""
+    """Return the key of `_CLASSES`, or `_MIXED_KEY`, that a folder's name begins with; empty for other folders."""
     letters = folder.lower()[:4]
-    return letters if letters in _CLASSES or letters == _SEVERAL else ""
+    return letters if letters in _CLASSES or letters == _MIXED_KEY else ""

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+from wbc_cli.classes import BLAST
+from wbc_cli.datasets.images import bare_sample, find_images, shrunk_scale
 from wbc_cli.errors import SlideError, UsageError
-from wbc_cli.layouts.search import bare_sample, find_images, shrunk_scale
 from wbc_cli.manifest import Box, Sample
 from wbc_cli.slides.header import read_header
 
@@ -17,7 +18,7 @@ _TABLE = "annotations.xml"
 _TYPES = {
     "band cell": "neutrophil",
     "basophil": "basophil",
-    "blast cell": "blast",
+    "blast cell": BLAST,
     "eosinophil": "eosinophil",
     "lymphocyte": "lymphocyte",
     "metamyelocyte": "immature_granulocyte",
@@ -26,8 +27,8 @@ _TYPES = {
     "neutrophil": "neutrophil",
     "promyelocyte": "immature_granulocyte",
 }
-_GROUND = "bg"
-_SAME = 0.5  # of the smaller box: one cell that two classes' tables outline
+_BACKGROUND_LABEL = "bg"
+_MIN_SAME_CELL_OVERLAP = 0.5  # of the smaller box: one cell that two classes' tables outline
 
 
 def read_rvpbs(folder: Path) -> Iterator[Sample]:
@@ -60,13 +61,13 @@ def _has_table(image: Path, tables: list[Path]) -> bool:
 
 
 def _read_table(table: Path) -> Iterator[tuple[str, Box, float]]:
-    """The image's name, the box around an outline, and the longer side of the image that both are in."""
+    """Read the image's name, the box around an outline, and the longer side of the image that both are in."""
     try:
         for image in ElementTree.parse(table).iterfind("image"):
             side = max(float(image.get("width", "")), float(image.get("height", "")))
             for outline in image.iterfind("polygon"):
                 kind = outline.get("label", "").strip().lower()
-                if kind == _GROUND:
+                if kind == _BACKGROUND_LABEL:
                     continue
                 points = [tuple(map(float, point.split(","))) for point in outline.get("points", "").split(";")]
                 x, y = zip(*points, strict=True)
@@ -76,7 +77,7 @@ def _read_table(table: Path) -> Iterator[tuple[str, Box, float]]:
 
 
 def _boxes(image: Path, outlined: list[tuple[Box, float]]) -> tuple[Box, ...]:
-    """An image's boxes in its own pixels, each cell once."""
+    """Convert an image's boxes to its own pixels, each cell once."""
     try:
         header = read_header(image)
     except SlideError:  # analysing it will say what is wrong
@@ -84,14 +85,18 @@ def _boxes(image: Path, outlined: list[tuple[Box, float]]) -> tuple[Box, ...]:
     boxes: list[Box] = []
     for box, side in outlined:
         shrunk = max(header.width, header.height) / side if header and header.width else 1.0
-        own = Box(box.label, *(shrunk * place for place in (box.x0, box.y0, box.x1, box.y1)))
-        if own.x1 > own.x0 and own.y1 > own.y0 and not any(_common(own, other) > _SAME for other in boxes):
+        own = Box(box.label, *(shrunk * corner for corner in (box.x0, box.y0, box.x1, box.y1)))
+        if (
+            own.x1 > own.x0
+            and own.y1 > own.y0
+            and not any(_common(own, other) > _MIN_SAME_CELL_OVERLAP for other in boxes)
+        ):
             boxes.append(own)
     return tuple(boxes)
 
 
 def _common(first: Box, second: Box) -> float:
-    """The common area over that of the smaller box."""
+    """Divide the common area by that of the smaller box."""
     width = min(first.x1, second.x1) - max(first.x0, second.x0)
     height = min(first.y1, second.y1) - max(first.y0, second.y0)
     areas = [(box.x1 - box.x0) * (box.y1 - box.y0) for box in (first, second)]

@@ -1,4 +1,4 @@
-"""What the pipeline answered for one labelled cell, as it counts in accuracy, F1 and calibration."""
+"""What the pipeline predicts for one labelled cell, as it counts in accuracy, F1 and calibration."""
 
 from __future__ import annotations
 
@@ -10,25 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wbc_cli.cells import ATYPICAL, Cell
-from wbc_cli.classes import BY_NAME, CLASS_NAMES, UNIDENTIFIED
-from wbc_cli.manifest import NOT_BLAST
+from wbc_cli.classes import BLAST, BY_NAME, CLASS_NAMES, ERYTHROBLAST, NOT_BLAST, OTHER, UNIDENTIFIED
 
 MISSED = "missed"
-PLATELET = "platelet"
-BLAST = "blast"
-ERYTHROBLAST = "erythroblast"
 
 CONSISTENCY = ("cam_in_cell", "cam_saliency", "cam_stability")
-ANSWERS = (*CLASS_NAMES, NOT_BLAST, UNIDENTIFIED.name, MISSED)
+OUTCOMES = (*CLASS_NAMES, NOT_BLAST, UNIDENTIFIED.name, MISSED)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One true cell and what was said of it.
+class Prediction:
+    """A true cell and what the pipeline predicts for it.
 
     Attributes:
         truth: its label.
-        answer: a name of `ANSWERS`.
+        predicted: a name of `OUTCOMES`.
         confidence: probability of the likeliest class, None where no cell was found.
         likeliest_right: that class, identified or not, is the true one; None likewise.
         probability: that of the true class, None likewise.
@@ -40,7 +36,7 @@ class Answer:
     """
 
     truth: str
-    answer: str
+    predicted: str
     confidence: float | None = None
     likeliest_right: bool | None = None
     probability: float | None = None
@@ -50,22 +46,22 @@ class Answer:
 
     @property
     def right(self) -> bool:
-        """The answer is the truth."""
-        return self.answer == self.truth
+        """Whether the prediction is the truth."""
+        return self.predicted == self.truth
 
     @property
     def identified(self) -> bool:
-        """The cell was found and given a class."""
-        return self.answer not in (MISSED, UNIDENTIFIED.name)
+        """Whether the cell was found and given a class."""
+        return self.predicted not in (MISSED, UNIDENTIFIED.name)
 
     @property
     def right_if_typed(self) -> bool:
-        """The answer is the truth, or would be if an unidentified cell were called what it likeliest is."""
-        return bool(self.likeliest_right) if self.answer == UNIDENTIFIED.name else self.right
+        """Whether the prediction is the truth, or would be if an unidentified cell were called what it likeliest is."""
+        return bool(self.likeliest_right) if self.predicted == UNIDENTIFIED.name else self.right
 
 
-def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
-    """Take a reported cell as the answer for a true one.
+def prediction_for(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Prediction:
+    """Take a reported cell as the prediction for a true one.
 
     Args:
         truth: the label.
@@ -73,21 +69,23 @@ def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
         blast_or_not: the data set only tells blasts from cells that are not, so every class but blast means the latter.
     """
     if cell is None:
-        return Answer(truth, MISSED)
+        return Prediction(truth, MISSED)
     likeliest = CLASS_NAMES[int(cell.probabilities.argmax())]
     rank = 0.0 if ATYPICAL in cell.flags else cell.confidence
     consistency = {name: getattr(cell, name) for name in CONSISTENCY}
     if not (blast_or_not and truth in (BLAST, NOT_BLAST)):
         probability = float(cell.probabilities[CLASS_NAMES.index(truth)])
         likely = likeliest == truth
-        return Answer(truth, cell.class_name, cell.confidence, likely, probability, rank, consistency, cell.features)
-    says_blast = likeliest == BLAST
+        return Prediction(
+            truth, cell.class_name, cell.confidence, likely, probability, rank, consistency, cell.features
+        )
+    predicts_blast = likeliest == BLAST
     blast_probability = float(cell.probabilities[CLASS_NAMES.index(BLAST)])
-    return Answer(
+    return Prediction(
         truth,
         cell.class_name if cell.class_name in (BLAST, UNIDENTIFIED.name) else NOT_BLAST,
-        blast_probability if says_blast else 1 - blast_probability,
-        says_blast == (truth == BLAST),
+        blast_probability if predicts_blast else 1 - blast_probability,
+        predicts_blast == (truth == BLAST),
         blast_probability if truth == BLAST else 1 - blast_probability,
         rank,
         consistency,
@@ -95,24 +93,24 @@ def answer(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Answer:
     )
 
 
-def answer_platelet(cells: Sequence[Cell] | None) -> Answer:
-    """Take what was reported as the answer for an image of a platelet: right where no white cell is reported.
+def platelet_prediction(cells: Sequence[Cell] | None) -> Prediction:
+    """Take what was reported as the prediction for an image of a platelet: right where no white cell is reported.
 
     Args:
         cells: what was reported, nearest to the image's centre first; None where the image failed.
     """
     if cells is None:
-        return Answer(PLATELET, MISSED)
+        return Prediction(OTHER, MISSED)
     white = white_cells(cells)
     shown = white or cells
     if not shown:
-        return Answer(PLATELET, PLATELET)
-    found = answer(PLATELET, shown[0], blast_or_not=False)
-    return found if white else replace(found, answer=PLATELET)
+        return Prediction(OTHER, OTHER)
+    found = prediction_for(OTHER, shown[0], blast_or_not=False)
+    return found if white else replace(found, predicted=OTHER)
 
 
 def pair_labels(labels: Sequence[str], cells: Sequence[Cell]) -> list[tuple[str, Cell | None]]:
-    """Pair labels that have no place with cells, as favourably as the counts of classes allow.
+    """Pair labels that have no position with cells, as favourably as the counts of classes allow.
 
     A label first takes a cell of its own class; what is left over is paired in order, so which wrong class stands
     beside which label is arbitrary, and only their number means something.

@@ -1,4 +1,4 @@
-"""A slide at the prior's coarse scale, in bands, so that each of its tiles is decoded once and memory stays flat."""
+"""A slide at the prior's coarse scale, in strips, so that each of its tiles is decoded once and memory stays flat."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from wbc_cli.model.saliency import COARSE_UM_PER_PX
 from wbc_cli.parallel import Tasks
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
-BLOCK = 4096
+BLOCK_PX = 4096
 """Side in level-0 pixels of what is read at once, or a power of two less: whole tiles in the usual pyramids."""
 
-MOST_COARSE = 512
+MAX_BLOCK_PX = 512
 """Coarse pixels that a block's side may have, about: memory does not grow with the size of the pixels."""
 
-MARGIN = 24
-"""Coarse pixels around a block, as far as the prior and its peaks look; even, as is the prior's stride."""
+MARGIN_PX = 24
+"""Coarse pixels around a block, as far as the prior's receptive field and its peaks reach; even, as its stride is."""
 
 
 @dataclass(frozen=True)
@@ -40,30 +40,30 @@ class Grid:
 
     @classmethod
     def of(cls, reader: SlideReader, um_per_px: float) -> Grid:
-        """The grid whose coarse pixels come nearest to COARSE_UM_PER_PX."""
-        block = BLOCK
-        while block * um_per_px / COARSE_UM_PER_PX > 1.5 * MOST_COARSE:
+        """Choose the grid whose coarse pixels come nearest to COARSE_UM_PER_PX."""
+        block = BLOCK_PX
+        while block * um_per_px / COARSE_UM_PER_PX > 1.5 * MAX_BLOCK_PX:
             block //= 2
         return cls(reader.width, reader.height, block, 2 * max(1, round(block * um_per_px / COARSE_UM_PER_PX / 2)))
 
     @property
     def unit(self) -> float:
-        """Level-0 pixels to a coarse one."""
+        """The side of a coarse pixel in level-0 pixels."""
         return self.block / self.side
 
     def coarse(self, length: int) -> int:
-        """A length of the slide in coarse pixels."""
+        """Convert a length of the slide from level-0 to coarse pixels, at least 1."""
         return max(1, round(length / self.unit))
 
 
 @dataclass(frozen=True, eq=False)
-class Band:
+class Strip:
     """A row of blocks at the coarse scale.
 
     Attributes:
         rows: uint8 [h, w, 3], with a margin above and below where the slide goes on.
         top: coarse row of the slide that `rows` begin at.
-        first: of the band's own rows, in coarse rows of the slide.
+        first: the first coarse row of the slide that is the strip's own, and no margin.
     """
 
     rows: RGBImage
@@ -71,8 +71,8 @@ class Band:
     first: int
 
 
-def bands(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Band]:
-    """Every row of blocks, top to bottom, each block read once."""
+def strips(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Strip]:
+    """Read a slide row of blocks by row of blocks, top to bottom, each block once."""
 
     def read(x: int, y: int) -> RGBImage:
         width, height = min(grid.block, grid.width - x), min(grid.block, grid.height - y)
@@ -82,7 +82,7 @@ def bands(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Band]:
 
     def read_rows() -> Iterator[RGBImage | None]:
         columns = range(0, grid.width, grid.block)
-        # Rows are read ahead, so that reading goes on while the prior looks.
+        # Rows are read ahead, so that reading goes on while the prior runs.
         waiting = None
         for y in range(0, grid.height, grid.block):
             coming = [tasks.submit(read, x, y) for x in columns]
@@ -98,10 +98,10 @@ def bands(reader: SlideReader, grid: Grid, tasks: Tasks) -> Iterator[Band]:
     for own, below in pairwise(read_rows()):
         assert own is not None
         top = first - (0 if above is None else len(above))
-        parts = (above, own, None if below is None else below[:MARGIN])
-        yield Band(np.concatenate([part for part in parts if part is not None]), top, first)
+        parts = (above, own, None if below is None else below[:MARGIN_PX])
+        yield Strip(np.concatenate([part for part in parts if part is not None]), top, first)
         first += len(own)
-        above = own[-MARGIN:].copy()  # a view would keep all of the row
+        above = own[-MARGIN_PX:].copy()  # a view would keep all of the row
 
 
 def read_coarse(reader: SlideReader, x: int, y: int, width: int, height: int, downsample: float) -> RGBImage:

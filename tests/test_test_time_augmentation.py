@@ -1,4 +1,4 @@
-"""Unclear cells are looked at again, turned and shifted; clear ones are left as they are."""
+"""Windows of unclear cells are augmented, turned and shifted; those of clear ones are left as they are."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fakes import ArrayReader
 from wbc_cli.inference import engine
 from wbc_cli.inference.engine import Engine, correlation
 from wbc_cli.inference.pipeline import Analyser
-from wbc_cli.inference.second_look import look_again
 from wbc_cli.inference.stream import Stream
+from wbc_cli.inference.test_time_augmentation import augment_unclear
 
 UNCLEAR, CLEAR = [0.0, 0.5, 0.2], [0.0, 9.0, 1.0]
 
@@ -36,14 +36,14 @@ def windows():
 def test_only_windows_with_an_unclear_cell_change(windows):
     features = features_of(windows)
     cells = torch.tensor([CLEAR, CLEAR, UNCLEAR, CLEAR])
-    again = look_again(features_of, windows, features, cells, torch.tensor([0, 1, 1, 2])).features
-    assert torch.equal(again[[0, 2]], features[[0, 2]])
-    assert not torch.equal(again[1], features[1])
+    found = augment_unclear(features_of, windows, features, cells, torch.tensor([0, 1, 1, 2])).features
+    assert torch.equal(found[[0, 2]], features[[0, 2]])
+    assert not torch.equal(found[1], features[1])
 
 
 def test_turned_and_shifted_features_come_back_to_their_place_before_they_are_averaged(windows):
     features = features_of(windows)
-    found = look_again(features_of, windows, features, torch.tensor([UNCLEAR] * 3), torch.arange(3))
+    found = augment_unclear(features_of, windows, features, torch.tensor([UNCLEAR] * 3), torch.arange(3))
     inside = (slice(None), slice(0, 7), slice(0, 7))  # the shifted window does not show the last row and column
     torch.testing.assert_close(found.features[:, 0][inside], features[:, 0][inside])  # brightness moves along
     torch.testing.assert_close(found.shifted[:, 0][inside], features[:, 0][inside])
@@ -52,9 +52,9 @@ def test_turned_and_shifted_features_come_back_to_their_place_before_they_are_av
     torch.testing.assert_close(found.features[:, 1][inside], expected.expand(3, 8, 8)[inside])
 
 
-def test_what_was_looked_at_again_is_told(windows):
-    found = look_again(features_of, windows, features_of(windows), torch.tensor([CLEAR, UNCLEAR]), torch.arange(2))
-    assert found.again.tolist() == [1]
+def test_the_augmented_windows_are_told(windows):
+    found = augment_unclear(features_of, windows, features_of(windows), torch.tensor([CLEAR, UNCLEAR]), torch.arange(2))
+    assert found.windows.tolist() == [1]
     assert found.shifted.shape == (1, 2, 8, 8)
 
 
@@ -75,33 +75,33 @@ def unsure(toy_network):
 
 
 @pytest.fixture
-def look(monkeypatch):
-    """Has a network look at a window with a cell at a place of it."""
+def predict(monkeypatch):
+    """Has a network predict a window with a cell at a position in it."""
 
-    def look(network, x):
+    def predict(network, x):
         side = network.config.window_px
         labels = np.zeros((side // 2, side // 2), np.uint8)
         cv2.circle(labels, (x, side // 4), 10, 1, -1)
         monkeypatch.setattr(engine, "find_cells", lambda *_: ([np.zeros((3, *labels.shape), np.float32)], [labels]))
         picture = spots((2 * x, side // 2), width=side, height=side, radius=20)
-        (window,) = Engine(network, torch.device("cpu"), torch.float32, 4).look(picture[None])
+        (window,) = Engine(network, torch.device("cpu"), torch.float32, 4).predict(picture[None])
         (cell,) = window.cells
         return cell
 
-    return look
+    return predict
 
 
-def test_only_of_unclear_cells_is_it_known_whether_the_explanation_stays(unsure, look):
-    unclear = look(unsure, 40)
+def test_only_of_unclear_cells_is_it_known_whether_the_explanation_stays(unsure, predict):
+    unclear = predict(unsure, 40)
     assert 0 < unclear.cam_stability <= 1
     assert -1 <= unclear.cam_saliency <= 1
     unsure.types.classify.bias.data[2] = 9
-    assert look(unsure, 40).cam_stability is None
+    assert predict(unsure, 40).cam_stability is None
 
 
-def test_an_unclear_cell_that_the_border_cuts_is_left_to_the_window_of_its_own(unsure, look):
-    assert look(unsure, 11).cam_stability is not None
-    assert look(unsure, 5).cam_stability is None
+def test_an_unclear_cell_that_the_border_cuts_is_left_to_the_window_of_its_own(unsure, predict):
+    assert predict(unsure, 11).cam_stability is not None
+    assert predict(unsure, 5).cam_stability is None
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_an_unclear_cell_that_the_border_cuts_is_left_to_the_window_of_its_own(u
 def test_a_cell_whose_explanation_fails_is_flagged_with_the_reason(toy_network, monkeypatch, figures, flag):
     toy = Engine(toy_network, torch.device("cpu"), torch.float32, 4)
     sound = {"cam_in_cell": 0.9, "cam_saliency": 0.9, "cam_stability": 0.9}
-    answer = toy.look
+    answer = toy.predict
 
     def told(windows):
         return [
@@ -125,7 +125,7 @@ def test_a_cell_whose_explanation_fails_is_flagged_with_the_reason(toy_network, 
             for window in answer(windows)
         ]
 
-    monkeypatch.setattr(toy, "look", told)
+    monkeypatch.setattr(toy, "predict", told)
     cells = Analyser(Stream(toy, 1), 0.0).analyse(ArrayReader(spots((240, 100))), "a", 0.4).cells
     assert cells
     for cell in cells:

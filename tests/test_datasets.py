@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import spots, write_picture
 
+from wbc_cli.datasets import read_dataset
 from wbc_cli.errors import UsageError
 from wbc_cli.evaluation.regions import read_mask, score_overlap
-from wbc_cli.layouts import read_layout
 from wbc_cli.manifest import RED_CELL, WHITE_CELL, Box, select
 
 VOC = """<annotation><size><width>640</width></size>
@@ -35,7 +35,7 @@ def text(path, content):
 
 def facts(name, folder):
     """What is known of each image, by its name below the folder."""
-    return {s.group: (s.dataset, s.split, s.labels) for s in read_layout(name, folder)}
+    return {s.group: (s.dataset, s.split, s.labels) for s in read_dataset(name, folder)}
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def bccd(tmp_path):
 
 
 def test_bccd_has_its_published_lists_and_boxes(bccd):
-    samples = read_layout("bccd", bccd.parent)
+    samples = read_dataset("bccd", bccd.parent)
     assert [s.split for s in samples] == ["train", "val", "test", "drop"]
     assert {s.labels for s in samples} == {()}
     assert {s.um_per_px for s in samples} == {0.0688}
@@ -64,7 +64,7 @@ def test_bccd_takes_cell_types_from_the_table_of_older_copies(bccd):
         bccd.parent / "labels.csv",
         ',Image,Category\n,0,NEUTROPHIL\n,1,"LYMPHOCYTE, MONOCYTE"\n,2,\n,410,BASOPHIL\n',
     )
-    assert [s.labels for s in read_layout("bccd", bccd.parent)] == [
+    assert [s.labels for s in read_dataset("bccd", bccd.parent)] == [
         ("neutrophil",),
         ("lymphocyte", "monocyte"),
         (),
@@ -76,7 +76,7 @@ def test_bccd_without_lists_is_all_test_but_for_what_nothing_is_known_of(tmp_pat
     touch(tmp_path, "JPEGImages/BloodImage_00000.jpg", "JPEGImages/BloodImage_00001.jpg", "JPEGImages/cover.jpg")
     text(tmp_path / "Annotations" / "BloodImage_00000.xml", VOC)
     text(tmp_path / "labels.csv", ",Image,Category\n,1,EOSINOPHIL\n")
-    assert [s.split for s in read_layout("bccd", tmp_path)] == ["test", "test", "drop"]
+    assert [s.split for s in read_dataset("bccd", tmp_path)] == ["test", "test", "drop"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_bccd_without_lists_is_all_test_but_for_what_nothing_is_known_of(tmp_pat
 def test_a_damaged_file_of_bccd_is_named(bccd, file, content, complaint):
     text(bccd / file, content)
     with pytest.raises(UsageError) as caught:
-        read_layout("bccd", bccd)
+        read_dataset("bccd", bccd)
     assert str(bccd / file) in str(caught.value)
     assert complaint in str(caught.value)
 
@@ -104,7 +104,7 @@ def test_lisc_pairs_images_with_the_masks_of_their_class(tmp_path):
     touch(truth, *(f"{kind}/areaforexpert1/1_expert.bmp" for kind in ("Baso", "neut", "mixt")))
     touch(truth, "Baso/areaforexpert2/1_expert.bmp")
     touch(root / "More Dataset without Ground Truth", "alll/7.bmp")
-    found = {s.image.relative_to(root / "Main Dataset").as_posix(): s for s in read_layout("lisc", root)}
+    found = {s.image.relative_to(root / "Main Dataset").as_posix(): s for s in read_dataset("lisc", root)}
     # A mixture without a mask tells nothing, and would count as an image without white cells.
     assert {name: s.labels for name, s in found.items()} == {
         "Baso/1.bmp": ("basophil",),
@@ -126,7 +126,7 @@ def test_lisc_masks_are_read_by_their_greys_and_widened_to_their_images(tmp_path
     mask = tmp_path / "Ground Truth Segmentation/mono/areaforexpert1/3_expert.bmp"
     mask.parent.mkdir(parents=True)
     cv2.imwrite(str(mask), np.dstack([grey] * 3))  # published as colour
-    (sample,) = read_layout("lisc", tmp_path)
+    (sample,) = read_dataset("lisc", tmp_path)
     truth = read_mask(sample.mask, (100, 60), sample.mask_levels)
     wanted = np.zeros((60, 100), np.uint8)
     wanted[14:34, 24:54] = 1
@@ -139,7 +139,7 @@ def test_lisc_masks_are_read_by_their_greys_and_widened_to_their_images(tmp_path
 def test_allidb2_tells_blasts_by_the_name(tmp_path):
     touch(tmp_path, "ALL_IDB2/img/Im001_1.tif", "ALL_IDB2/img/Im131_0.tif", "ALL_IDB2/img/Thumbs.png")
     touch(tmp_path, "ALL_IDB1/im/Im001_1.jpg", "ALL_IDB2/gt/Im001_1.tif")
-    samples = read_layout("allidb2", tmp_path)
+    samples = read_dataset("allidb2", tmp_path)
     assert [(s.image.name, s.labels, s.split) for s in samples] == [
         ("Im001_1.tif", ("blast",), "test"),
         ("Im131_0.tif", ("not_blast",), "test"),
@@ -152,7 +152,7 @@ def test_pbc_knows_its_eight_classes_and_what_copies_were_shrunk_to(tmp_path):
     for name, width in (("basophil/BA_1.jpg", 360), ("ig/MMY_2.jpg", 366), ("platelet/PLATELET_3.jpg", 224)):
         write_picture(root / name, spots(width=width, height=width))
     touch(root, "neutrophil/.DS_169665.jpg", "neutrophil/BNE_4.jpg", "remarks/x.jpg")
-    samples = read_layout("pbc", tmp_path)
+    samples = read_dataset("pbc", tmp_path)
     assert [s.labels for s in samples] == [("basophil",), ("immature_granulocyte",), ("neutrophil",), ("platelet",)]
     assert [round(s.um_per_px, 4) for s in samples] == [0.1, 0.1, 0.1, 0.1607]
     assert {(s.dataset, s.split) for s in samples} == {("pbc", "test")}
@@ -175,7 +175,7 @@ def test_raabin_masks_are_compared_as_whole_cells(tmp_path):
     grey[10:50, 10:50] = 255
     grey[20:40, 20:40] = 100
     write_picture(root / "Ground Truth/Eosinophil/95-1.png", np.dstack([grey] * 3))
-    first, second = read_layout("raabin", tmp_path)
+    first, second = read_dataset("raabin", tmp_path)
     assert (first.dataset, first.split, first.labels) == ("raabin-masks", "test", ("eosinophil",))
     assert second.mask is None
     truth = read_mask(first.mask, (60, 60), first.mask_levels)
@@ -192,7 +192,7 @@ def test_krd_takes_types_from_its_table_and_masks_by_number(tmp_path):
     for number in (1, 12, 3):
         write_picture(root / "Dataset" / "mask" / f"mask{number}.jpg", np.dstack([grey] * 3))
     text(root / "class labels.csv", "Image ID,Categoriy\nImage1,Neutrophil\nImage12,lymphocytes\n")
-    found = {s.image.name: s for s in read_layout("krd", tmp_path)}
+    found = {s.image.name: s for s in read_dataset("krd", tmp_path)}
     assert {name: (s.labels, s.split) for name, s in found.items()} == {
         "image1.jpg": (("neutrophil",), "test"),
         "image12.jpg": (("lymphocyte",), "test"),
@@ -211,7 +211,7 @@ def test_a_damaged_table_of_krd_is_named(tmp_path, row):
     touch(tmp_path, "image/image1.jpg")
     text(tmp_path / "class labels.csv", f"Image ID,Categoriy\n{row}\n")
     with pytest.raises(UsageError, match=r"class labels\.csv: line 2: "):
-        read_layout("krd", tmp_path)
+        read_dataset("krd", tmp_path)
 
 
 def cvat(*images):
@@ -245,7 +245,7 @@ def test_rvpbs_joins_the_outlines_of_all_classes_that_a_field_shows(tmp_path):
     text(
         root / "NEUTROPHILS" / "annotations.xml", cvat(("IMG_2.jpg", ("neutrophil", 0, 0, 50, 60), ("bg", 0, 0, 9, 9)))
     )
-    found = {s.image.relative_to(root).as_posix(): s for s in read_layout("rvpbs", tmp_path)}
+    found = {s.image.relative_to(root).as_posix(): s for s in read_dataset("rvpbs", tmp_path)}
     assert {name: (s.labels, s.split) for name, s in found.items()} == {
         "BAND CELLS/IMG_1.jpg": (("neutrophil", "immature_granulocyte"), "test"),
         "NEUTROPHILS/neutrophils/IMG_2.jpg": (("neutrophil",), "test"),
@@ -263,21 +263,21 @@ def test_damaged_outlines_of_rvpbs_are_named(tmp_path, damage):
     table = tmp_path / "BAND CELLS" / "annotations.xml"
     text(table, cvat(("IMG_1.jpg", ("band cell", 40, 40, 140, 140))).replace(*damage))
     with pytest.raises(UsageError, match=r"annotations\.xml: not outlines from CVAT"):
-        read_layout("rvpbs", tmp_path)
+        read_dataset("rvpbs", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["bccd", "lisc", "allidb2", "pbc", "raabin", "krd", "rvpbs"])
 def test_a_folder_of_another_shape_says_what_was_looked_for(tmp_path, name):
     touch(tmp_path, "a.png", "cells/b.jpg")
     with pytest.raises(UsageError, match=f"holds no {name} as published; looked for "):
-        read_layout(name, tmp_path)
+        read_dataset(name, tmp_path)
     with pytest.raises(UsageError, match="not a folder"):
-        read_layout(name, tmp_path / "a.png")
+        read_dataset(name, tmp_path / "a.png")
 
 
 def test_an_unknown_layout_says_which_there_are(tmp_path):
     with pytest.raises(UsageError, match="--layout coco: use one of bccd, lisc, allidb2, pbc, raabin, krd, rvpbs"):
-        read_layout("coco", tmp_path)
+        read_dataset("coco", tmp_path)
 
 
 def test_evaluate_reads_a_published_folder(call, toy_weights, tmp_path):
