@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.table import Table
 from scipy.special import softmax
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.evaluation.metrics import calibration_error, calibration_terms
 from wbc_cli.evaluation.scoring import ImageScore
+from wbc_cli.products.teaching import teaching_order
 from wbc_cli.profile.adapt import ProfileLearner
 from wbc_cli.profile.head import FeatureStatistics, Floats, TrainingCells
 
@@ -29,6 +31,8 @@ class FewShot:
 
     Attributes:
         dataset: as in the manifest.
+        draw: how the reviewed cells were drawn: `random`, by whole groups of images, or `chosen`, as the report offers
+            them.
         reviewed: cells.
         written: share of the draws whose profile was better by its own evidence; the others go on with the shipped
             head, and count with that.
@@ -39,6 +43,7 @@ class FewShot:
     """
 
     dataset: str
+    draw: str
     reviewed: int
     written: float
     before: float
@@ -62,42 +67,44 @@ def few_shot(
     Args:
         scores: of all images; every data set of them counts as a laboratory.
         learner: the model that they were scored with.
-        counts: reviewed cells, drawn at random by whole groups of images, so that no group is on both sides.
-        seeds: draws of each count.
-        progress: is called with the draws that are done, and of all.
+        counts: numbers of reviewed cells.
+        seeds: divisions of each set into groups of images to review and groups to measure on.
+        progress: is called with the rows that are done, and of all.
 
     Returns:
-        A row a data set and count, where enough cells are left to measure on.
+        A row a data set, count and draw, where there are enough cells.
     """
     laboratories = [(name, cells) for name, cells in _laboratories(scores, learner) if cells is not None]
-    plans = [(name, cells, count) for name, cells in laboratories for count in counts]
+    plans = [(name, cells, count, draw) for name, cells in laboratories for count in counts for draw in DRAWS]
     rows = []
-    for done, (name, cells, count) in enumerate(plans):
-        if len(cells) < count + _MIN_TEST_CELLS:
-            continue
+    for done, (name, cells, count, draw) in enumerate(plans):
+        progress(done, len(plans))
         statistics = FeatureStatistics.of(cells.features)
-        drawn = [_draw(cells, count, seed) for seed in range(seeds)]
-        if any(len(cells) - chosen.sum() < _MIN_TEST_CELLS for chosen in drawn):
-            continue  # its groups are too large
-        found = np.array([_one(cells, chosen, learner, statistics) for chosen in drawn])
-        progress(done + 1, len(plans))
-        written, before, after, typed, right, *errors = found.mean(axis=0).tolist()
-        rows.append(
-            FewShot(
-                name, count, written, before, after, float((found[:, 2] - found[:, 1]).min()), typed, right, *errors
-            )
-        )
+        found = []
+        for seed in range(seeds):
+            measured = _first_groups(cells, max(_MIN_TEST_CELLS, len(cells) // 4), seed)
+            pool = cells[~measured]
+            if len(pool) >= count:
+                reviewed = pool[DRAWS[draw](pool, count, seed, learner)]
+                found.append(_one(reviewed, cells[measured], learner, statistics))
+        if len(found) < seeds:
+            continue
+        table = np.array(found)
+        written, before, after, typed, right, *errors = table.mean(axis=0).tolist()
+        worst = float((table[:, 2] - table[:, 1]).min())
+        rows.append(FewShot(name, draw, count, written, before, after, worst, typed, right, *errors))
+    progress(len(plans), len(plans))
     return rows
 
 
 def few_shot_table(rows: Sequence[FewShot]) -> Table:
     """Show the rows."""
-    table = Table(title=f"After so many reviewed cells (mean of {SEEDS} random draws)", title_justify="left")
+    table = Table(title=f"After so many reviewed cells (mean of {SEEDS} divisions)", title_justify="left")
     for column in _TITLES:
         table.add_column(column, justify="right" if table.columns else "left")
     for row in rows:
-        name, count, *figures = asdict(row).values()
-        table.add_row(name, str(count), *(f"{figure:.3f}" for figure in figures))
+        name, draw, count, *figures = asdict(row).values()
+        table.add_row(name, draw, str(count), *(f"{figure:.3f}" for figure in figures))
     return table
 
 
@@ -111,7 +118,7 @@ def write_few_shot(rows: Sequence[FewShot], path: Path) -> None:
 
 
 _TITLES = (
-    *("", "cells", "written", "right before", "right after", "worst", "typed", "right where typed"),
+    *("", "draw", "cells", "written", "right before", "right after", "worst", "typed", "right where typed"),
     *("ECE before", "ECE after"),
 )
 
@@ -133,21 +140,32 @@ def _laboratories(scores: Sequence[ImageScore], learner: ProfileLearner) -> Iter
         yield name, learner.cells(features, labels, np.array([group for _, group in predictions]))
 
 
-def _draw(cells: TrainingCells, count: int, seed: int) -> np.ndarray:
-    """Choose the cells that are reviewed, bool [N]: those of groups in a random order, until there are enough."""
+def _first_groups(cells: TrainingCells, count: int, seed: int) -> NDArray[np.bool_]:
+    """Mark the cells of whole groups in a random order until there are `count` of them, bool [N]."""
     names = np.random.default_rng(seed).permutation(np.unique(cells.slides))
     index_of = {name: i for i, name in enumerate(names.tolist())}
-    order = np.argsort([index_of[name] for name in cells.slides.tolist()], kind="stable")
-    last = index_of[str(cells.slides[order[count - 1]])]
-    return np.array([index_of[name] <= last for name in cells.slides.tolist()])
+    of_cell = np.array([index_of[name] for name in cells.slides.tolist()])
+    last = np.sort(of_cell)[min(count, len(cells)) - 1]
+    return of_cell <= last
+
+
+def _at_random(pool: TrainingCells, count: int, seed: int, learner: ProfileLearner) -> NDArray[np.bool_]:
+    return _first_groups(pool, count, seed)
+
+
+def _as_offered(pool: TrainingCells, count: int, seed: int, learner: ProfileLearner) -> NDArray[np.int64]:
+    return teaching_order(pool.features, softmax(learner.head.logits(pool), axis=1), count)
+
+
+DRAWS = {"random": _at_random, "chosen": _as_offered}
+"""How cells to review are drawn from a pool: a function of the pool, their number, a seed and the learner."""
 
 
 def _one(
-    cells: TrainingCells, chosen: np.ndarray, learner: ProfileLearner, statistics: FeatureStatistics
+    reviewed: TrainingCells, rest: TrainingCells, learner: ProfileLearner, statistics: FeatureStatistics
 ) -> list[float]:
-    """Whether a profile is written, and the figures on the cells that were not chosen."""
-    rest = cells[~chosen]
-    learned = learner.learn(cells[chosen], statistics)
+    """Whether a profile is written, and the figures on the rest."""
+    learned = learner.learn(reviewed, statistics)
     written = not learned.evidence.objection
     before = softmax(learner.head.logits(rest), axis=1)
     after = softmax(learned.head.logits(rest) / learned.temperature, axis=1) if written else before
