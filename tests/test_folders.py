@@ -17,8 +17,8 @@ from wbc_cli.errors import UsageError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.names import PRODUCTS
 from wbc_cli.products.png import write_png
-from wbc_cli.slides.companions import find_parts
 from wbc_cli.slides.discover import discover
+from wbc_cli.slides.file_sets import find_parts
 
 # What is no specimen
 

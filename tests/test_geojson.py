@@ -22,8 +22,8 @@ from wbc_cli.products.legend import legend
 from wbc_cli.products.names import PRODUCTS
 from wbc_cli.products.polygons import largest_piece, trace
 from wbc_cli.slides import open_slide
+from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.image import ImageReader
-from wbc_cli.slides.patchy import PatchyReader
 from wbc_cli.slides.slide import OpenSlideReader
 
 # --- what QuPath takes
@@ -274,7 +274,7 @@ def test_coordinates_count_from_the_corner_of_the_scanned_area(tmp_path, bounds)
 def test_the_bounds_of_a_slide_reach_the_file(tmp_path):
     slide = blank()
     slide.bounds = (15, 25)
-    RunFolder(tmp_path).commit(small_result(), PatchyReader(slide, (64, 64)), frozenset({"geojson"}))
+    RunFolder(tmp_path).commit(small_result(), FaultTolerantReader(slide, (64, 64)), frozenset({"geojson"}))
     first, _ = imported(tmp_path / "slides" / "slide" / "cells.geojson")
     assert polygon_of(first).bounds == (20 - 15, 30 - 25, 60 - 15, 70 - 25)
 

@@ -35,6 +35,7 @@ from wbc_cli.products.names import PRODUCTS
 from wbc_cli.products.report.words import CELL_FLAGS, SLIDE_FLAGS
 from wbc_cli.products.tables import CELL_COLUMNS, DIFFERENTIAL_COLUMNS, REFUSED
 from wbc_cli.quality import LIMITS
+from wbc_cli.slides.formats import PICTURES, SLIDES
 from wbc_cli.training.settings import TrainSettings
 
 PACKAGE = Path(wbc_cli.__file__).parent
@@ -217,6 +218,15 @@ def listed_truly(title, those_of_the_program):
 def test_the_columns_of_the_tables_are_listed_in_their_order(title, columns):
     listed = listed_truly(title, columns)
     assert listed == [name for name in columns if name in listed]
+
+
+def test_the_formats_are_listed_and_the_help_has_them(call):
+    listed = {row[0]: row[1] for row in rows(section(page("inputs"), "Formats"))}
+    said = " ".join(re.sub(r"[│╭╰─]", " ", call("analyze", "--help").out).split())
+    for kind, formats in (("pictures", PICTURES), ("slides", SLIDES)):
+        for own in formats:
+            assert re.search(rf"\b{own.name}\b", listed[kind]), own.name
+        assert f"({', '.join(own.name for own in formats)})" in said
 
 
 def test_the_values_of_the_attributes_are_listed():

@@ -22,7 +22,7 @@ from wbc_cli.products.masks import write_mask
 from wbc_cli.products.names import USUAL_PRODUCTS
 from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
-from wbc_cli.slides.patchy import PatchyReader, gaps_of
+from wbc_cli.slides.fault_tolerant import FaultTolerantReader, gaps_of
 
 SQUARE = cv2.GaussianBlur(picture(480, 640), (0, 0), 3)
 
@@ -46,7 +46,7 @@ def test_a_picture_of_oblong_pixels_is_shown_as_it_was(
     across: float, down: float, tile: tuple[int, int] | None, tmp_path: Path
 ) -> None:
     reader = open_slide(write(tmp_path / "o.tif", across, down, tile))
-    assert isinstance(reader, PatchyReader) == bool(tile)
+    assert isinstance(reader, FaultTolerantReader) == bool(tile)
     assert (reader.width, reader.height) == (640, 480)
     assert reader.um_per_px == pytest.approx(0.2)
     assert reader.pixel_um == pytest.approx((0.2 * across, 0.2 * down))

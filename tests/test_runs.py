@@ -232,7 +232,7 @@ def test_where_nothing_moves_at_all_what_was_in_hand_is_tried_alone(analyze, sab
     white[75:125, 75:125] = 0
     write_picture(source / "s2.png", white)
     sabotage(
-        "import sys, time\nimport wbc_cli.run.supervisor as supervisor\nsupervisor._LEAST_SILENCE = 3\n"
+        "import sys, time\nimport wbc_cli.run.supervisor as supervisor\nsupervisor._MIN_SILENCE_SECONDS = 3\n"
         "if 'wbc_cli.run.worker' in ' '.join(sys.orig_argv):\n"
         "    from wbc_cli.inference.engine import Engine\n"
         "    look = Engine.look\n"

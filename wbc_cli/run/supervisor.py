@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _TICK = 0.25  # seconds
 _LONGEST_STOP = 7.0  # seconds until a worker that does not stop is killed
-_LEAST_SILENCE = 10.0  # seconds without a word from the worker that a busy machine may take at any time limit
+_MIN_SILENCE_SECONDS = 10.0  # seconds without a word from the worker that a busy machine may take at any time limit
 
 Event = Mapping[str, Any]
 
@@ -109,7 +109,7 @@ class Supervisor:
 
     @property
     def _longest_silence(self) -> float:
-        return max(self.time_limit, _LEAST_SILENCE)
+        return max(self.time_limit, _MIN_SILENCE_SECONDS)
 
     def _fail(self, name: str, crash: str | None) -> None:
         if crash is None:

@@ -37,15 +37,17 @@ from wbc_cli.run.stopping import STOP_SIGNALS
 from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.discover import file_size
+from wbc_cli.slides.formats import named_format
 from wbc_cli.slides.header import read_header
 from wbc_cli.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)
 
-_ROOM = 512 << 20  # bytes of pixels or files that are open at a time: hundreds of camera fields, or two whole slides
-_MOST_SLIDES = 128
-_MOST = _ROOM // 2  # what any file is taken for at most; a slide's memory does not grow with it
-_OPENERS = frozenset({".mrxs", ".vms", ".vmu", ".dcm"})  # small files that stand for large ones
+_MAX_OPEN_BYTES = (
+    512 << 20
+)  # bytes of pixels or files that are open at a time: hundreds of camera fields, or two whole slides
+_MAX_SLIDES = 128
+_MAX_SLIDE_BYTES = _MAX_OPEN_BYTES // 2  # what any file is taken for at most; a slide's memory does not grow with it
 _TICK = 0.25  # seconds
 _GRACE = 3.0  # seconds in which a slide in hand may still come to its end
 _WATCH = 0.5  # seconds from one word on a slide's progress to the next
@@ -108,7 +110,7 @@ def work(job: Job, emit: Emit, stop: threading.Event) -> None:
     analyser = replace(analyser, exhaustive=job.exhaustive)
     used = _used_by(analyser)
     emit({"event": "ready", "used": used})
-    one = _One(job, analyser, RunFolder(Path(job.out), Path(job.scratch)), Room(_ROOM), used, emit)
+    one = _One(job, analyser, RunFolder(Path(job.out), Path(job.scratch)), Room(_MAX_OPEN_BYTES), used, emit)
     with analyser.stream:
         at_once = 1 if job.alone else _slides_at_once(analyser)
         pool = ThreadPoolExecutor(at_once, "slide")
@@ -260,19 +262,20 @@ class _One:
 def _slides_at_once(analyser: Analyser) -> int:
     """Enough that camera fields, with a window or two each, fill a batch for every lane while another is filled."""
     engine = analyser.stream.engine
-    return min(2 * engine.batch_size * engine.lanes, _MOST_SLIDES)
+    return min(2 * engine.batch_size * engine.lanes, _MAX_SLIDES)
 
 
 def _room(path: Path) -> int:
     """The memory that a slide is taken to need, in bytes: a picture's pixels, or a part of a slide's file."""
-    if path.suffix.lower() in _OPENERS:
-        return _MOST
+    own = named_format(path)
+    if own and own.companions:  # a small file may stand for large ones
+        return _MAX_SLIDE_BYTES
     size = file_size(path)
     try:
         header = read_header(path)
     except SlideError:
-        return min(size, _MOST)
-    return min(max(3 * header.width * header.height, size), _MOST)
+        return min(size, _MAX_SLIDE_BYTES)
+    return min(max(3 * header.width * header.height, size), _MAX_SLIDE_BYTES)
 
 
 if __name__ == "__main__":
