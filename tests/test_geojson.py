@@ -19,8 +19,8 @@ from wbc_cli.errors import SlideError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.geojson import write_geojson
 from wbc_cli.products.legend import legend
-from wbc_cli.products.names import PRODUCTS
 from wbc_cli.products.polygons import largest_piece, trace
+from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.image import ImageReader
@@ -324,7 +324,7 @@ def test_the_file_is_written_a_cell_at_a_time(tmp_path):
 
 
 def test_write_geojson_yields_the_file_and_it_is_there_by_default(tmp_path):
-    assert "geojson" in PRODUCTS
+    assert "geojson" in PRODUCT_NAMES
     run = RunFolder(tmp_path)
     run.commit(small_result("chosen"), blank(), frozenset({"geojson"}))
     run.commit(small_result("usual"), blank())

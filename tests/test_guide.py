@@ -31,7 +31,7 @@ from wbc_cli.guide import MODEL_CARD, pages
 from wbc_cli.guide.terminal import WholeMarkdown
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.morphology import ATTRIBUTES
-from wbc_cli.products.names import PRODUCTS
+from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.products.report.words import CELL_FLAGS, SLIDE_FLAGS
 from wbc_cli.products.tables import CELL_COLUMNS, DIFFERENTIAL_COLUMNS, REFUSED
 from wbc_cli.quality import LIMITS
@@ -247,7 +247,7 @@ def test_the_files_and_what_is_in_their_records_are_those_of_a_run_with_everythi
     out = tmp_path / "out"
     write_picture(tmp_path / "a.png", spots((100, 100), (350, 100)))
     common = ("--weights", toy_weights, "--mpp", TOY_UM_PER_PX, "--device", "cpu", "-o", out, "--shard", "0/1")
-    assert call("analyze", tmp_path / "a.png", *common, "--write", ",".join(PRODUCTS)).code == 0
+    assert call("analyze", tmp_path / "a.png", *common, "--write", ",".join(PRODUCT_NAMES)).code == 0
     (tmp_path / "corrections.csv").write_text("slide,cell,class\na.png,1,monocyte\n")
     assert call("merge", out, "-o", out, "--review", tmp_path / "corrections.csv").code == 0
 

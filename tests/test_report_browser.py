@@ -20,7 +20,8 @@ from report_runs import HOSTILE, RUN, make_small_run, some_cells, write_report
 from selenium.webdriver.common.keys import Keys
 
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.thumbnails import THUMBNAILS, read_thumbnails, write_thumbnails
+from wbc_cli.products.registry import THUMBNAILS
+from wbc_cli.products.thumbnails import read_thumbnails, write_thumbnails
 from wbc_cli.run.merge import merge
 from wbc_cli.run.reviews import NewReview
 

@@ -27,7 +27,8 @@ from wbc_cli.commands.options import (
     terminal_of,
 )
 from wbc_cli.errors import UsageError
-from wbc_cli.products.names import PRODUCTS, STOP_WIDTH, USUAL_PRODUCTS
+from wbc_cli.products.constants import STOP_WIDTH
+from wbc_cli.products.registry import PRODUCT_NAMES, PRODUCTS, USUAL_PRODUCTS
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.samples import BY_FOLDER, NO_SAMPLES
 from wbc_cli.run.shards import Shard
@@ -56,8 +57,8 @@ def analyze(
     write: Annotated[
         str,
         typer.Option(
-            help=f"Products to write beside the tables, of {','.join(PRODUCTS)}; or none. "
-            "png is the mask of a picture of up to 100 megapixels."
+            help=f"Products to write beside the tables, of {','.join(PRODUCT_NAMES)}; or none. "
+            f"{' '.join(product.note for product in PRODUCTS if product.note)}"
         ),
     ] = ",".join(USUAL_PRODUCTS),
     min_confidence: MinConfidence = None,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200, Differential, more_cells
-from wbc_cli.products.names import STOP_WIDTH
+from wbc_cli.products.constants import STOP_WIDTH
 from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED, TWICE
 from wbc_cli.products.tables import (
     COUNT_COLUMNS,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.loading import ComputeOptions
-from wbc_cli.products.names import STOP_WIDTH
+from wbc_cli.products.constants import STOP_WIDTH
 from wbc_cli.run.samples import BY_FOLDER
 from wbc_cli.run.shards import Shard
 from wbc_cli.slides.watchdog import TIME_LIMIT

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wbc_cli.errors import MachineError, UsageError
-from wbc_cli.products.folder import RECORD, RunFolder
+from wbc_cli.products.folder import RunFolder
+from wbc_cli.products.slide_folders import RECORD
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.run.fingerprint import Fingerprint, input_stamp
 from wbc_cli.run.lock import LOCK, locked

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from wbc_cli.errors import MachineError, UsageError
-from wbc_cli.products.names import SCHEMA_VERSION
+from wbc_cli.products.constants import SCHEMA_VERSION
 
 SHARDS = "shards.json"
 """The file in a run folder that says which slides are whose."""

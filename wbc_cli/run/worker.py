@@ -43,9 +43,7 @@ from wbc_cli.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)
 
-_MAX_OPEN_BYTES = (
-    512 << 20
-)  # bytes of pixels or files that are open at a time: hundreds of camera fields, or two whole slides
+_MAX_OPEN_BYTES = 512 << 20  # of pixels or files at a time: hundreds of camera fields, or two whole slides
 _MAX_SLIDES = 128
 _MAX_SLIDE_BYTES = _MAX_OPEN_BYTES // 2  # what any file is taken for at most; a slide's memory does not grow with it
 _TICK = 0.25  # seconds

@@ -13,7 +13,7 @@ from pathlib import Path
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.products.selection import needs_review, sample
 from wbc_cli.products.tables import REFUSED
-from wbc_cli.products.thumbnails import MOST, read_thumbnails
+from wbc_cli.products.thumbnails import MAX_THUMBNAILS, read_thumbnails
 
 BUDGET = 44 << 20  # characters of pictures: with tables and charts the page stays under 50 MB
 _FIGURES = ("area_um2", "nucleus_area_um2", "saliency", "cam_in_cell", "cam_saliency", "cam_stability")
@@ -66,7 +66,9 @@ class Gallery:
     to_review: int
 
 
-def collect(tables: Iterable[tuple[str, Path]], thumbnails: str, budget: int = BUDGET, most: int = MOST) -> Gallery:
+def collect(
+    tables: Iterable[tuple[str, Path]], thumbnails: str, budget: int = BUDGET, most: int = MAX_THUMBNAILS
+) -> Gallery:
     """Choose cells for the page: all where there is room, else those to review first and some of every class.
 
     Args:
