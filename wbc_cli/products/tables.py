@@ -95,7 +95,7 @@ def by_name(records: Iterable[SlideRecord]) -> list[SlideRecord]:
     return sorted(records, key=lambda record: str(record["name"]))
 
 
-def together(records: Iterable[SlideRecord]) -> Differential:
+def pooled_differential(records: Iterable[SlideRecord]) -> Differential:
     """Count the cells of several slides as one."""
     counts = Counter[str]()
     for record in records:

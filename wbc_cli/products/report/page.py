@@ -24,7 +24,7 @@ from wbc_cli.products.report.settings import profiles_of, settings_of
 from wbc_cli.products.report.words import CELL_FLAGS, SAMPLE_FLAGS, SLIDE_FLAGS, in_words
 from wbc_cli.products.samples import Sample, samples_of, stop_width_of
 from wbc_cli.products.selection import needs_review
-from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, together
+from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, pooled_differential
 from wbc_cli.products.thumbnails import FIELD_UM
 
 LARGEST = 50_000_000  # bytes of a page: what browsers and mail take
@@ -63,7 +63,7 @@ def write_report(
     cells = _cells(gallery, [name for name, _ in tables], of_sample)
     grouped = any(len(sample.used) + len(sample.left_out) > 1 for sample in samples)
     charted = [(s.name, asdict(s.differential)) for s in samples if s.used] if grouped else _differentials(counted)
-    whole = together(counted)
+    whole = pooled_differential(counted)
     look, script = style(), "".join(map(part, _SCRIPTS))
     template = templates("wbc_cli.products.report").get_template("page.html")
     text = template.render(
