@@ -28,7 +28,7 @@ from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, pooled_d
 from wbc_cli.products.thumbnails import FIELD_UM
 
 LARGEST = 50_000_000  # bytes of a page: what browsers and mail take
-LEAST_CERTAIN = 24  # cells that are to be reviewed in any case
+LEAST_CERTAIN_CELLS = 24  # cells that are to be reviewed in any case
 PICTURES_A_SCRIPT = 250  # decoded together when the first of them comes into view
 SLIDES_A_CHART = 40
 MAX_CHARTED = 200  # slides; the table has all
@@ -90,7 +90,7 @@ def write_report(
         failed=[record for record in records if record["status"] == FAILED],
         gallery=gallery,
         queue=len(cells["queue"]),
-        least=LEAST_CERTAIN,
+        least=LEAST_CERTAIN_CELLS,
         field=round(FIELD_UM),
         data={**cells, "run": _digest(json.dumps(cells))},
         pictures=[gallery.pictures[i : i + PICTURES_A_SCRIPT] for i in range(0, len(gallery.cells), PICTURES_A_SCRIPT)],
@@ -181,7 +181,7 @@ def _queue(cells: Sequence[ReportCell]) -> list[int]:
     """Places of the cells to review, the least certain first; a refused slide is to be made again, not reviewed."""
     trusted = [i for i, cell in enumerate(cells) if not cell.refused]
     by_confidence = sorted(trusted, key=lambda i: cells[i].confidence)
-    least = set(by_confidence[:LEAST_CERTAIN])
+    least = set(by_confidence[:LEAST_CERTAIN_CELLS])
     return [i for i in by_confidence if i in least or needs_review(cells[i])]
 
 
