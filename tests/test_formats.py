@@ -11,7 +11,7 @@ from conftest import write_picture
 from fakes import ArrayReader
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides import formats, open_slide
+from wbc_cli.slides import open_slide
 from wbc_cli.slides.discover import discover
 from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.formats import FORMATS, Format, named_format
@@ -45,7 +45,6 @@ def new_format(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     for module in ("formats", "file_sets"):
         monkeypatch.setattr(f"wbc_cli.slides.{module}.FORMATS", (row, *FORMATS))
-    monkeypatch.setitem(formats._BY_SUFFIX, ".new", row)
 
 
 @pytest.mark.usefixtures("new_format")

@@ -59,8 +59,9 @@ class AnalyzeOptions:
         compute = self.compute.to_dict()
         return {
             "paths": [str(path) for path in self.paths],
-            **self.cache_key(),
+            "um_per_px": self.um_per_px,
             "write": sorted(self.write),
+            **self.cache_key(),
             **{**compute, "weights": compute["weights"] or "shipped"},
             "shard": None if self.shard is None else str(self.shard),
             "time_limit": self.time_limit,

@@ -124,12 +124,11 @@ PICTURES = tuple(own for own in FORMATS if not own.is_slide)
 HEAD_BYTES = max(len(signature) for own in FORMATS for signature in own.signatures)
 """What is enough of a file to recognise a picture by."""
 
-_BY_SUFFIX = {suffix: own for own in FORMATS for suffix in own.suffixes}
-
 
 def named_format(path: Path) -> Format | None:
     """The format that a file's extension stands for, whatever the file holds; None for an unknown one."""
-    return _BY_SUFFIX.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    return next((own for own in FORMATS if suffix in own.suffixes), None)
 
 
 def recognise(head: bytes, vendor: str | None = None) -> Format | None:
