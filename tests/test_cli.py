@@ -120,10 +120,10 @@ def test_the_tables_and_the_products_of_every_slide_are_written(analyze, tmp_pat
 def test_write_chooses_the_products(analyze, tmp_path):
     assert analyze("--write", "none").code == 0
     names = {path.name for path in (tmp_path / "out/slides/a.png").iterdir()}
-    assert names == {"cells.csv", "slide.json"}
+    assert names == {"cells.csv", "slide.json", "result.npz"}
     assert analyze("--write", "mask", out="masks").code == 0
     names = {path.name for path in (tmp_path / "masks/slides/a.png").iterdir()}
-    assert names == {"mask.ome.tif", "cells.csv", "slide.json"}
+    assert names == {"mask.ome.tif", "cells.csv", "slide.json", "result.npz"}
 
 
 def test_a_second_run_gives_the_same_tables(analyze, tmp_path):

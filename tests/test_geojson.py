@@ -330,7 +330,7 @@ def test_write_geojson_yields_the_file_and_it_is_there_by_default(tmp_path):
     run.commit(small_result("usual"), blank())
     run.commit(small_result("none"), blank(), frozenset({"mask"}))
     made = {path.name for path in (tmp_path / "slides" / "chosen").iterdir()}
-    assert made == {"cells.csv", "slide.json", "cells.geojson"}
+    assert made == {"cells.csv", "slide.json", "result.npz", "cells.geojson"}
     assert len(imported(tmp_path / "slides" / "usual" / "cells.geojson")) == 2
     assert not (tmp_path / "slides" / "none" / "cells.geojson").exists()
     assert run.record("chosen")["products"]["cells.geojson"] > 0
