@@ -108,7 +108,7 @@ def test_the_tables_and_the_products_of_every_slide_are_written(analyze, tmp_pat
     cells = [row["slide"] for row in table(out / "cells.csv")]
     assert cells == ["a.png", "a.png", "more__b.png"]
     pictures = {"mask.ome.tif", "classes.ome.tif", "overlay.png", "explain.png", "cells.geojson"}
-    products = {"cells.csv", "slide.json", "thumbnails.zip", "features.safetensors", *pictures}
+    products = {"cells.csv", "slide.json", "result.npz", "thumbnails.zip", "features.safetensors", *pictures}
     for row in rows:
         assert {path.name for path in (out / "slides" / row["slide"]).iterdir()} == products
     assert [(s["name"], s["status"]) for s in json.loads((out / "run.json").read_text())["slides"]] == [
