@@ -108,7 +108,7 @@ def test_the_tables_and_the_products_of_every_slide_are_written(analyze, tmp_pat
     cells = [row["slide"] for row in table(out / "cells.csv")]
     assert cells == ["a.png", "a.png", "more__b.png"]
     pictures = {"mask.ome.tif", "classes.ome.tif", "overlay.png", "explain.png", "cells.geojson"}
-    products = {"cells.csv", "slide.json", "thumbnails.zip", "features.safetensors", *pictures}
+    products = {"cells.csv", "slide.json", "result.npz", "thumbnails.zip", "features.safetensors", *pictures}
     for row in rows:
         assert {path.name for path in (out / "slides" / row["slide"]).iterdir()} == products
     assert [(s["name"], s["status"]) for s in json.loads((out / "run.json").read_text())["slides"]] == [
@@ -120,10 +120,10 @@ def test_the_tables_and_the_products_of_every_slide_are_written(analyze, tmp_pat
 def test_write_chooses_the_products(analyze, tmp_path):
     assert analyze("--write", "none").code == 0
     names = {path.name for path in (tmp_path / "out/slides/a.png").iterdir()}
-    assert names == {"cells.csv", "slide.json"}
+    assert names == {"cells.csv", "slide.json", "result.npz"}
     assert analyze("--write", "mask", out="masks").code == 0
     names = {path.name for path in (tmp_path / "masks/slides/a.png").iterdir()}
-    assert names == {"mask.ome.tif", "cells.csv", "slide.json"}
+    assert names == {"mask.ome.tif", "cells.csv", "slide.json", "result.npz"}
 
 
 def test_a_second_run_gives_the_same_tables(analyze, tmp_path):

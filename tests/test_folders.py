@@ -15,10 +15,10 @@ from test_discover import names, skipped, touch
 
 from wbc_cli.errors import UsageError
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.names import PRODUCTS
 from wbc_cli.products.png import write_png
-from wbc_cli.slides.companions import find_parts
+from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.slides.discover import discover
+from wbc_cli.slides.file_sets import find_parts
 
 # What is no specimen
 
@@ -57,7 +57,7 @@ def test_tiles_of_zoomable_pictures_are_no_specimens(tmp_path: Path) -> None:
 
 def test_our_own_pictures_are_known_wherever_they_are_copied(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "out")
-    folder.commit(small_result("a"), blank(), frozenset(PRODUCTS))
+    folder.commit(small_result("a"), blank(), frozenset(PRODUCT_NAMES))
     inbox = tmp_path / "in"
     inbox.mkdir()
     write_png(np.zeros((8, 8, 3), np.uint8), inbox / "drawn.png")

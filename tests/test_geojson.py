@@ -19,11 +19,11 @@ from wbc_cli.errors import SlideError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.geojson import write_geojson
 from wbc_cli.products.legend import legend
-from wbc_cli.products.names import PRODUCTS
 from wbc_cli.products.polygons import largest_piece, trace
+from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.slides import open_slide
+from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.image import ImageReader
-from wbc_cli.slides.patchy import PatchyReader
 from wbc_cli.slides.slide import OpenSlideReader
 
 # --- what QuPath takes
@@ -274,7 +274,7 @@ def test_coordinates_count_from_the_corner_of_the_scanned_area(tmp_path, bounds)
 def test_the_bounds_of_a_slide_reach_the_file(tmp_path):
     slide = blank()
     slide.bounds = (15, 25)
-    RunFolder(tmp_path).commit(small_result(), PatchyReader(slide, (64, 64)), frozenset({"geojson"}))
+    RunFolder(tmp_path).commit(small_result(), FaultTolerantReader(slide, (64, 64)), frozenset({"geojson"}))
     first, _ = imported(tmp_path / "slides" / "slide" / "cells.geojson")
     assert polygon_of(first).bounds == (20 - 15, 30 - 25, 60 - 15, 70 - 25)
 
@@ -324,13 +324,13 @@ def test_the_file_is_written_a_cell_at_a_time(tmp_path):
 
 
 def test_write_geojson_yields_the_file_and_it_is_there_by_default(tmp_path):
-    assert "geojson" in PRODUCTS
+    assert "geojson" in PRODUCT_NAMES
     run = RunFolder(tmp_path)
     run.commit(small_result("chosen"), blank(), frozenset({"geojson"}))
     run.commit(small_result("usual"), blank())
     run.commit(small_result("none"), blank(), frozenset({"mask"}))
     made = {path.name for path in (tmp_path / "slides" / "chosen").iterdir()}
-    assert made == {"cells.csv", "slide.json", "cells.geojson"}
+    assert made == {"cells.csv", "slide.json", "result.npz", "cells.geojson"}
     assert len(imported(tmp_path / "slides" / "usual" / "cells.geojson")) == 2
     assert not (tmp_path / "slides" / "none" / "cells.geojson").exists()
     assert run.record("chosen")["products"]["cells.geojson"] > 0

@@ -31,10 +31,11 @@ from wbc_cli.guide import MODEL_CARD, pages
 from wbc_cli.guide.terminal import WholeMarkdown
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.morphology import ATTRIBUTES
-from wbc_cli.products.names import PRODUCTS
+from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.products.report.words import CELL_FLAGS, SLIDE_FLAGS
 from wbc_cli.products.tables import CELL_COLUMNS, DIFFERENTIAL_COLUMNS, REFUSED
 from wbc_cli.quality import LIMITS
+from wbc_cli.slides.formats import PICTURES, SLIDES
 from wbc_cli.training.settings import TrainSettings
 
 PACKAGE = Path(wbc_cli.__file__).parent
@@ -219,6 +220,15 @@ def test_the_columns_of_the_tables_are_listed_in_their_order(title, columns):
     assert listed == [name for name in columns if name in listed]
 
 
+def test_the_formats_are_listed_and_the_help_has_them(call):
+    listed = {row[0]: row[1] for row in rows(section(page("inputs"), "Formats"))}
+    said = " ".join(re.sub(r"[│╭╰─]", " ", call("analyze", "--help").out).split())
+    for kind, formats in (("pictures", PICTURES), ("slides", SLIDES)):
+        for own in formats:
+            assert re.search(rf"\b{own.name}\b", listed[kind]), own.name
+        assert f"({', '.join(own.name for own in formats)})" in said
+
+
 def test_the_values_of_the_attributes_are_listed():
     listed = {row[0].strip("`"): row[-1] for row in rows(section(page("outputs"), "cells.csv"))}
     for name, values in ATTRIBUTES.items():
@@ -237,7 +247,7 @@ def test_the_files_and_what_is_in_their_records_are_those_of_a_run_with_everythi
     out = tmp_path / "out"
     write_picture(tmp_path / "a.png", spots((100, 100), (350, 100)))
     common = ("--weights", toy_weights, "--mpp", TOY_UM_PER_PX, "--device", "cpu", "-o", out, "--shard", "0/1")
-    assert call("analyze", tmp_path / "a.png", *common, "--write", ",".join(PRODUCTS)).code == 0
+    assert call("analyze", tmp_path / "a.png", *common, "--write", ",".join(PRODUCT_NAMES)).code == 0
     (tmp_path / "corrections.csv").write_text("slide,cell,class\na.png,1,monocyte\n")
     assert call("merge", out, "-o", out, "--review", tmp_path / "corrections.csv").code == 0
 

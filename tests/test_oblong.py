@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from fakes import disc, make_cell, make_result, rows
+from fakes import blank, disc, make_cell, make_result, rows
 from PIL import Image
 from tiles import picture
 
@@ -17,12 +17,13 @@ from wbc_cli.evaluation.background import CutOutReader
 from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.field_of_view import FieldReader, within_field
 from wbc_cli.products.file_pixels import in_file_pixels
-from wbc_cli.products.folder import CELLS, RunFolder
+from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.masks import write_mask
-from wbc_cli.products.names import USUAL_PRODUCTS
+from wbc_cli.products.registry import USUAL_PRODUCTS
+from wbc_cli.products.slide_folders import CELLS
 from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
-from wbc_cli.slides.patchy import PatchyReader, gaps_of
+from wbc_cli.slides.fault_tolerant import FaultTolerantReader, gaps_of
 
 SQUARE = cv2.GaussianBlur(picture(480, 640), (0, 0), 3)
 
@@ -46,7 +47,7 @@ def test_a_picture_of_oblong_pixels_is_shown_as_it_was(
     across: float, down: float, tile: tuple[int, int] | None, tmp_path: Path
 ) -> None:
     reader = open_slide(write(tmp_path / "o.tif", across, down, tile))
-    assert isinstance(reader, PatchyReader) == bool(tile)
+    assert isinstance(reader, FaultTolerantReader) == bool(tile)
     assert (reader.width, reader.height) == (640, 480)
     assert reader.um_per_px == pytest.approx(0.2)
     assert reader.pixel_um == pytest.approx((0.2 * across, 0.2 * down))
@@ -113,7 +114,7 @@ def test_masks_have_the_pixels_of_the_file_and_both_their_sizes(tmp_path: Path) 
     assert (own.width, own.height) == (640, 240)
     assert own.cells[0].box == (101, 30, 141, 50)
     assert own.cells[0].y == pytest.approx(cell.y / 2)
-    write_mask(own, tmp_path / "mask.ome.tif")
+    write_mask(own, blank(), tmp_path / "mask.ome.tif")
     with tifffile.TiffFile(tmp_path / "mask.ome.tif") as tiff:
         assert tiff.pages[0].shape == (240, 640)
         assert tiff.asarray().sum() == pytest.approx((cell.mask > 0).sum() / 2, rel=0.03)

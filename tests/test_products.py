@@ -27,10 +27,9 @@ from tifffile import TiffFile, imread
 
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, UNIDENTIFIED
 from wbc_cli.errors import SetupError, SlideError
-from wbc_cli.products import folder as folder_module
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
-from wbc_cli.products.names import PRODUCTS
+from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.products.tables import CELL_COLUMNS, DIFFERENTIAL_COLUMNS
 
 # --- mask.ome.tif
@@ -52,7 +51,7 @@ def crowded_slides(draw):
 @example(result=make_result([make_cell(i + 1, disc(80 + i), 505 * i, 250 * i) for i in range(8)], 4201, 2303))
 def test_a_mask_read_again_is_the_mask_found_and_its_levels_are_nearest_neighbours(result, tmp_path_factory):
     path = tmp_path_factory.mktemp("mask") / "mask.ome.tif"
-    write_mask(result, path)
+    write_mask(result, blank(), path)
     expected = painted(result)
     with TiffFile(path) as tiff:
         levels = tiff.series[0].levels
@@ -71,7 +70,9 @@ def test_a_mask_read_again_is_the_mask_found_and_its_levels_are_nearest_neighbou
 @pytest.mark.parametrize("um_per_px", [0.0688, 0.1234567891, 0.5, 1 / 3])
 def test_the_mask_knows_its_scale(tmp_path, um_per_px):
     write_mask(
-        make_result([make_cell(1, disc(50), 2900, 40)], 3000, 100, um_per_px=um_per_px), tmp_path / "mask.ome.tif"
+        make_result([make_cell(1, disc(50), 2900, 40)], 3000, 100, um_per_px=um_per_px),
+        blank(),
+        tmp_path / "mask.ome.tif",
     )
     with TiffFile(tmp_path / "mask.ome.tif") as tiff:
         pixels = ET.fromstring(tiff.ome_metadata).find(".//{*}Pixels")
@@ -91,8 +92,8 @@ def test_the_class_mask_has_the_class_of_every_cell_in_the_colours_of_the_other_
         make_cell(2, disc(60), 100, 20, UNIDENTIFIED.name),
     ]
     result = make_result(cells, 3000, 100, um_per_px=0.25)
-    write_mask(result, tmp_path / "mask.ome.tif")
-    write_class_mask(result, tmp_path / "classes.ome.tif")
+    write_mask(result, blank(), tmp_path / "mask.ome.tif")
+    write_class_mask(result, blank(), tmp_path / "classes.ome.tif")
     with TiffFile(tmp_path / "mask.ome.tif") as ids, TiffFile(tmp_path / "classes.ome.tif") as tiff:
         for id_level, level in zip(ids.series[0].levels, tiff.series[0].levels, strict=True):
             np.testing.assert_array_equal(level.asarray(), np.array([0, 2, 10])[id_level.asarray()])
@@ -111,12 +112,12 @@ def test_a_png_mask_is_the_same_as_the_tiff_and_is_not_made_of_whole_slides(tmp_
     png = cv2.imread(str(slide / "mask.png"), cv2.IMREAD_UNCHANGED)
     assert png.dtype == np.uint16
     np.testing.assert_array_equal(png, imread(slide / "mask.ome.tif"))
-    write_png_mask(make_result([], 20_000, 20_000), tmp_path / "slide.png")
+    write_png_mask(make_result([], 20_000, 20_000), blank(), tmp_path / "slide.png")
     assert not (tmp_path / "slide.png").exists()
 
 
 def test_more_cells_than_16_bits_tell_apart_get_32(tmp_path):
-    write_mask(make_result([make_cell(70_000, disc(9), 5, 5)], 20, 20), tmp_path / "mask.ome.tif")
+    write_mask(make_result([make_cell(70_000, disc(9), 5, 5)], 20, 20), blank(), tmp_path / "mask.ome.tif")
     mask = imread(tmp_path / "mask.ome.tif")
     assert mask.dtype == np.uint32
     assert mask.max() == 70_000
@@ -125,7 +126,7 @@ def test_more_cells_than_16_bits_tell_apart_get_32(tmp_path):
 def test_the_mask_of_a_huge_slide_is_small_on_disk_and_in_memory(tmp_path):
     result = make_result([make_cell(1, disc(100), 49_000, 49_100)], 50_000, 50_000, um_per_px=0.25)
     tracemalloc.start()
-    write_mask(result, tmp_path / "mask.ome.tif")
+    write_mask(result, blank(), tmp_path / "mask.ome.tif")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 30e6  # the plane alone would take 5e9
@@ -197,7 +198,7 @@ def test_a_slide_without_cells_has_a_row_and_its_products(tmp_path):
     assert rows(tmp_path / "cells.csv") == []
     made = {path.name for path in (tmp_path / "slides" / "slide").iterdir()}
     pictures = {"mask.ome.tif", "classes.ome.tif", "overlay.png", "explain.png", "cells.geojson", "thumbnails.zip"}
-    assert made == {"cells.csv", "slide.json", "features.safetensors", *pictures}
+    assert made == {"cells.csv", "slide.json", "result.npz", "features.safetensors", *pictures}
     assert read_png(tmp_path / "slides" / "slide" / "overlay.png").shape[0] > 2 * 200  # enlarged, and the legend
 
 
@@ -252,6 +253,7 @@ def test_only_the_chosen_products_are_written_and_tables_always(tmp_path):
     run.commit(small_result(), blank(), frozenset({"mask"}))
     assert {path.name for path in (tmp_path / "slides" / "slide").iterdir()} == {
         "cells.csv",
+        "result.npz",
         "slide.json",
         "mask.ome.tif",
     }
@@ -259,10 +261,10 @@ def test_only_the_chosen_products_are_written_and_tables_always(tmp_path):
 
 def test_a_commit_replaces_all_older_products(tmp_path):
     run = RunFolder(tmp_path)
-    run.commit(small_result(), blank(), frozenset(PRODUCTS))
+    run.commit(small_result(), blank(), frozenset(PRODUCT_NAMES))
     run.commit(small_result(cells=[]), blank(), NO_PRODUCTS)
     slide = tmp_path / "slides" / "slide"
-    assert {path.name for path in slide.iterdir()} == {"cells.csv", "slide.json"}
+    assert {path.name for path in slide.iterdir()} == {"cells.csv", "slide.json", "result.npz"}
     assert json.loads((slide / "slide.json").read_text())["differential"]["cells"] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["slides"]
 
@@ -276,7 +278,7 @@ def test_a_crash_amid_a_commit_leaves_the_old_products(tmp_path, monkeypatch, cr
     def fail(*_):
         raise crash
 
-    monkeypatch.setattr(folder_module, "write_explain", fail)
+    monkeypatch.setattr("wbc_cli.products.explain.write_explain", fail)
     with pytest.raises(type(crash)):
         run.commit(small_result(cells=[]), blank())
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -294,10 +296,10 @@ def test_a_region_that_cannot_be_read_fails_the_slide_and_leaves_nothing(tmp_pat
 def test_a_full_or_locked_disk_is_the_machines_fault_and_names_the_place(tmp_path, monkeypatch, code):
     run = RunFolder(tmp_path)
 
-    def fail(_result, path):
+    def fail(_result, _reader, path):
         raise OSError(code, "as the system says", str(path))
 
-    monkeypatch.setattr(folder_module, "write_mask", fail)
+    monkeypatch.setattr("wbc_cli.products.masks.write_mask", fail)
     with pytest.raises(SetupError, match=r"slides.slide: .*as the system says.*-o"):
         run.commit(small_result(), blank())
     assert list((tmp_path / "slides").iterdir()) == []

@@ -18,9 +18,10 @@ from report_runs import HOSTILE, RUN, make_small_run, some_cells, write_report
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.products.folder import RunFolder
+from wbc_cli.products.registry import THUMBNAILS
 from wbc_cli.products.report import page as report_page
 from wbc_cli.products.report.cells import collect
-from wbc_cli.products.thumbnails import THUMBNAILS, read_thumbnails, write_thumbnails
+from wbc_cli.products.thumbnails import read_thumbnails, write_thumbnails
 
 
 @pytest.fixture(scope="module")

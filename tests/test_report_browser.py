@@ -22,7 +22,8 @@ from selenium.webdriver.common.keys import Keys
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.thumbnails import THUMBNAILS, read_thumbnails, write_thumbnails
+from wbc_cli.products.registry import THUMBNAILS
+from wbc_cli.products.thumbnails import read_thumbnails, write_thumbnails
 from wbc_cli.run.merge import merge
 from wbc_cli.run.reviews import NewReview
 

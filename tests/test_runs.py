@@ -23,6 +23,7 @@ from fakes import blank, small_result
 from wbc_cli.loading import ComputeOptions
 from wbc_cli.model.storage import save
 from wbc_cli.products.folder import RunFolder
+from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.run.fingerprint import model_fingerprint
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
@@ -155,14 +156,95 @@ def test_results_depend_on_weights_and_options_but_not_on_how_it_is_computed(toy
     options = AnalyzeOptions((tmp_path,), tmp_path, compute=compute)
     known = model_fingerprint(options)
     save(toy_network, replace(toy_network.config, temperature=2.0), tmp_path / "calibrated")
-    changes = [{"um_per_px": 0.3}, {"write": frozenset({"mask"})}, {"exhaustive": True}]
+    changes = [{"um_per_px": 0.3}, {"exhaustive": True}]
     changes += [{"compute": replace(compute, **c)} for c in ({"min_confidence": 0.9}, {"precision": "fp32"})]
     changes += [{"compute": replace(compute, weights=tmp_path / "calibrated")}]
     for change in changes:
         assert model_fingerprint(replace(options, **change)) != known
     same = [{"compute": replace(compute, **c)} for c in ({"batch_size": 3}, {"workers": 1}, {"device": "cpu"})]
-    for change in [*same, {"out": tmp_path / "x"}, {"shard": Shard(0, 2)}, {"time_limit": 5.0}, {"restart": True}]:
+    same += [{"out": tmp_path / "x"}, {"shard": Shard(0, 2)}, {"time_limit": 5.0}, {"restart": True}]
+    for change in [*same, {"write": frozenset({"mask"})}]:
         assert model_fingerprint(replace(options, **change)) == known
+
+
+# --- more products of what is analysed
+
+NO_NETWORK = """
+import sys
+if "wbc_cli.run.worker" in " ".join(sys.orig_argv):
+    import wbc_cli.loading
+    def load_analyser(options):
+        raise SystemError("no network was to be loaded")
+    wbc_cli.loading.load_analyser = load_analyser
+"""
+ALL = ("--batch-size", "1", "--write", ",".join(PRODUCT_NAMES))  # one window a batch: the same to the last bit
+NONE = ("--batch-size", "1", "--write", "none")
+
+
+@pytest.fixture(scope="module")
+def all_at_once(slides, toy_weights, tmp_path_factory):
+    """What a run left that was asked for all products at once."""
+    out = tmp_path_factory.mktemp("all")
+    common = ("--weights", toy_weights, "--mpp", TOY_UM_PER_PX, "--device", "cpu", "-q")
+    arguments = (sys.executable, "-m", "wbc_cli.cli", "analyze", slides, "-o", out, *common, *ALL)
+    subprocess.run([*map(str, arguments)], check=True, capture_output=True)
+    return left_by(out)
+
+
+def left_by(out):
+    """All files of a run but for times and who made them in which part of it."""
+    files = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    kept = {name: content for name, content in files.items() if name.startswith("slides/") or name in TABLES}
+    for name in [name for name in kept if name.endswith(".json") and not name.endswith("geojson")]:
+        kept[name] = {key: value for key, value in json.loads(kept[name]).items() if key != "seconds"}
+    return kept
+
+
+def test_more_products_later_need_no_network_and_are_those_of_a_run_that_asks_for_all(
+    analyze, sabotage, tmp_path, all_at_once
+):
+    assert analyze(tmp_path, *NONE).returncode == 0
+    sabotage(NO_NETWORK)
+    again = analyze(tmp_path, *ALL)
+    assert again.returncode == 0, again.stderr
+    assert f"slides done: {COUNT} ({COUNT} of them before)" in again.stderr
+    assert left_by(tmp_path) == all_at_once
+    assert (tmp_path / "report.html").exists()
+    before = committed(tmp_path)
+    assert analyze(tmp_path, *ALL).returncode == 0
+    assert committed(tmp_path) == before
+
+
+def test_a_run_for_more_products_that_is_killed_goes_on_also_in_shards(
+    command, analyze, call, sabotage, tmp_path, all_at_once
+):
+    assert analyze(tmp_path, *NONE).returncode == 0
+    sabotage(NO_NETWORK + ON_OPEN.format(name="s", what="time.sleep(0 if path.name < 's3' else 1000)"))
+    with subprocess.Popen(command(tmp_path, *ALL), stderr=subprocess.DEVNULL) as run:
+        wait_for(lambda: len(list(tmp_path.glob("slides/*/overlay.png"))) == 3)
+        run.kill()
+    sabotage(NO_NETWORK)
+    drawn = {path: path.stat().st_mtime_ns for path in tmp_path.glob("slides/*/overlay.png")}
+    for shard in ("0/2", "1/2"):
+        assert analyze(tmp_path, *ALL, "--shard", shard).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
+    assert call("merge", tmp_path, "-o", tmp_path).code == 0
+    assert left_by(tmp_path) == all_at_once
+
+
+def test_where_what_is_kept_does_not_suffice_a_slide_is_analysed_again(analyze, slides, tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(slides, source)
+    assert analyze(out, *NONE, source=source).returncode == 0
+    write_picture(source / "s1.png", spots((240, 100)))  # another picture
+    (out / "slides" / "s2.png" / "result.npz").unlink()
+    kept = out / "slides" / "s3.png" / "result.npz"
+    kept.write_bytes(bytes(kept.stat().st_size))
+    os.utime(source / "s4.png")  # only touched
+    again = analyze(out, "--write", "mask", source=source)
+    assert f"slides done: {COUNT} ({COUNT - 3} of them before)" in again.stderr
+    assert len(list(out.glob("slides/*/mask.ome.tif"))) == COUNT
+    assert [rows(out)[f"s{i}.png"]["cells"] for i in range(5)] == ["1", "1", "3", "1", "2"]
 
 
 def test_a_slide_that_failed_is_tried_again(analyze, slides, tmp_path):
@@ -232,7 +314,7 @@ def test_where_nothing_moves_at_all_what_was_in_hand_is_tried_alone(analyze, sab
     white[75:125, 75:125] = 0
     write_picture(source / "s2.png", white)
     sabotage(
-        "import sys, time\nimport wbc_cli.run.supervisor as supervisor\nsupervisor._LEAST_SILENCE = 3\n"
+        "import sys, time\nimport wbc_cli.run.supervisor as supervisor\nsupervisor._MIN_SILENCE_SECONDS = 3\n"
         "if 'wbc_cli.run.worker' in ' '.join(sys.orig_argv):\n"
         "    from wbc_cli.inference.engine import Engine\n"
         "    predict = Engine.predict\n"

@@ -16,8 +16,8 @@ from fakes import NO_PRODUCTS, blank, small_result
 from schemas import complaints, misfits, schema
 
 from wbc_cli.classes import BY_NAME, DIFFERENTIAL_NAMES
+from wbc_cli.products.constants import SCHEMA_VERSION
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.names import SCHEMA_VERSION
 
 
 @pytest.fixture(scope="module")

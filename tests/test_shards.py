@@ -1,4 +1,4 @@
-"""How slides are spread over shards."""
+"""How slides are assigned to shards."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wbc_cli.errors import SetupError, UsageError
-from wbc_cli.run.shards import SHARDS, Shard, Shares, late, read_shares, spread
+from wbc_cli.run.shards import SHARDS, Shard, Shares, assign_shards, read_shares, shard_of_new_slide
 
 SIZES = st.dictionaries(st.text(min_size=1, max_size=8), st.integers(1, 10**9), min_size=1, max_size=60)
 
 
 @given(SIZES, st.integers(1, 20), st.randoms())
 def test_every_slide_has_one_shard_whatever_the_order_they_are_found_in(sizes, count, random):
-    shards = spread(sizes, count)
+    shards = assign_shards(sizes, count)
     assert shards.keys() == sizes.keys()
     assert set(shards.values()) <= set(range(count))
     shuffled = list(sizes.items())
     random.shuffle(shuffled)
-    assert spread(dict(shuffled), count) == shards
+    assert assign_shards(dict(shuffled), count) == shards
 
 
 @given(SIZES, st.integers(1, 20))
 def test_no_shard_has_a_slide_more_than_it_must(sizes, count):
-    shards = spread(sizes, count)
+    shards = assign_shards(sizes, count)
     loads = [sum(size for name, size in sizes.items() if shards[name] == i) for i in range(count)]
     for index, load in enumerate(loads):
         smallest = min((size for name, size in sizes.items() if shards[name] == index), default=0)
@@ -33,8 +33,8 @@ def test_no_shard_has_a_slide_more_than_it_must(sizes, count):
 
 @given(st.text(), st.integers(1, 50))
 def test_a_slide_that_comes_late_has_a_shard_of_its_own_for_good(name, count):
-    assert late(name, count) == late(name, count)
-    assert 0 <= late(name, count) < count
+    assert shard_of_new_slide(name, count) == shard_of_new_slide(name, count)
+    assert 0 <= shard_of_new_slide(name, count) < count
 
 
 @pytest.mark.parametrize("text", ["3", "3/3", "-1/4", "a/b", "1/0", "1/2/3", "", "1.0/2"])
@@ -56,7 +56,7 @@ def test_what_is_written_down_is_read_again_and_late_slides_have_a_shard(tmp_pat
     shares.write(tmp_path / SHARDS)
     assert read_shares(tmp_path) == shares
     assert shares.shard_of("b") == 2
-    assert shares.shard_of("new") == late("new", 3)
+    assert shares.shard_of("new") == shard_of_new_slide("new", 3)
 
 
 @pytest.mark.parametrize(

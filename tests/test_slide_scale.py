@@ -11,8 +11,8 @@ import tifffile
 from PIL import Image
 
 from wbc_cli.slides import open_slide
+from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.image import ImageReader
-from wbc_cli.slides.patchy import PatchyReader
 
 VENDOR_FILES = Path(__file__).parents[2] / "shared" / "data" / "slides"
 needs_vendor_files = pytest.mark.skipif(not VENDOR_FILES.is_dir(), reason=f"no vendor files in {VENDOR_FILES}")
@@ -51,7 +51,7 @@ def test_a_tiffs_scale_is_taken_where_a_microscope_can_have_it(
 ) -> None:
     tifffile.imwrite(tmp_path / "s.tif", RGB, photometric="rgb", tile=tile, **({"metadata": None} | options))
     reader = open_slide(tmp_path / "s.tif")
-    assert isinstance(reader, PatchyReader if tile else ImageReader)
+    assert isinstance(reader, FaultTolerantReader if tile else ImageReader)
     assert reader.um_per_px == (None if expected is None else pytest.approx(expected, rel=1e-3))
 
 

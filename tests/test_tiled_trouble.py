@@ -12,7 +12,7 @@ from tiles import APERIO, FIELD, FILES, TILE, most_apart, opened, whole, write
 
 from wbc_cli.errors import SlideError
 from wbc_cli.slides import open_slide, tiled
-from wbc_cli.slides.patchy import PatchyReader
+from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.slide import OpenSlideReader
 from wbc_cli.slides.tile_cache import TileCache
 from wbc_cli.slides.tiled import TiledTiffReader
@@ -64,7 +64,7 @@ def test_levels_of_different_formats_are_left_to_openslide(tmp_path: Path) -> No
             level = FIELD[:300, :400][:: 1 + i, :: 1 + i]
             tiff.write(level, tile=(TILE, TILE), photometric="rgb", subfiletype=i, compression=compression)
     reader = open_slide(tmp_path / "p.tif")
-    assert isinstance(reader, PatchyReader)
+    assert isinstance(reader, FaultTolerantReader)
     assert isinstance(reader.reader, OpenSlideReader)
 
 

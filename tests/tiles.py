@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from wbc_cli.slides import open_slide
-from wbc_cli.slides.patchy import PatchyReader
+from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.reader import SlideReader
 from wbc_cli.slides.tiled import TiledTiffReader
 
@@ -101,7 +101,7 @@ FILES = {
 
 def opened(path: Path) -> TiledTiffReader:
     slide = open_slide(path)
-    assert isinstance(slide, PatchyReader)
+    assert isinstance(slide, FaultTolerantReader)
     assert isinstance(slide.reader, TiledTiffReader)
     return slide.reader
 

@@ -23,6 +23,7 @@ from wbc_cli.model.heads import TypeHead
 from wbc_cli.run.job import Job
 from wbc_cli.run.worker import work
 from wbc_cli.slides.discover import discover
+from wbc_cli.slides.watchdog import TIME_LIMIT
 from wbc_cli.synthetic.fields import write_field
 from wbc_cli.synthetic.smear import Smear
 
@@ -65,14 +66,18 @@ def analysed(fields: Path, out: Path, precision: str = "auto") -> tuple[float, i
     job = Job(
         out=str(out),
         scratch=str(out / ".scratch"),
-        slides={name: str(path) for name, path in slides.items()},
+        slides={name: [str(path)] for name, path in slides.items()},
         fields={},
-        made={name: {} for name in slides},
+        known={},
+        model={},
+        samples={},
+        scales={},
         um_per_px=None,
         write=[],
         exhaustive=False,
         compute=compute.to_dict(),
         alone=False,
+        time_limit=TIME_LIMIT,
         log_level=logging.WARNING,
     )
     began = time.perf_counter()

@@ -17,7 +17,7 @@ from pathlib import Path
 from endurance import PROGRAM, analyze
 from fields import make_fields
 
-from wbc_cli.products.names import USUAL_PRODUCTS
+from wbc_cli.products.registry import USUAL_PRODUCTS
 
 ROUNDS = 3
 FIELDS = 60

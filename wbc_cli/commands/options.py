@@ -13,7 +13,7 @@ import typer
 from wbc_cli.console import Terminal
 from wbc_cli.errors import UsageError
 from wbc_cli.loading import ComputeOptions
-from wbc_cli.products.names import PRODUCTS
+from wbc_cli.products.registry import PRODUCT_NAMES
 
 
 class PrecisionName(StrEnum):
@@ -90,6 +90,6 @@ def products(text: str) -> frozenset[str]:
         UsageError: there are no such products.
     """
     names = frozenset(part.strip() for part in text.split(",")) - {"", "none"}
-    if names - set(PRODUCTS):
-        raise UsageError(f"--write {text}: give none, or some of {','.join(sorted(PRODUCTS))}")
+    if names - set(PRODUCT_NAMES):
+        raise UsageError(f"--write {text}: give none, or some of {','.join(sorted(PRODUCT_NAMES))}")
     return names

@@ -27,11 +27,13 @@ from wbc_cli.commands.options import (
     terminal_of,
 )
 from wbc_cli.errors import UsageError
-from wbc_cli.products.names import PRODUCTS, STOP_WIDTH, USUAL_PRODUCTS
+from wbc_cli.products.constants import STOP_WIDTH
+from wbc_cli.products.registry import PRODUCT_NAMES, PRODUCTS, USUAL_PRODUCTS
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.samples import BY_FOLDER, NO_SAMPLES
 from wbc_cli.run.shards import Shard
 from wbc_cli.run.stopping import stopping
+from wbc_cli.slides.formats import PICTURES, SLIDES
 from wbc_cli.slides.watchdog import TIME_LIMIT
 from wbc_cli.slurm import PROGRAM, Resources, batch_script
 
@@ -41,7 +43,11 @@ _WITH_PATHS = frozenset({"--weights", "--samples", "--profile"})
 
 def analyze(
     paths: Annotated[
-        list[Path], typer.Argument(help="Images, slides, folders (walked), or a .txt or .csv list of them.")
+        list[Path],
+        typer.Argument(
+            help=f"Images ({', '.join(own.name for own in PICTURES)}), slides "
+            f"({', '.join(own.name for own in SLIDES)}), folders (walked), or a .txt or .csv list of them."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("wbc-results"),
     mpp: Annotated[
@@ -51,8 +57,8 @@ def analyze(
     write: Annotated[
         str,
         typer.Option(
-            help=f"Products to write beside the tables, of {','.join(PRODUCTS)}; or none. "
-            "png is the mask of a picture of up to 100 megapixels."
+            help=f"Products to write beside the tables, of {','.join(PRODUCT_NAMES)}; or none. "
+            f"{' '.join(product.note for product in PRODUCTS if product.note)}"
         ),
     ] = ",".join(USUAL_PRODUCTS),
     min_confidence: MinConfidence = None,
@@ -96,8 +102,8 @@ def analyze(
 ) -> None:
     """Count the white cells of every image and slide under PATHS.
 
-    Reads PNG, JPEG, BMP, TIFF and what OpenSlide opens (SVS, NDPI, MRXS, SCN, BIF, DICOM and others). Writes
-    differential.csv, cells.csv, run.json, report.html, and for each slide a mask, an overlay and an explanation sheet.
+    Writes differential.csv, cells.csv, run.json, report.html, and for each slide a mask, an overlay and an explanation
+    sheet.
     """
     terminal = terminal_of(quiet, verbose)
     compute = compute_options(device, precision, weights, batch_size, workers, min_confidence, profile)

@@ -11,7 +11,7 @@ from typing import Any
 
 from wbc_cli.comparison.compare import ClassAgreement, Comparison, Pair
 from wbc_cli.comparison.estimate import Estimate
-from wbc_cli.products.names import SCHEMA_VERSION
+from wbc_cli.products.constants import SCHEMA_VERSION
 
 COLUMNS = ("reference", "tested", "of", "figure", "value", "low", "high", "n")
 

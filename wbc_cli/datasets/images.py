@@ -7,8 +7,8 @@ from pathlib import Path
 
 from wbc_cli.errors import SlideError
 from wbc_cli.manifest import Sample
+from wbc_cli.slides.formats import PICTURES, named_format
 from wbc_cli.slides.header import read_header
-from wbc_cli.slides.kinds import IMAGE_SUFFIXES
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -16,7 +16,7 @@ def find_images(folder: Path) -> list[Path]:
 
     Hidden files are left out: archives made on a Mac hold one beside every image.
     """
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    files = (file for file in folder.rglob("*") if named_format(file) in PICTURES)
     return sorted(file for file in files if not file.name.startswith("."))
 
 

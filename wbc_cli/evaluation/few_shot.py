@@ -146,18 +146,22 @@ def _first_groups(cells: TrainingCells, count: int, seed: int) -> NDArray[np.boo
     index_of = {name: i for i, name in enumerate(names.tolist())}
     of_cell = np.array([index_of[name] for name in cells.slides.tolist()])
     last = np.sort(of_cell)[min(count, len(cells)) - 1]
-    return of_cell <= last
+    marked: NDArray[np.bool_] = of_cell <= last
+    return marked
 
 
-def _at_random(pool: TrainingCells, count: int, seed: int, learner: ProfileLearner) -> NDArray[np.bool_]:
-    return _first_groups(pool, count, seed)
+def _at_random(pool: TrainingCells, count: int, seed: int, learner: ProfileLearner) -> NDArray[np.int64]:
+    return np.flatnonzero(_first_groups(pool, count, seed))
 
 
 def _as_offered(pool: TrainingCells, count: int, seed: int, learner: ProfileLearner) -> NDArray[np.int64]:
     return teaching_order(pool.features, softmax(learner.head.logits(pool), axis=1), count)
 
 
-DRAWS = {"random": _at_random, "chosen": _as_offered}
+DRAWS: dict[str, Callable[[TrainingCells, int, int, ProfileLearner], NDArray[np.int64]]] = {
+    "random": _at_random,
+    "chosen": _as_offered,
+}
 """How cells to review are drawn from a pool: a function of the pool, their number, a seed and the learner."""
 
 

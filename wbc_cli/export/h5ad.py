@@ -13,8 +13,9 @@ from wbc_cli.errors import UsageError
 from wbc_cli.export.columns import type_of
 from wbc_cli.export.library import load
 from wbc_cli.export.results import REVIEW_COLUMNS, Results
-from wbc_cli.products.features import FEATURES, read_features
-from wbc_cli.products.folder import CELLS
+from wbc_cli.products.features import read_features
+from wbc_cli.products.registry import FEATURES
+from wbc_cli.products.slide_folders import CELLS
 from wbc_cli.review.slides import plain
 
 _PLACE = ("x", "y")

@@ -10,7 +10,8 @@ from wbc_cli.errors import UsageError
 from wbc_cli.export.columns import type_of
 from wbc_cli.export.library import load
 from wbc_cli.export.results import REVIEW_COLUMNS, Results
-from wbc_cli.products.folder import CELLS, DIFFERENTIAL, OVERLAPS, REVIEWED, REVIEWERS, SAMPLES
+from wbc_cli.products.folder import DIFFERENTIAL, OVERLAPS, REVIEWED, REVIEWERS, SAMPLES
+from wbc_cli.products.slide_folders import CELLS
 from wbc_cli.review.slides import plain
 
 TABLES: Mapping[str, str] = {

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.errors import UsageError
-from wbc_cli.products.folder import CELLS, DIFFERENTIAL, RUN, RunFolder
+from wbc_cli.products.folder import DIFFERENTIAL, RUN, RunFolder
+from wbc_cli.products.slide_folders import CELLS
 from wbc_cli.products.tables import SlideRecord
 from wbc_cli.review.log import read_log
 from wbc_cli.review.reviewed import Review, review_of

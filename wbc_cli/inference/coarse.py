@@ -22,9 +22,9 @@ from wbc_cli.model.saliency import (
     stain_density,
 )
 from wbc_cli.parallel import Tasks
-from wbc_cli.slides.gaps import Box
-from wbc_cli.slides.patchy import gaps_of
+from wbc_cli.slides.fault_tolerant import gaps_of
 from wbc_cli.slides.reader import SlideReader
+from wbc_cli.slides.unreadable_tiles import Box
 
 _SAMPLES_PER_SIDE, _SAMPLE_SIDE_PX = 4, 128  # squares a side, and their side in coarse pixels
 _MIN_CELL_DENSITY = 0.5  # density; no labelled cell of the training data stays below it throughout

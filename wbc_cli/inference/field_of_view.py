@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.slides.patchy import is_slide
+from wbc_cli.slides.fault_tolerant import is_slide
 from wbc_cli.slides.pixels import shrink, shrunk_size
 from wbc_cli.slides.reader import ReaderWrapper, RGBImage, SlideReader
 

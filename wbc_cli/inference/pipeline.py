@@ -25,9 +25,9 @@ from wbc_cli.inference.windows import Window
 from wbc_cli.morphology import ATTRIBUTES, Morphology
 from wbc_cli.parallel import Tasks
 from wbc_cli.quality import judge
-from wbc_cli.slides.gaps import Box
-from wbc_cli.slides.patchy import gaps_of
+from wbc_cli.slides.fault_tolerant import gaps_of
 from wbc_cli.slides.reader import SlideReader
+from wbc_cli.slides.unreadable_tiles import Box
 
 # Below these an explanation is flagged: more of the Grad-CAM's energy outside the cell than inside, or a map that is
 # unlike the prior or, shifted, unlike itself. Of 897 validation cells 1, 6, and 2 of 33 of unclear type, lie below.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.errors import UsageError
-from wbc_cli.products.folder import CELLS, RECORD
+from wbc_cli.products.slide_folders import CELLS, RECORD
 from wbc_cli.products.tables import FAILED
 from wbc_cli.rows import read_rows
 

@@ -19,7 +19,7 @@ from wbc_cli.products.png import write_png
 from wbc_cli.products.selection import needs_review, review_order
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
-MOST = 24  # rows that a person can go through on one sheet
+MAX_ROWS = 24  # rows that a person can go through on one sheet
 PANEL = 168
 GAP = 12
 ROW = PANEL + GAP
@@ -44,7 +44,7 @@ def write_explain(result: SlideResult, reader: SlideReader, path: Path) -> None:
         SlideError: a window cannot be decoded.
         OSError: the disk is full or read-only.
     """
-    cells = review_order(result.cells)[:MOST]
+    cells = review_order(result.cells)[:MAX_ROWS]
     sheet = Image.new("RGB", (WIDTH, HEAD + max(1, len(cells)) * ROW), PAPER)
     _draw_title(sheet, result, len(cells))
     if cells:

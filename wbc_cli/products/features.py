@@ -10,12 +10,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from wbc_cli.cells import SlideResult
+from wbc_cli.slides.reader import SlideReader
 
-FEATURES = "features.safetensors"
 _NAME = "features"
 
 
-def write_features(result: SlideResult, path: Path) -> None:
+def write_features(result: SlideResult, _reader: SlideReader, path: Path) -> None:
     """Write the features of all cells, float16 [cells, width], half a kilobyte a cell; row i is of cell i + 1.
 
     Raises:

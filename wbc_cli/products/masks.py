@@ -19,6 +19,7 @@ from tifffile import TiffWriter
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import BY_NAME
 from wbc_cli.slides.marks import MARK
+from wbc_cli.slides.reader import SlideReader
 
 TILE = 512
 LARGEST_TOP = 2048  # a viewer shows a level of this size at once
@@ -29,7 +30,7 @@ CLASS_VALUES: dict[str, int] = {name: value for value, name in enumerate(BY_NAME
 """What the class mask has for each class; 0 is background."""
 
 
-def write_mask(result: SlideResult, path: Path) -> None:
+def write_mask(result: SlideResult, _reader: SlideReader, path: Path) -> None:
     """Write `mask.ome.tif`: 0 is background, any other value the id of the cell there.
 
     Level 0 has the slide's size; uint16, or uint32 where an id is above 65,535. Slides above 2048 pixels get
@@ -42,7 +43,7 @@ def write_mask(result: SlideResult, path: Path) -> None:
     _write(result, path, lambda cell: cell.id, _id_type(result), {"photometric": "minisblack"})
 
 
-def write_class_mask(result: SlideResult, path: Path) -> None:
+def write_class_mask(result: SlideResult, _reader: SlideReader, path: Path) -> None:
     """Write `classes.ome.tif`, like the mask, but uint8 and with the class of the cell there, see `CLASS_VALUES`.
 
     Viewers show the classes in their colours; the key is in the OME description.
@@ -58,7 +59,7 @@ def write_class_mask(result: SlideResult, path: Path) -> None:
     _write(result, path, lambda cell: CLASS_VALUES[cell.class_name], np.uint8, look, {"Description": key})
 
 
-def write_png_mask(result: SlideResult, path: Path) -> None:
+def write_png_mask(result: SlideResult, _reader: SlideReader, path: Path) -> None:
     """Write `mask.png`, 16-bit grey, the ids of the cells; for pictures of at most PNG_PIXELS, and none for slides.
 
     Raises:

@@ -18,7 +18,7 @@ from wbc_cli.slides.reader import RGBImage, SlideReader
 WIDTH = 1600
 MAP_HEIGHT = 900
 COLUMNS = 8
-MOST = 56  # windows: seven full rows
+MAX_WINDOWS = 56  # windows: seven full rows
 PANEL = WIDTH // COLUMNS
 WINDOW = PANEL - 12
 CAPTION = 36
@@ -32,7 +32,7 @@ def mosaic(result: SlideResult, reader: SlideReader) -> RGBImage:
     Raises:
         SlideError: a region cannot be decoded.
     """
-    chosen = sample(result.cells, MOST)
+    chosen = sample(result.cells, MAX_WINDOWS)
     windows = [_row(result, reader, chosen[i : i + COLUMNS]) for i in range(0, len(chosen), COLUMNS)]
     title = f"{result.name}: {counted(len(result.cells))}"
     if len(chosen) < len(result.cells):

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from wbc_cli.products.features import FEATURES, read_features
+from wbc_cli.products.features import read_features
+from wbc_cli.products.registry import FEATURES, THUMBNAILS
 from wbc_cli.products.tables import DONE, SlideRecord, open_table, text
-from wbc_cli.products.thumbnails import THUMBNAILS, read_thumbnails, shown_um
+from wbc_cli.products.thumbnails import read_thumbnails, shown_um
 
 OVERLAP = "overlap"
 """Flag of a slide that shares cells with another of its sample."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200, Differential, more_cells
-from wbc_cli.products.names import STOP_WIDTH
+from wbc_cli.products.constants import STOP_WIDTH
 from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED, TWICE
 from wbc_cli.products.tables import (
     COUNT_COLUMNS,
@@ -22,8 +22,8 @@ from wbc_cli.products.tables import (
     by_name,
     count_columns,
     open_table,
+    pooled_differential,
     text,
-    together,
 )
 from wbc_cli.slides.names import file_name
 
@@ -88,7 +88,7 @@ def samples_of(records: Iterable[SlideRecord], stop_width: float = STOP_WIDTH) -
     samples = []
     for (name, folder), fields in groups.items():
         used = tuple(record for record in fields if record["status"] == DONE)
-        differential = together(used)
+        differential = pooled_differential(used)
         samples.append(
             Sample(
                 name if uses[name] == 1 else f"{name} ({hashlib.sha256(_bytes(folder)).hexdigest()[:8]})",

@@ -18,7 +18,7 @@ from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import CLASS_NAMES, DIFFERENTIAL_NAMES, UNIDENTIFIED
 from wbc_cli.differential import NOT_WHITE_NAMES, Differential, count_cells, of_counts
 from wbc_cli.morphology import ATTRIBUTES, describe
-from wbc_cli.products.names import SCHEMA_VERSION
+from wbc_cli.products.constants import SCHEMA_VERSION
 
 DONE = "done"
 REFUSED = "refused"
@@ -95,7 +95,7 @@ def by_name(records: Iterable[SlideRecord]) -> list[SlideRecord]:
     return sorted(records, key=lambda record: str(record["name"]))
 
 
-def together(records: Iterable[SlideRecord]) -> Differential:
+def pooled_differential(records: Iterable[SlideRecord]) -> Differential:
     """Count the cells of several slides as one."""
     counts = Counter[str]()
     for record in records:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SEED = 0
-_FLATTEST = 1e-3  # deviation of a feature that hardly varies
-_SHARPEST = 0.05  # of the probability that is not the likeliest class's: a sure cell may teach, too
+_MIN_DEVIATION = 1e-3  # deviation of a feature that hardly varies
+_MIN_DOUBT = 0.05  # share of the probability that is not the likeliest class's: a sure cell may teach, too
 
 
 def teaching_order(features: NDArray[np.floating], probabilities: NDArray[np.floating], most: int) -> NDArray[np.int64]:
@@ -28,10 +28,10 @@ def teaching_order(features: NDArray[np.floating], probabilities: NDArray[np.flo
     if not len(features):
         return np.zeros(0, np.int64)
     wide = features.astype(np.float64)
-    wide = (wide - wide.mean(axis=0)) / (wide.std(axis=0) + _FLATTEST)
+    wide = (wide - wide.mean(axis=0)) / (wide.std(axis=0) + _MIN_DEVIATION)
     error = probabilities.astype(np.float64)
     likeliest = error.argmax(axis=1)
-    error = (1 - _SHARPEST) * error + _SHARPEST / error.shape[1]
+    error = (1 - _MIN_DOUBT) * error + _MIN_DOUBT / error.shape[1]
     error[np.arange(len(error)), likeliest] -= 1
     length = (wide**2).sum(axis=1) * (error**2).sum(axis=1)
     rng = np.random.default_rng(_SEED)

@@ -17,10 +17,9 @@ from wbc_cli.products.drawing import View
 from wbc_cli.products.selection import sample
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
-THUMBNAILS = "thumbnails.zip"
 SIDE = 128  # pixels
 FIELD_UM = 25.0  # one scale for all, so that sizes compare; a larger cell is shown whole
-MOST = 20_000  # of a slide: as many as a report shows
+MAX_THUMBNAILS = 20_000  # of a slide: as many as a report shows
 QUALITY, METHOD = 75, 2  # of WebP: a third of the bytes of JPEG, in about a millisecond
 
 SUFFIX = ".webp"
@@ -36,7 +35,7 @@ def write_thumbnails(result: SlideResult, reader: SlideReader, path: Path) -> No
         OSError: the disk is full or read-only.
     """
     with ZipFile(path, "w", ZIP_STORED) as archive:
-        for cell in sorted(sample(result.cells, MOST), key=lambda cell: cell.id):
+        for cell in sorted(sample(result.cells, MAX_THUMBNAILS), key=lambda cell: cell.id):
             x0, y0, x1, y1 = cell.box
             um_per_px = result.scale.um_per_px
             side = shown_um(max(x1 - x0, y1 - y0) * um_per_px) / um_per_px

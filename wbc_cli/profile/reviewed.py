@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from wbc_cli.classes import CLASS_NAMES, UNIDENTIFIED
 from wbc_cli.errors import UsageError
-from wbc_cli.products.features import FEATURES, read_features
-from wbc_cli.products.folder import RECORD
+from wbc_cli.products.features import read_features
+from wbc_cli.products.registry import FEATURES
+from wbc_cli.products.slide_folders import RECORD
 from wbc_cli.products.tables import FAILED, SlideRecord
 from wbc_cli.review.corrections import read_corrections
 from wbc_cli.review.slides import RunCells, SlideCells

@@ -1,4 +1,4 @@
-"""Whether a slide is done: what its results were made from, so that only what is missing or has changed is done."""
+"""What the analysis of a slide was made from, so that only what is missing or has changed is done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ Fingerprint = dict[str, str]
 def model_fingerprint(options: AnalyzeOptions) -> Fingerprint:
     """Of the program, the weights and the options, which all slides of a run share.
 
-    Not of device, batch size or number of workers, which change nothing but rounding.
+    Not of device, batch size or number of workers, which change nothing but rounding, and not of the products: those
+    that are missing are made of what is kept of the analysis.
 
     Raises:
         SetupError: the weights are missing or damaged.
@@ -44,7 +45,7 @@ def model_fingerprint(options: AnalyzeOptions) -> Fingerprint:
         "version": wbc_cli.__version__,
         "weights": weights,
         "config": _digest(config),
-        "options": _digest(json.dumps(options.what_matters(), sort_keys=True).encode()),
+        "options": _digest(json.dumps(options.cache_key(), sort_keys=True).encode()),
     }
 
 

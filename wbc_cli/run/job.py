@@ -19,7 +19,7 @@ class Job:
         scratch: where its products are written before they are put in place.
         slides: files by name, the one that opens the slide first.
         fields: which field of its file a slide is, by name, where that has several.
-        known: by name, what the files of slides held whose results stand if they still hold it.
+        known: by name, the input of slides whose analysis stands if their files still hold it, see `plan.Plan`.
         model: what the run is made with, as the records are to say.
         samples: what the records say of their slides' samples, by name, see `samples.SampleKey`.
         scales: micrometres a pixel that go before `um_per_px`, by name.
@@ -33,7 +33,7 @@ class Job:
     scratch: str
     slides: dict[str, list[str]]
     fields: dict[str, int]
-    known: dict[str, str]
+    known: dict[str, dict[str, str]]
     model: dict[str, str]
     samples: dict[str, dict[str, str]]
     scales: dict[str, float]

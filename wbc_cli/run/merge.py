@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 import wbc_cli
 from wbc_cli.errors import ExitCode, SetupError, UsageError
+from wbc_cli.products.atomic import link_or_copy
 from wbc_cli.products.folder import RUN, RunFolder
 from wbc_cli.products.samples import stop_width_of
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
@@ -172,16 +172,9 @@ def _take(record: SlideRecord, source: Path, folder: RunFolder, other: SlideReco
         return
     try:
         shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(old, new, copy_function=_link)
+        shutil.copytree(old, new, copy_function=link_or_copy)
     except (OSError, shutil.Error) as error:
         raise SetupError(f"{new}: cannot be written: {error}; check free space and permissions") from error
-
-
-def _link(old: str, new: str) -> None:
-    try:
-        os.link(old, new)
-    except OSError:  # another disk, or one without links
-        shutil.copy2(old, new)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.loading import ComputeOptions
-from wbc_cli.products.names import STOP_WIDTH
+from wbc_cli.products.constants import STOP_WIDTH
 from wbc_cli.run.samples import BY_FOLDER
 from wbc_cli.run.shards import Shard
 from wbc_cli.slides.watchdog import TIME_LIMIT
@@ -21,7 +21,7 @@ class AnalyzeOptions:
         paths: files, folders and lists.
         out: the run folder.
         um_per_px: overrides or supplies the files' scale.
-        write: which of products.names.PRODUCTS to write.
+        write: names of the products to write, see `products.registry`.
         exhaustive: look at all of a slide closely, and not only where the prior sees a white cell.
         compute: device, precision and the like.
         restart: do all slides anew, those that are done as well.
@@ -45,11 +45,10 @@ class AnalyzeOptions:
     samples: str = BY_FOLDER
     stop_width: float = STOP_WIDTH
 
-    def what_matters(self) -> dict[str, Any]:
-        """The options that a slide's results depend on."""
+    def cache_key(self) -> dict[str, Any]:
+        """The options that the analysis of a slide depends on; which products are made of it is no matter."""
         return {
             "um_per_px": self.um_per_px,
-            "write": sorted(self.write),
             "exhaustive": self.exhaustive,
             "precision": self.compute.precision,
             "min_confidence": self.compute.min_confidence,
@@ -60,7 +59,9 @@ class AnalyzeOptions:
         compute = self.compute.to_dict()
         return {
             "paths": [str(path) for path in self.paths],
-            **self.what_matters(),
+            "um_per_px": self.um_per_px,
+            "write": sorted(self.write),
+            **self.cache_key(),
             **{**compute, "weights": compute["weights"] or "shipped"},
             "shard": None if self.shard is None else str(self.shard),
             "time_limit": self.time_limit,

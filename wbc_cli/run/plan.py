@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wbc_cli.errors import SetupError, UsageError
-from wbc_cli.products.folder import RECORD, RunFolder
+from wbc_cli.products.folder import RunFolder
+from wbc_cli.products.slide_folders import RECORD
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.run.fingerprint import Fingerprint, input_stamp
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.samples import SampleKey, Samples
-from wbc_cli.run.shards import SHARDS, Shard, Shares, read_shares, spread
+from wbc_cli.run.shards import SHARDS, Shard, Shares, assign_shards, read_shares
 from wbc_cli.run.stopping import Stop
 from wbc_cli.slides.discover import SlideSource, file_size
 from wbc_cli.slides.names import file_name
@@ -28,13 +29,14 @@ class Plan:
     Attributes:
         slides: by name.
         kept: the records of slides that need not be done again, by name.
-        known: by name, what the files of slides held that have been touched; where they still do, the results stand.
+        known: by name, the input of slides whose files have been touched or that lack products, see
+            `fingerprint.input_stamp`; where the files hold the same as then, what was found stands.
         model: what the run is made with.
     """
 
     slides: Mapping[str, SlideSource]
     kept: Mapping[str, SlideRecord]
-    known: Mapping[str, str]
+    known: Mapping[str, Fingerprint]
     model: Fingerprint
 
 
@@ -56,18 +58,18 @@ def make_plan(
         SetupError: the run folder cannot be written.
     """
     kept: dict[str, SlideRecord] = {}
-    known: dict[str, str] = {}
+    known: dict[str, Fingerprint] = {}
     for slide in slides:
         stop.check()
         record = None if options.restart else folder.record(slide.name)
-        if not record or record["status"] == FAILED or record.get("model") != model or "input" not in record:
+        if not record or record["status"] == FAILED or record.get("model") != model:
             continue
-        if record.get("mpp") != samples.um_per_px.get(slide.name):
+        if not {"input", "write"} <= record.keys() or record.get("mpp") != samples.um_per_px.get(slide.name):
             continue
-        if record["input"]["stamp"] == input_stamp(slide.files):
+        if set(record["write"]) == options.write and record["input"]["stamp"] == input_stamp(slide.files):
             kept[slide.name] = _in_its_sample(record, samples.keys.get(slide.name), folder)
         else:
-            known[slide.name] = record["input"]["content"]
+            known[slide.name] = record["input"]
     return Plan({slide.name: slide for slide in slides}, kept, known, model)
 
 
@@ -131,7 +133,7 @@ def share_out(slides: Sequence[SlideSource], shard: Shard, out: Path) -> Callabl
         if shares is None:
             sizes = {slide.name: file_size(slide.path) for slide in slides}
             sources = {slide.name: str(slide.path.absolute()) for slide in slides}
-            shares = Shares(shard.count, spread(sizes, shard.count), sources)
+            shares = Shares(shard.count, assign_shards(sizes, shard.count), sources)
             try:
                 shares.write(out / SHARDS)
             except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from wbc_cli.errors import UsageError
 from wbc_cli.rows import read_rows
 from wbc_cli.slides.discover import SlideSource
-from wbc_cli.slides.kinds import SLIDE_SUFFIXES
+from wbc_cli.slides.formats import named_format
 from wbc_cli.slides.names import file_name
 
 BY_FOLDER, NO_SAMPLES = "folder", "none"
@@ -57,7 +57,8 @@ def find_samples(slides: Sequence[SlideSource], choice: str) -> Samples:
 
 def _by_folder(slide: SlideSource) -> SampleKey:
     path = slide.path.absolute()
-    if path.suffix.lower() in SLIDE_SUFFIXES:
+    own = named_format(path)
+    if own and own.is_slide:
         return {"name": file_name(slide.name), "folder": str(path)}
     folder = slide.known_by.parent
     return {"name": folder.as_posix() if folder.parts else path.parent.name, "folder": str(path.parent)}

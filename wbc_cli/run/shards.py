@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from wbc_cli.errors import SetupError, UsageError
-from wbc_cli.products.names import SCHEMA_VERSION
+from wbc_cli.products.constants import SCHEMA_VERSION
 
 SHARDS = "shards.json"
 """The file in a run folder that says which slides are whose."""
@@ -45,7 +45,7 @@ class Shard:
         return cls(int(match[1]), int(match[2]))
 
 
-def spread(sizes: Mapping[str, int], count: int) -> dict[str, int]:
+def assign_shards(sizes: Mapping[str, int], count: int) -> dict[str, int]:
     """Give every slide to one of `count` shards, so that each has about as much to do.
 
     The largest goes first, each to the shard that has least (Graham, 1969, longest processing time first).
@@ -66,8 +66,8 @@ def spread(sizes: Mapping[str, int], count: int) -> dict[str, int]:
     return shards
 
 
-def late(name: str, count: int) -> int:
-    """The shard of a slide that came after the others had been spread: by its name, the same whoever asks."""
+def shard_of_new_slide(name: str, count: int) -> int:
+    """The shard of a slide that came after the others had been assigned: by its name, the same whoever asks."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % count
 
 
@@ -87,7 +87,7 @@ class Shares:
 
     def shard_of(self, name: str) -> int:
         """The shard of a slide, also of one that came late."""
-        return self.slides.get(name, late(name, self.count))
+        return self.slides.get(name, shard_of_new_slide(name, self.count))
 
     def write(self, file: Path) -> None:
         """Write SHARDS in one go.

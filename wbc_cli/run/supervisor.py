@@ -21,9 +21,9 @@ from wbc_cli.run.stopping import Stop
 
 log = logging.getLogger(__name__)
 
-_TICK = 0.25  # seconds
-_LONGEST_STOP = 7.0  # seconds until a worker that does not stop is killed
-_LEAST_SILENCE = 10.0  # seconds without a word from the worker that a busy machine may take at any time limit
+_TICK_SECONDS = 0.25
+_MAX_STOP_SECONDS = 7.0  # until a worker that does not stop is killed
+_MIN_SILENCE_SECONDS = 10.0  # without a word from the worker that a busy machine may take at any time limit
 
 Event = Mapping[str, Any]
 
@@ -56,23 +56,23 @@ class _Worker:
 
 @dataclass(frozen=True)
 class Supervisor:
-    """Sees a job through.
+    """Runs a job in worker processes.
 
     Attributes:
         stop: a signal that came, if one did.
         time_limit: seconds without progress after which a slide counts as hung, and a worker that says nothing, too.
         inherited: file descriptors that the workers share, such as the lock's.
-        hear: is told every event.
-        blame: is told that a slide failed which could not say so itself: its name and the reason.
+        on_event: is told every event.
+        on_failure: is told that a slide failed which could not say so itself: its name and the reason.
     """
 
     stop: Stop
     time_limit: float
     inherited: Sequence[int]
-    hear: Callable[[Event], None]
-    blame: Callable[[str, str], None]
+    on_event: Callable[[Event], None]
+    on_failure: Callable[[str, str], None]
 
-    def see_through(self, job: Job) -> None:
+    def run(self, job: Job) -> None:
         """Have all slides of a job done, by as many workers as it takes.
 
         After a crash the slides that were in hand are done again, one at a time, until it is known which of them it
@@ -98,7 +98,7 @@ class Supervisor:
                 suspects.pop(name, None)
             if culprits:
                 continue
-            what = f"said nothing for {self._longest_silence:.0f} s" if worker.silent else f"ended ({crash})"
+            what = f"said nothing for {self._max_silence_seconds:.0f} s" if worker.silent else f"ended ({crash})"
             if worker.in_hand:
                 log.warning("the worker %s; its slides are done again, one at a time", what)
                 suspects = {name: left[name] for name in sorted(worker.in_hand)}
@@ -108,8 +108,8 @@ class Supervisor:
                 raise SetupError(f"the worker ended with {crash} before it began; run `wbc-cli doctor`")
 
     @property
-    def _longest_silence(self) -> float:
-        return max(self.time_limit, _LEAST_SILENCE)
+    def _max_silence_seconds(self) -> float:
+        return max(self.time_limit, _MIN_SILENCE_SECONDS)
 
     def _fail(self, name: str, crash: str | None) -> None:
         if crash is None:
@@ -117,7 +117,7 @@ class Supervisor:
         else:
             cause = "memory may have run out" if crash == "signal SIGKILL" else "the file may be damaged"
             reason = f"reading or analysing it crashed the process ({crash}); {cause}"
-        self.blame(name, reason)
+        self.on_failure(name, reason)
 
     def _follow(self, job: Job) -> _Worker:
         """Start a worker and hear it to its end.
@@ -152,7 +152,7 @@ class Supervisor:
                         break
                     case "error":
                         failure = event
-                self.hear(event)
+                self.on_event(event)
         finally:
             process.kill()  # where it has ended of itself, this does nothing
             process.wait()
@@ -170,7 +170,7 @@ class Supervisor:
         with selectors.DefaultSelector() as selector:
             selector.register(events, selectors.EVENT_READ)
             while True:
-                if selector.select(_TICK):
+                if selector.select(_TICK_SECONDS):
                     part = os.read(events.fileno(), 1 << 16)
                     if not part:
                         worker.process.wait()
@@ -182,9 +182,9 @@ class Supervisor:
                 if self.stop and told is None:
                     told = now
                     _tell(orders, STOP)
-                if told is not None and now - told > _LONGEST_STOP:
+                if told is not None and now - told > _MAX_STOP_SECONDS:
                     return
-                if worker.in_hand and now - heard > self._longest_silence:
+                if worker.in_hand and now - heard > self._max_silence_seconds:
                     worker.silent = True
                     return
 

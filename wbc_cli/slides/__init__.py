@@ -13,7 +13,8 @@ def open_slide(path: Path, field: int | None = None) -> SlideReader:
     """Open an image or a slide with the reader that suits its content.
 
     The file's extension does not matter, but that what is named as a slide is never opened as a plain picture. A few
-    tiles of a slide may be unreadable, see `patchy.PatchyReader`; a plain image is decoded whole or not at all.
+    tiles of a slide may be unreadable, see `fault_tolerant.FaultTolerantReader`; a plain image is decoded whole or not
+    at all.
 
     Args:
         path: the file.

@@ -5,105 +5,126 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Container
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
-_DICOM_SUFFIX = ".dcm"
-_INDEX_SUFFIXES = frozenset({".vms", ".vmu"})
-LISTING_SUFFIXES = _INDEX_SUFFIXES | {_DICOM_SUFFIX}
-"""Of the files that say themselves which others belong to their slide."""
-
-_INDEX_BYTES = 1 << 16  # of an index file: a few lines that name the others
+_MAX_INDEX_BYTES = 1 << 16  # of an index file: a few lines that name the others
 _SERIES = 0x0020000E  # DICOM's tag of the Series Instance UID
-_KNOWN_SERIES = 100_000  # files whose series is remembered from one question to the next
+_MAX_KNOWN_SERIES = 100_000  # files whose series is remembered from one question to the next
 
 
-def find_companions(files: Collection[Path], known: Container[str] = ()) -> dict[Path, Path]:
-    """Tell which of the files are a part of a slide that another of them opens.
+class Companions(Protocol):
+    """Which other files belong to the slides of a format.
 
-    Args:
-        files: candidates by their extensions.
-        known: absolute paths of files that have results.
-
-    Returns:
-        Each companion and the file that opens the slide. MRXS: all in the folder beside `x.mrxs`. VMS and VMU: the
-        files they name. DICOM: the files of a series in one folder, for which the first by name stands, or the one
-        that has done so before, so that a file that comes later changes no slide's name.
+    Attributes:
+        in_file: whether a slide's file says itself which these are, so that it has to be read for it.
     """
-    ordered = sorted(files, key=lambda path: (str(path.absolute()) not in known, path))
-    return _mirax(ordered) | _hamamatsu(ordered) | _dicom(ordered)
+
+    in_file: bool
+
+    def openers(self, own: list[Path], files: list[Path]) -> dict[Path, Path]:
+        """Tell which files are a part of a slide that another one opens.
+
+        Args:
+            own: the files of the format, by their extension; the first stands for its slide where several could.
+            files: all that were found, these among them.
+
+        Returns:
+            Each companion and the file that opens its slide.
+        """
+        ...
+
+    def parts(self, slides: list[Path]) -> dict[Path, tuple[Path, ...]]:
+        """List the other files of each slide, also those of no picture's extension.
+
+        Args:
+            slides: files of the format that each open a slide.
+        """
+        ...
 
 
-def find_parts(slides: Collection[Path]) -> dict[Path, tuple[Path, ...]]:
-    """The other files of each slide that has several, by the file that opens it; also those of no picture's extension.
+class MiraxFolder:
+    """Of MRXS: all that lies in the folder beside the file that has its name."""
 
-    Args:
-        slides: files that each open a slide.
-    """
-    parts: dict[Path, tuple[Path, ...]] = {}
-    for path in slides:
-        suffix = path.suffix.lower()
-        if suffix == ".mrxs":
-            parts[path] = tuple(_files(path.with_suffix("")))
-        elif suffix in _INDEX_SUFFIXES:
-            parts[path] = tuple(file for file in sorted(_named(path)) if os.path.isfile(file))  # noqa: PTH113 - as below
-    return parts | _series_parts([path for path in slides if path.suffix.lower() == _DICOM_SUFFIX])
+    in_file = False
+
+    def openers(self, own: list[Path], files: list[Path]) -> dict[Path, Path]:
+        """See `Companions.openers`."""
+        folders = {path.with_suffix(""): path for path in own}
+        return {path: folders[parent] for path in files for parent in path.parents if parent in folders}
+
+    def parts(self, slides: list[Path]) -> dict[Path, tuple[Path, ...]]:
+        """See `Companions.parts`."""
+        return {path: tuple(_files(path.with_suffix(""))) for path in slides}
+
+
+class HamamatsuIndex:
+    """Of VMS and VMU: the files that the index file names."""
+
+    in_file = True
+
+    def openers(self, own: list[Path], files: list[Path]) -> dict[Path, Path]:
+        """See `Companions.openers`."""
+        present = set(files)
+        return {path: index for index in own for path in self._named(index) & present}
+
+    def parts(self, slides: list[Path]) -> dict[Path, tuple[Path, ...]]:
+        """See `Companions.parts`."""
+        return {index: tuple(filter(_is_file, sorted(self._named(index)))) for index in slides}
+
+    @staticmethod
+    def _named(index: Path) -> set[Path]:
+        try:
+            with index.open("rb") as file:
+                head = file.read(_MAX_INDEX_BYTES)
+        except OSError:
+            return set()  # a slide of its own, so that the run reports why it cannot be read
+        values = re.findall(r"=\s*(\S.*?)\s*$", head.decode("latin-1"), re.MULTILINE)
+        return {index.parent / value for value in values}
+
+
+class DicomSeries:
+    """Of DICOM: the files of its series in its folder."""
+
+    in_file = True
+
+    def openers(self, own: list[Path], files: list[Path]) -> dict[Path, Path]:
+        """See `Companions.openers`."""
+        first: dict[tuple[Path, str], Path] = {}
+        companions = {}
+        for path in own:
+            if series := _series(path):
+                opener = first.setdefault((path.parent, series), path)
+                if opener != path:
+                    companions[path] = opener
+        return companions
+
+    def parts(self, slides: list[Path]) -> dict[Path, tuple[Path, ...]]:
+        """See `Companions.parts`; wherever in its folder the user has not named them."""
+        suffixes = {path.suffix.lower() for path in slides}
+        members: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+        for folder in sorted({path.parent for path in slides}):
+            for path in _files(folder):
+                if path.suffix.lower() in suffixes and (series := _series(path)):
+                    members[folder, series].append(path)
+        own = {path: members.get((path.parent, _series(path)), []) for path in slides}
+        return {path: tuple(file for file in files if file != path) for path, files in own.items()}
 
 
 def _files(folder: Path) -> list[Path]:
     """The files in a folder, by name; none where it cannot be read, which opening the slide will tell."""
     try:
-        return [path for path in sorted(folder.iterdir()) if os.path.isfile(path)]  # noqa: PTH113 - that one may raise
+        return list(filter(_is_file, sorted(folder.iterdir())))
     except OSError:
         return []
 
 
-def _mirax(files: list[Path]) -> dict[Path, Path]:
-    folders = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".mrxs"}
-    return {path: folders[parent] for path in files for parent in path.parents if parent in folders}
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - the other way may raise
 
 
-def _hamamatsu(files: list[Path]) -> dict[Path, Path]:
-    present = set(files)
-    indexes = (path for path in files if path.suffix.lower() in _INDEX_SUFFIXES)
-    return {path: index for index in indexes for path in _named(index) & present}
-
-
-def _named(index: Path) -> set[Path]:
-    """The files that a VMS or VMU file names."""
-    try:
-        with index.open("rb") as file:
-            head = file.read(_INDEX_BYTES)
-    except OSError:
-        return set()  # a slide of its own, so that the run reports why it cannot be read
-    values = re.findall(r"=\s*(\S.*?)\s*$", head.decode("latin-1"), re.MULTILINE)
-    return {index.parent / value for value in values}
-
-
-def _dicom(files: list[Path]) -> dict[Path, Path]:
-    first: dict[tuple[Path, str], Path] = {}
-    companions = {}
-    for path in files:
-        if path.suffix.lower() == _DICOM_SUFFIX and (series := _series(path)):
-            opener = first.setdefault((path.parent, series), path)
-            if opener != path:
-                companions[path] = opener
-    return companions
-
-
-def _series_parts(slides: list[Path]) -> dict[Path, tuple[Path, ...]]:
-    """The other files of each slide's series, wherever in its folder the user has not named them."""
-    together: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-    for folder in sorted({path.parent for path in slides}):
-        for path in _files(folder):
-            if path.suffix.lower() == _DICOM_SUFFIX and (series := _series(path)):
-                together[folder, series].append(path)
-    own = {path: together.get((path.parent, _series(path)), []) for path in slides}
-    return {path: tuple(file for file in files if file != path) for path, files in own.items()}
-
-
-@lru_cache(_KNOWN_SERIES)
+@lru_cache(_MAX_KNOWN_SERIES)
 def _series(path: Path) -> str:
     """The series that a DICOM file belongs to; nothing where it is damaged, or none, so that the run reports it."""
     # Here and not above: it takes a tenth of a second, and most slides are none of its kind.

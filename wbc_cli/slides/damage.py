@@ -50,8 +50,8 @@ def refuse_lost(compression: int, data: bytes, row: int) -> None:
 def refuse_hole(pixels: NDArray[Any]) -> None:
     """Refuse uncompressed pixels of which a stretch was overwritten, with zeros or with what was on the disk before.
 
-    Black pixels alone are no damage: a frame, a letter, glass that was not scanned. A lost stretch shows by its ends:
-    it begins or ends within a row, beside pixels that are not black above or below it.
+    Black pixels alone are no damage: a frame, a letter, background that was not scanned. A lost stretch shows by its
+    ends: it begins or ends within a row, beside pixels that are not black above or below it.
 
     Args:
         pixels: [rows, columns, samples] in the order of the file.

@@ -13,21 +13,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wbc_cli.errors import UsageError
-from wbc_cli.slides.companions import LISTING_SUFFIXES, find_companions, find_parts
-from wbc_cli.slides.kinds import IMAGE_SUFFIXES, SLIDE_SUFFIXES, TIFF_SUFFIXES, UNREAD_SUFFIXES
+from wbc_cli.slides.file_sets import find_companions, find_parts
+from wbc_cli.slides.formats import named_format
 from wbc_cli.slides.lists import LIST_SUFFIXES, read_list
 from wbc_cli.slides.marks import HEAD_BYTES, is_product
 from wbc_cli.slides.names import field_name, unique_names
 from wbc_cli.slides.no_specimens import why_no_specimens
+from wbc_cli.slides.unsupported import UNREAD_SUFFIXES
 from wbc_cli.slides.watchdog import TIME_LIMIT, Watchdog
 
 if TYPE_CHECKING:
     from wbc_cli.slides.fields import Contents
 
 T = TypeVar("T")
-
-_HEADS_READ = frozenset({".png"}) | TIFF_SUFFIXES | LISTING_SUFFIXES
-
 
 _UNKNOWN = PurePath()
 
@@ -125,21 +123,18 @@ def discover(
 
 
 def _contents(search: _Search, known_by: dict[Path, PurePath], known: Container[str]) -> dict[Path, Contents]:
-    """What each TIFF is made of; of those that are one set all but one go out of `known_by`, as they need no look.
+    """What each file is made of that may hold several fields; of a set of files all but one go out of `known_by`.
 
     The first by name stands for its set, or the one that has done so before.
     """
-    tiffs = {path for path in known_by if path.suffix.lower() in TIFF_SUFFIXES and path not in search.problems}
-    if not tiffs:
-        return {}
-    from wbc_cli.slides.fields import Contents, contents_of  # noqa: PLC0415 (not above: it takes a quarter of a second)
-
+    formats = ((path, named_format(path)) for path in known_by.keys() - search.problems.keys())
+    counts = {path: own.contents_of for path, own in formats if own and own.contents_of}
     contents: dict[Path, Contents] = {}
-    for path in sorted(tiffs, key=lambda path: (str(path.absolute()) not in known, path)):
-        if path in known_by:
-            contents[path] = search.watched(contents_of, path) or Contents()
-            for part in contents[path].files - {path}:
-                if part in tiffs and part in known_by:
+    for path in sorted(counts, key=lambda path: (str(path.absolute()) not in known, path)):
+        if path in known_by and (found := search.watched(counts[path], path)):
+            contents[path] = found
+            for part in found.files - {path}:
+                if part in counts and part in known_by:
                     search.skipped.append((part, f"part of {path}"))
                     del known_by[part]
     return contents
@@ -227,12 +222,16 @@ class _Search:
     def _take(self, found: _Found) -> None:
         if found.problem:
             self.problems[found.path] = found.problem
-        elif found.path.suffix.lower() in _HEADS_READ and is_product(self.watched(_head, found.path) or b""):
+        elif self._is_product(found.path):
             self.skipped.append((found.path, "a picture that wbc-cli made"))
             return
         first = self.found.setdefault(os.path.realpath(found.path), found)
         if first.path != found.path:
             self.skipped.append((found.path, f"the same file as {first.path}"))
+
+    def _is_product(self, path: Path) -> bool:
+        own = named_format(path)
+        return bool(own and own.is_read_at_once) and is_product(self.watched(_head, path) or b"")
 
     def _walk(self, root: Path, known_by: PurePath) -> None:
         seen = {os.path.realpath(root)}
@@ -260,9 +259,9 @@ class _Search:
 
     def _look_at_file(self, path: Path, known_by: PurePath) -> None:
         suffix = path.suffix.lower()
-        if suffix in UNREAD_SUFFIXES:
-            self.unread[suffix] += 1
-        if suffix and suffix not in IMAGE_SUFFIXES | SLIDE_SUFFIXES:
+        if suffix and named_format(path) is None:
+            if suffix in UNREAD_SUFFIXES:
+                self.unread[suffix] += 1
             return
         try:
             regular = stat.S_ISREG(path.stat().st_mode)

@@ -17,17 +17,15 @@ from tifffile import TiffFile, TiffPageSeries
 
 from wbc_cli.errors import SlideError
 from wbc_cli.slides import pixel_size
+from wbc_cli.slides.formats import TIFF
 from wbc_cli.slides.tiff import DAMAGE, pixel_um
 
 _BESIDE = re.compile(r"label|macro|thumb|overview|preview|navigation|barcode", re.IGNORECASE)
-_LEAST_AREA = 0.25  # of the largest: what is smaller, and has not its scale, lies beside it, as a label does
+_MIN_AREA_SHARE = 0.25  # of the largest: what is smaller, and has not its scale, lies beside it, as a label does
 _SAME_SCALE = 0.02
 _ALIKE = 0.8  # correlation from which on the smaller of two pictures is a copy
-_MOST_COMPARED = 50_000_000  # pixels; the smaller of two pictures of like proportions is a copy where one is larger
+_MAX_COMPARED_PIXELS = 50_000_000  # the smaller of two pictures of like proportions is a copy where one is larger
 _SIDE = 32  # pixels, at which pictures are compared
-PLAIN_TIFF = frozenset({None, "generic-tiff"})
-"""What OpenSlide calls a TIFF of no vendor's own kind."""
-
 _FILE = re.compile(r"<(?:\w+:)?UUID\b[^>]*\bFileName=\"([^\"/\\]+)\"")
 _CHANNEL = re.compile(r"<(?:\w+:)?Channel\b([^>]*)")
 _COLOURS = (("red", "-16776961"), ("green", "16711935"), ("blue", "65535"))  # by name, and as OME writes them
@@ -118,7 +116,7 @@ def contents_of(path: Path) -> Contents:
             fields = len(fields_of(tiff))
     except (*DAMAGE, SlideError):
         return Contents()
-    if fields > 1 and OpenSlide.detect_format(path) not in PLAIN_TIFF:
+    if fields > 1 and OpenSlide.detect_format(path) not in (None, *TIFF.vendors):
         return Contents()
     return Contents(fields, frozenset(named | {path}) if len(named) > 1 else frozenset())
 
@@ -157,11 +155,11 @@ def _is_field(picture: _Picture, largest: _Picture) -> bool:
     skew = abs(page.imagewidth * other.imagelength - page.imagelength * other.imagewidth)
     if skew <= 2 * (other.imagewidth + other.imagelength) and _is_copy(series, most):
         return False
-    return bool(size and its_size) or _area(series) >= _LEAST_AREA * _area(most)
+    return bool(size and its_size) or _area(series) >= _MIN_AREA_SHARE * _area(most)
 
 
 def _is_copy(small: TiffPageSeries, large: TiffPageSeries) -> bool:
-    if _area(large) > _MOST_COMPARED:
+    if _area(large) > _MAX_COMPARED_PIXELS:
         return True
     first, second = (_glance(series) for series in (small, large))
     return bool(np.corrcoef(first.ravel(), second.ravel())[0, 1] > _ALIKE)

@@ -1,89 +1,141 @@
-"""Files of kinds that cannot be read, told from damaged ones, and what to export instead."""
+"""The file formats that are read: a row each, which discovery, readers, fingerprints and the help all go by."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
-from wbc_cli.errors import SlideError
-from wbc_cli.slides.kinds import SLIDE_SUFFIXES, TIFF_SUFFIXES
+from wbc_cli.slides.companions import Companions, DicomSeries, HamamatsuIndex, MiraxFolder
 
-_EXPORT = "Export it as pyramidal TIFF, OME-TIFF or DICOM from the scanner's program"
-_BY_SUFFIX = {
-    ".vsi": f"an Olympus VSI; it holds an overview only, and the scan in the folder beside it is not read. {_EXPORT}",
-    ".ets": f"a part of an Olympus VSI, which is not read. {_EXPORT}",
-    ".lif": f"a Leica LIF, which is not read. {_EXPORT}",
-    ".nd2": f"a Nikon ND2, which is not read. {_EXPORT}",
-    ".isyntax": f"a Philips iSyntax, which is not read. {_EXPORT}",
-    ".kfb": f"a KFBio slide, which is not read. {_EXPORT}",
-    ".sdpc": f"an SQRAY slide, which is not read. {_EXPORT}",
-    ".mrxs": "a MIRAX slide without its data: the folder of the same name must lie beside it, with Slidedat.ini and "
-    "all else that is in it. Copy both",
-    ".vms": "a Hamamatsu slide whose other files, which it names, do not lie beside it. Copy all of them",
-    ".vmu": "a Hamamatsu slide whose other files, which it names, do not lie beside it. Copy all of them",
-}
-_HEAD = 1 << 16  # bytes
-_PICTURE = "Save it as PNG, TIFF or JPEG of 8 bits"
-_BY_START = {
-    b"\xda\xce\xbe\x0a": _BY_SUFFIX[".nd2"],
-    b"SIS\0": _BY_SUFFIX[".ets"],
-    b"\x70\0\0\0": _BY_SUFFIX[".lif"],
-    b"\0\0\0\x0cjP  ": f"a JPEG 2000 file, which is not read. {_PICTURE}",
-    b"\xff\x4f\xff\x51": f"a JPEG 2000 codestream, which is not read. {_PICTURE}",
-    b"\0\0\0\x0cJXL ": f"a JPEG XL, which is not read. {_PICTURE}",
-    b"\xff\x0a": f"a JPEG XL, which is not read. {_PICTURE}",
-    b"II\xbc": f"a JPEG XR, which is not read. {_PICTURE}",
-    b"GIF8": f"a GIF, which has too few colours. {_PICTURE}, from the source",
-    b"%PDF": f"a PDF. {_PICTURE}, from the source",
-}
-_DICOM_MODALITY = re.compile(rb"\x08\x00\x60\x00CS..([A-Z]+)", re.DOTALL)
+if TYPE_CHECKING:
+    from wbc_cli.slides.fields import Contents
+    from wbc_cli.slides.reader import SlideReader
+
+_OPENSLIDE = "wbc_cli.slides.openers:open_with_openslide"
+_PICTURE = "wbc_cli.slides.openers:open_picture"
 
 
-def refuse_overview(path: Path) -> None:
-    """Refuse what a slide reader would open, though it is the overview of a scan that nothing here can read.
+@dataclass(frozen=True)
+class Format:
+    """One file format.
 
-    Raises:
-        SlideError: it is one.
+    Attributes:
+        name: what the help and the guide call it.
+        suffixes: of the files that are looked for in folders, in lower case.
+        opener: `module:function` of what opens a file: its path and the number of its field, or None, in, a SlideReader
+            out. It is imported when the first such file is opened, as what decodes images is slow to load.
+        signatures: what the files begin with; none where OpenSlide tells.
+        vendors: what OpenSlide calls the format.
+        is_slide: a file of such a suffix is a whole slide, and never opened as a plain picture.
+        companions: which other files belong to a slide, where it has several.
+        contents: `module:function` of what counts the fields of a file, where it may have several.
+        may_be_product: this tool writes such pictures itself, which are no specimens.
+        incomplete: what is wrong with a file of such a suffix that is of no known format, and what to do.
     """
+
+    name: str
+    suffixes: tuple[str, ...]
+    opener: str
+    signatures: tuple[bytes, ...] = ()
+    vendors: tuple[str, ...] = ()
+    is_slide: bool = False
+    companions: Companions | None = None
+    contents: str = ""
+    may_be_product: bool = False
+    incomplete: str = ""
+
+    @property
+    def is_read_at_once(self) -> bool:
+        """Whether discovery reads what a file begins with, and does not only list it."""
+        return self.may_be_product or bool(self.companions and self.companions.in_file)
+
+    def open(self, path: Path, field: int | None) -> SlideReader:
+        """Open a file.
+
+        Raises:
+            SlideError: it cannot be read.
+        """
+        opener: Callable[[Path, int | None], SlideReader] = resolve_name(self.opener)
+        return opener(path, field)
+
+    @property
+    def contents_of(self) -> Callable[[Path], Contents] | None:
+        """What counts the fields of a file; None where it has one."""
+        count: Callable[[Path], Contents] | None = resolve_name(self.contents) if self.contents else None
+        return count
+
+
+TIFF = Format(
+    "TIFF",
+    (".tif", ".tiff", ".btf", ".tf2", ".tf8", ".qptiff"),
+    "wbc_cli.slides.openers:open_tiff_field",
+    signatures=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    vendors=("generic-tiff",),
+    contents="wbc_cli.slides.fields:contents_of",
+    may_be_product=True,
+)
+_INCOMPLETE_MIRAX = (
+    "a MIRAX slide without its data: the folder of the same name must lie beside it, with Slidedat.ini and all else "
+    "that is in it. Copy both"
+)
+_INCOMPLETE_HAMAMATSU = "a Hamamatsu slide whose other files, which it names, do not lie beside it. Copy all of them"
+
+FORMATS: tuple[Format, ...] = (
+    Format("SVS", (".svs",), "wbc_cli.slides.openers:open_aperio", vendors=("aperio",), is_slide=True),
+    Format("NDPI", (".ndpi",), _OPENSLIDE, vendors=("hamamatsu",), is_slide=True),
+    Format(
+        "MRXS",
+        (".mrxs",),
+        _OPENSLIDE,
+        vendors=("mirax",),
+        is_slide=True,
+        companions=MiraxFolder(),
+        incomplete=_INCOMPLETE_MIRAX,
+    ),
+    Format(
+        "VMS",
+        (".vms", ".vmu"),
+        _OPENSLIDE,
+        vendors=("hamamatsu",),
+        is_slide=True,
+        companions=HamamatsuIndex(),
+        incomplete=_INCOMPLETE_HAMAMATSU,
+    ),
+    Format("SCN", (".scn",), _OPENSLIDE, vendors=("leica",), is_slide=True),
+    Format("BIF", (".bif",), _OPENSLIDE, vendors=("ventana",), is_slide=True),
+    Format("DICOM", (".dcm",), _OPENSLIDE, vendors=("dicom",), is_slide=True, companions=DicomSeries()),
+    Format("CZI", (".czi",), _OPENSLIDE, vendors=("zeiss",), is_slide=True),
+    Format("SVSLIDE", (".svslide",), _OPENSLIDE, vendors=("sakura",), is_slide=True),
+    Format("Philips TIFF", (), _OPENSLIDE, vendors=("philips",), is_slide=True),
+    Format("Trestle TIFF", (), _OPENSLIDE, vendors=("trestle",), is_slide=True),
+    Format("PNG", (".png",), _PICTURE, signatures=(b"\x89PNG\r\n\x1a\n",), may_be_product=True),
+    Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"), _PICTURE, signatures=(b"\xff\xd8\xff",)),
+    Format("BMP", (".bmp", ".dib"), _PICTURE, signatures=(b"BM",)),
+    TIFF,
+)
+"""In the order in which they are tried: what OpenSlide knows first, as most of that begins as a TIFF or JPEG does."""
+
+SLIDES = tuple(own for own in FORMATS if own.is_slide)
+PICTURES = tuple(own for own in FORMATS if not own.is_slide)
+
+HEAD_BYTES = max(len(signature) for own in FORMATS for signature in own.signatures)
+"""What is enough of a file to recognise a picture by."""
+
+
+def named_format(path: Path) -> Format | None:
+    """The format that a file's extension stands for, whatever the file holds; None for an unknown one."""
     suffix = path.suffix.lower()
-    folder = path.parent / f"_{path.stem}_"  # where Olympus has the scan, whatever the overview is called
-    if suffix == ".vsi" or (suffix in TIFF_SUFFIXES and any(folder.glob("*/*.ets"))):
-        raise SlideError(f"{path}: {_BY_SUFFIX['.vsi']}.")
+    return next((own for own in FORMATS if suffix in own.suffixes), None)
 
 
-def refuse_unsupported(path: Path) -> None:
-    """Refuse a file that no slide reader knows, if it is of another kind or named as a slide.
+def recognise(head: bytes, vendor: str | None = None) -> Format | None:
+    """The format of a file by its content, whatever it is named; None where it is none of these.
 
-    Raises:
-        SlideError: it is one; the message says what to do instead.
+    Args:
+        head: its first HEAD_BYTES or more.
+        vendor: what OpenSlide says that it is.
     """
-    suffix = path.suffix.lower()
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError:
-        return  # whoever opens it next says why
-    kind = _kind(head) or (head and _BY_SUFFIX.get(suffix))
-    if not kind and head and suffix in SLIDE_SUFFIXES:
-        # As a picture such a file would show something else, its thumbnail for example.
-        kind = (
-            f"named as a slide ({suffix}), and OpenSlide does not know it as one. Copy it again, with all files that "
-            "belong to it; if it is a plain picture, give it the extension of one"
-        )
-    if kind:
-        raise SlideError(f"{path}: {kind}.")
-
-
-def _kind(head: bytes) -> str | None:
-    if head[128:132] == b"DICM":
-        stated = _DICOM_MODALITY.search(head)
-        modality = f" of modality {stated[1].decode()}" if stated else ""
-        return (
-            f"a DICOM{modality} that is no whole-slide image which OpenSlide reads. Export that, or the picture as "
-            "PNG or TIFF"
-        )
-    if head[4:8] == b"ftyp":
-        return f"a HEIF or AVIF picture, as telephones take, which is not read. {_PICTURE}"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return f"a WebP, which is not read. {_PICTURE}"
-    return next((kind for start, kind in _BY_START.items() if head.startswith(start)), None)
+    return next((own for own in FORMATS if vendor in own.vendors or head.startswith(own.signatures)), None)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from wbc_cli.errors import SlideError
+from wbc_cli.slides.formats import HEAD_BYTES, PICTURES, recognise
 from wbc_cli.slides.jpeg import FRAMES
 from wbc_cli.slides.pixel_size import UM_PER_CM, UM_PER_INCH, UM_PER_METRE, PixelSize, from_density
 
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # have no length and no content
 _JPEG_UNITS = {1: UM_PER_INCH, 2: UM_PER_CM}
@@ -53,25 +53,20 @@ def read_header(path: Path) -> Header:
 
 
 def _parse(path: Path, file: BinaryIO) -> Header:
-    start = file.read(8)
+    start = file.read(HEAD_BYTES)
     file.seek(0)
     if not start:
         raise SlideError(f"{path}: the file is empty. Copy it again from its source.")
-    if start == b"\x89PNG\r\n\x1a\n":
-        return _png(file)
-    if start.startswith(b"\xff\xd8\xff"):
-        return _jpeg(path, file)
-    if start.startswith(b"BM"):
-        return _bmp(file)
-    if start.startswith(_TIFF_SIGNATURES):
-        return Header("tiff")
+    own = recognise(start)
+    if own and own.name in _PARSERS:
+        return _PARSERS[own.name](path, file)
     raise SlideError(
-        f"{path}: not a PNG, JPEG, BMP, TIFF or slide that OpenSlide knows (it begins with {start!r}). "
-        "Convert it to one of these, or leave it out."
+        f"{path}: not a {', '.join(picture.name for picture in PICTURES)} or slide that OpenSlide knows "
+        f"(it begins with {start!r}). Convert it to one of these, or leave it out."
     )
 
 
-def _png(file: BinaryIO) -> Header:
+def _png(_path: Path, file: BinaryIO) -> Header:
     _take(file, 8)
     width = height = 0
     pixel_um = None
@@ -113,7 +108,7 @@ def _jpeg(path: Path, file: BinaryIO) -> Header:
             return Header("jpeg", width, height, pixel_um, file.tell())
 
 
-def _bmp(file: BinaryIO) -> Header:
+def _bmp(_path: Path, file: BinaryIO) -> Header:
     _take(file, 14)
     (size,) = struct.unpack("<I", _take(file, 4))
     if size == 12:  # OS/2
@@ -121,6 +116,13 @@ def _bmp(file: BinaryIO) -> Header:
         return Header("bmp", width, height, end=file.tell())
     width, height, _, _, _, _, across, down = struct.unpack("<iiHHIIii", _take(file, 28))
     return Header("bmp", abs(width), abs(height), from_density(across, down, UM_PER_METRE), file.tell())
+
+
+def _tiff(_path: Path, _file: BinaryIO) -> Header:
+    return Header("tiff")
+
+
+_PARSERS = {"PNG": _png, "JPEG": _jpeg, "BMP": _bmp, "TIFF": _tiff}
 
 
 def _take(file: BinaryIO, length: int) -> bytes:

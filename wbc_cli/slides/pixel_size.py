@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 # Resolution fields mostly hold what a camera or program wrote by habit (72, 96, 300 dpi); no objective that shows
 # white cells gives less or more than this.
 _MIN_UM, _MAX_UM = 0.03, 2.0
-_MOST_OBLONG = 8.0  # one side of a pixel to the other
+_MAX_PIXEL_ASPECT = 8.0  # one side of a pixel to the other
 
 UM_PER_INCH = 25_400.0
 UM_PER_CM = 10_000.0
@@ -29,7 +29,7 @@ PixelSize = tuple[float, float]
 def plausible(width: float, height: float | None = None) -> PixelSize | None:
     """A pixel's size if a microscope can have it (0.03 to 2 um), else None; it is square if it has one side."""
     size = (width, height if height is not None and height > 0 else width)
-    possible = all(_MIN_UM <= side <= _MAX_UM for side in size) and max(size) <= _MOST_OBLONG * min(size)
+    possible = all(_MIN_UM <= side <= _MAX_UM for side in size) and max(size) <= _MAX_PIXEL_ASPECT * min(size)
     return size if possible else None
 
 

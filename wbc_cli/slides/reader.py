@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,17 @@ class SlideReader(Protocol):
     def close(self) -> None:
         """Let go of the file; the reader is of no more use."""
         ...
+
+
+@runtime_checkable
+class TiledReader(SlideReader, Protocol):
+    """A slide that is decoded tile by tile, of which a few may be damaged.
+
+    Attributes:
+        tile_size: width and height of a level-0 tile in pixels.
+    """
+
+    tile_size: tuple[int, int]
 
 
 class ReaderWrapper:

@@ -22,11 +22,11 @@ from wbc_cli.errors import SlideError
 from wbc_cli.slides.pixel_size import PixelSize, from_ome, plausible
 from wbc_cli.slides.pixels import shrink_in_bands, shrunk_size, to_rgb
 from wbc_cli.slides.reader import RGBImage
-from wbc_cli.slides.tiff import MOST_PIXELS, refuse_missing_tiles
+from wbc_cli.slides.tiff import MAX_SLIDE_PIXELS, refuse_missing_tiles
 
 _BAND_PIXELS = 64_000_000  # of a level, read at once: 256 MB as RGBA
 _LEVEL_TOLERANCE = 1.01  # levels are rounded to whole pixels, so that a fourth of the size has a downsample of 4.0003
-_MOST_TILE_PIXELS = 1 << 28  # 1 GB as RGBA; where memory for a tile is lacking, the library ends the process
+_MAX_TILE_PIXELS = 1 << 28  # 1 GB as RGBA; where memory for a tile is lacking, the library ends the process
 _USUAL_TILE = 256  # where the file does not say, as in MRXS, whose tiles overlap
 
 
@@ -34,7 +34,7 @@ class OpenSlideReader:
     """A slide that OpenSlide opens as a `SlideReader`; threads may share it.
 
     Level-0 coordinates are OpenSlide's own: (0, 0) is the corner of the whole level 0, also where the scanned area
-    begins further in (`openslide.bounds-x`, `-y`). Glass that was not scanned has the slide's background colour.
+    begins further in (`openslide.bounds-x`, `-y`). What was not scanned has the slide's background colour.
 
     Attributes:
         tile_size: width and height of a level-0 tile in pixels.
@@ -100,7 +100,7 @@ class OpenSlideReader:
 
     def _refuse_absurd_sizes(self) -> None:
         width, height = max(map(self._tile_size, range(self._slide.level_count)), key=math.prod)
-        if self.width * self.height > MOST_PIXELS or width * height > _MOST_TILE_PIXELS:
+        if self.width * self.height > MAX_SLIDE_PIXELS or width * height > _MAX_TILE_PIXELS:
             raise SlideError(
                 f"{self.path}: says that it has {self.width} x {self.height} pixels, in tiles of up to "
                 f"{width} x {height}, which no slide has. Copy it again from its source, or leave it out."

@@ -20,14 +20,14 @@ DAMAGE = (
 # What it warns of is an error here, or of no consequence, and its words do not say which file is meant.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
-MOST_PIXELS = 500_000_000_000
+MAX_SLIDE_PIXELS = 500_000_000_000
 """No slide has more: 76 x 26 mm of glass at 0.08 um a pixel are 310,000 million."""
 
 _UM_PER_RESOLUTION_UNIT = {2: pixel_size.UM_PER_INCH, 3: pixel_size.UM_PER_CM}
 
 
 def refuse_missing_tiles(path: Path) -> None:
-    """Refuse a TIFF whose size is larger than its directory has tiles for: OpenSlide shows the rest as empty glass.
+    """Refuse a TIFF whose size is larger than its directory has tiles for: OpenSlide shows the rest as background.
 
     Raises:
         SlideError: it is one.

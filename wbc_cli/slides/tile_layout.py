@@ -16,7 +16,7 @@ from wbc_cli.slides import pixel_size
 from wbc_cli.slides.damage import refuse_hole, refuse_lost
 from wbc_cli.slides.jpeg_tiles import REDUCTIONS, JpegTiles
 from wbc_cli.slides.reader import RGBImage
-from wbc_cli.slides.tiff import DAMAGE, MOST_PIXELS, pixel_um
+from wbc_cli.slides.tiff import DAMAGE, MAX_SLIDE_PIXELS, pixel_um
 
 _MAX_TILE_PIXELS = 1 << 24  # 48 MB as RGB
 # Not Aperio's 33003: the stream does not say whether its YCbCr, which OpenSlide knows how to take, is RGB already.
@@ -123,7 +123,7 @@ def _is_plain(page: TiffPage) -> bool:
         and (page.imagedepth, page.tiledepth, page.fillorder, page.tags.valueof("Orientation", 1)) == (1, 1, 1, 1)
         and not page.extrasamples
         and page.tilewidth * page.tilelength <= _MAX_TILE_PIXELS
-        and page.imagewidth * page.imagelength <= MOST_PIXELS
+        and page.imagewidth * page.imagelength <= MAX_SLIDE_PIXELS
     )
 
 

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.products.features import FEATURES, read_features
+from wbc_cli.products.features import read_features
+from wbc_cli.products.registry import FEATURES
 from wbc_cli.products.selection import needs_review, sample
 from wbc_cli.products.tables import REFUSED
 from wbc_cli.products.teaching import teaching_order
-from wbc_cli.products.thumbnails import MOST, read_thumbnails
+from wbc_cli.products.thumbnails import MAX_THUMBNAILS, read_thumbnails
 
 BUDGET = 44 << 20  # characters of pictures: with tables and charts the page stays under 50 MB
-MOST_TAUGHT = 200  # cells that the page offers for a laboratory's profile
+MAX_TAUGHT = 200  # cells that the page offers for a laboratory's profile
 _FIGURES = ("area_um2", "nucleus_area_um2", "saliency", "cam_in_cell", "cam_saliency", "cam_stability")
 
 
@@ -74,7 +75,9 @@ class Gallery:
     to_review: int
 
 
-def collect(tables: Iterable[tuple[str, Path]], thumbnails: str, budget: int = BUDGET, most: int = MOST) -> Gallery:
+def collect(
+    tables: Iterable[tuple[str, Path]], thumbnails: str, budget: int = BUDGET, most: int = MAX_THUMBNAILS
+) -> Gallery:
     """Choose cells for the page: all where there is room, else those to review first and some of every class.
 
     Args:
@@ -142,4 +145,4 @@ def _teaching(cells: Sequence[ReportCell], folders: dict[str, Path]) -> tuple[in
         return ()
     features = np.stack([rows[cells[i].folder][cells[i].id - 1] for i in able])
     probabilities = np.array([cells[i].probabilities for i in able])
-    return tuple(able[i] for i in teaching_order(features, probabilities, MOST_TAUGHT))
+    return tuple(able[i] for i in teaching_order(features, probabilities, MAX_TAUGHT))

@@ -16,6 +16,7 @@ from typing import Any
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, DIFFERENTIAL_NAMES
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
 from wbc_cli.products.drawing import NOTICE
+from wbc_cli.products.registry import THUMBNAILS
 from wbc_cli.products.report.cells import Gallery, ReportCell, collect
 from wbc_cli.products.report.charts import class_chart, differential_chart
 from wbc_cli.products.report.frame import image, part, policy, style, templates
@@ -23,14 +24,14 @@ from wbc_cli.products.report.settings import profiles_of, settings_of
 from wbc_cli.products.report.words import CELL_FLAGS, SAMPLE_FLAGS, SLIDE_FLAGS, in_words
 from wbc_cli.products.samples import Sample, samples_of, stop_width_of
 from wbc_cli.products.selection import needs_review
-from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, together
-from wbc_cli.products.thumbnails import FIELD_UM, THUMBNAILS
+from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, pooled_differential
+from wbc_cli.products.thumbnails import FIELD_UM
 
 LARGEST = 50_000_000  # bytes of a page: what browsers and mail take
-LEAST_CERTAIN = 24  # cells that are to be reviewed in any case
+LEAST_CERTAIN_CELLS = 24  # cells that are to be reviewed in any case
 PICTURES_A_SCRIPT = 250  # decoded together when the first of them comes into view
 SLIDES_A_CHART = 40
-MOST_CHARTED = 200  # slides; the table has all
+MAX_CHARTED = 200  # slides; the table has all
 _ROOM_A_SLIDE = 2_000  # bytes of its rows, at most
 _ROOM_FOR_REST = 6_000_000  # charts, script, and what is said of 20,000 cells
 _SCRIPTS = ("data.js", "gallery.js", "review.js")
@@ -62,7 +63,7 @@ def write_report(
     cells = _cells(gallery, [name for name, _ in tables], of_sample)
     grouped = any(len(sample.used) + len(sample.left_out) > 1 for sample in samples)
     charted = [(s.name, asdict(s.differential)) for s in samples if s.used] if grouped else _differentials(counted)
-    whole = together(counted)
+    whole = pooled_differential(counted)
     look, script = style(), "".join(map(part, _SCRIPTS))
     template = templates("wbc_cli.products.report").get_template("page.html")
     text = template.render(
@@ -82,14 +83,14 @@ def write_report(
         samples=[_sample(sample) for sample in samples] if grouped else [],
         of_sample=of_sample,
         stop_width=stop_width,
-        charted=MOST_CHARTED,
+        charted=MAX_CHARTED,
         records=[{**record, "said": [in_words(f, SLIDE_FLAGS) for f in record.get("flags", ())]} for record in records],
         counted=counted,
         refused=[record for record in records if record["status"] == REFUSED],
         failed=[record for record in records if record["status"] == FAILED],
         gallery=gallery,
         queue=len(cells["queue"]),
-        least=LEAST_CERTAIN,
+        least=LEAST_CERTAIN_CELLS,
         field=round(FIELD_UM),
         data={**cells, "run": _digest(json.dumps(cells))},
         pictures=[gallery.pictures[i : i + PICTURES_A_SCRIPT] for i in range(0, len(gallery.cells), PICTURES_A_SCRIPT)],
@@ -112,7 +113,7 @@ def _charts(
     differentials: Sequence[tuple[str, Mapping[str, Any]]], whole: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """A chart a class for every forty slides or samples; none where one is all there is."""
-    shown = [(name, counts["classes"]) for name, counts in differentials if counts["differential_cells"]][:MOST_CHARTED]
+    shown = [(name, counts["classes"]) for name, counts in differentials if counts["differential_cells"]][:MAX_CHARTED]
     groups = [shown[i : i + SLIDES_A_CHART] for i in range(0, len(shown), SLIDES_A_CHART)] if len(shown) > 1 else []
     return [
         {
@@ -181,7 +182,7 @@ def _queue(cells: Sequence[ReportCell]) -> list[int]:
     """Places of the cells to review, the least certain first; a refused slide is to be made again, not reviewed."""
     trusted = [i for i, cell in enumerate(cells) if not cell.refused]
     by_confidence = sorted(trusted, key=lambda i: cells[i].confidence)
-    least = set(by_confidence[:LEAST_CERTAIN])
+    least = set(by_confidence[:LEAST_CERTAIN_CELLS])
     return [i for i in by_confidence if i in least or needs_review(cells[i])]
 
 

@@ -27,7 +27,7 @@ from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.parallel import Tasks
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.slides import open_slide
-from wbc_cli.slides.patchy import PatchyReader
+from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.slide import OpenSlideReader
 from wbc_cli.synthetic.slide import write_slide
 
@@ -61,31 +61,31 @@ def holes(*tiles: int) -> np.ndarray:
     return inside
 
 
-def on_own_grid(path: Path) -> PatchyReader:
+def on_own_grid(path: Path) -> FaultTolerantReader:
     reader = open_slide(path)
-    assert isinstance(reader, PatchyReader)
+    assert isinstance(reader, FaultTolerantReader)
     assert not isinstance(reader.reader, OpenSlideReader)
     return reader
 
 
-def through_openslide(path: Path) -> PatchyReader:
+def through_openslide(path: Path) -> FaultTolerantReader:
     slide = OpenSlideReader(path)
-    return PatchyReader(slide, slide.tile_size)
+    return FaultTolerantReader(slide, slide.tile_size)
 
 
-Opened = Callable[[Path], PatchyReader]
+Opened = Callable[[Path], FaultTolerantReader]
 each_reader = pytest.mark.parametrize("opened", [on_own_grid, through_openslide])
 
 
 @pytest.fixture(scope="module", params=[on_own_grid, through_openslide], ids=lambda function: function.__name__)
-def damaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PatchyReader:
+def damaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FaultTolerantReader:
     path = tmp_path_factory.mktemp("damaged") / "d.tif"
     return request.param(unreadable(write(path, FIELD, compression="lzw"), *BAD))
 
 
 @settings(max_examples=25)
 @given(data=st.data())
-def test_what_can_be_read_is_read_and_the_rest_is_white(damaged: PatchyReader, data: st.DataObject) -> None:
+def test_what_can_be_read_is_read_and_the_rest_is_white(damaged: FaultTolerantReader, data: st.DataObject) -> None:
     w, h = data.draw(st.integers(1, WIDTH)), data.draw(st.integers(1, HEIGHT))
     x, y = data.draw(st.integers(0, WIDTH - w)), data.draw(st.integers(0, HEIGHT - h))
     expected = np.where(holes(*BAD)[..., None], np.uint8(WHITE), FIELD)
@@ -94,7 +94,7 @@ def test_what_can_be_read_is_read_and_the_rest_is_white(damaged: PatchyReader, d
 
 @pytest.mark.parametrize("downsample", [2, 4, 16])
 def test_a_smaller_picture_is_white_there_and_the_same_elsewhere(
-    damaged: PatchyReader, downsample: int, tmp_path: Path
+    damaged: FaultTolerantReader, downsample: int, tmp_path: Path
 ) -> None:
     region = (0, 0, 23 * TILE, 21 * TILE)  # so that tile borders are pixel borders
     expected = on_own_grid(write(tmp_path / "h.tif", FIELD, compression="lzw")).read(*region, downsample)
@@ -103,7 +103,7 @@ def test_a_smaller_picture_is_white_there_and_the_same_elsewhere(
 
 
 @pytest.mark.parametrize("downsample", [1.7, 5.3, 30])
-def test_at_any_downsample_everything_is_in_its_place(damaged: PatchyReader, downsample: float) -> None:
+def test_at_any_downsample_everything_is_in_its_place(damaged: FaultTolerantReader, downsample: float) -> None:
     image = damaged.read(3, 5, WIDTH - 10, HEIGHT - 10, downsample)
     patched = np.where(holes(*BAD)[..., None], np.uint8(WHITE), FIELD)[5:-5, 3:-7]
     expected = cv2.resize(patched, image.shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -116,7 +116,7 @@ def test_at_any_downsample_everything_is_in_its_place(damaged: PatchyReader, dow
     assert 2 * apart(0, 0) < min(apart(1, 0), apart(-1, 0), apart(0, 1), apart(0, -1))
 
 
-def test_an_unreadable_tile_counts_once_however_often_it_is_met(damaged: PatchyReader) -> None:
+def test_an_unreadable_tile_counts_once_however_often_it_is_met(damaged: FaultTolerantReader) -> None:
     def read(i: int) -> None:
         damaged.read(7 * i, 5 * i, WIDTH - 20 * i, HEIGHT - 20 * i, 1 + i)
 

@@ -16,7 +16,7 @@ class Box(NamedTuple):
     y1: int
 
 
-class Gaps:
+class UnreadableTiles:
     """The level-0 tiles of a slide that turned out to be unreadable; threads may share it."""
 
     def __init__(self, width: int, height: int, tile_size: tuple[int, int]) -> None:

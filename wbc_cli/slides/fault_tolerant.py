@@ -9,21 +9,21 @@ from contextlib import suppress
 import numpy as np
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.gaps import Box, Gaps
 from wbc_cli.slides.pixels import WHITE, shrink, shrunk_size
 from wbc_cli.slides.reader import ReaderWrapper, RGBImage, SlideReader
+from wbc_cli.slides.unreadable_tiles import Box, UnreadableTiles
 
 log = logging.getLogger(__name__)
 
-MOST_UNREADABLE = 0.01
+MAX_UNREADABLE_SHARE = 0.01
 """Share of a slide's area that may be unreadable; beyond it the slide fails."""
 
-_LEAST_TILE = 64  # pixels a side; smaller tiles, such as strips of 8 rows, are tried several at a time
+_MIN_TILE_SIDE = 64  # pixels a side; smaller tiles, such as strips of 8 rows, are tried several at a time
 _WHOLE_PERCENT = 0.1  # share from which on a digit behind the point says nothing
 _AT_ONCE = 4096 * 4096  # level-0 pixels that are read in full where a coarser level is damaged
 
 
-class PatchyReader(ReaderWrapper):
+class FaultTolerantReader(ReaderWrapper):
     """A slide as a `SlideReader` that shows white where a tile cannot be decoded; threads may share it.
 
     The full picture stands in for a damaged coarser level.
@@ -41,14 +41,14 @@ class PatchyReader(ReaderWrapper):
             tile_size: width and height of its level-0 tiles in pixels.
         """
         super().__init__(reader)
-        tile_width, tile_height = (side * math.ceil(_LEAST_TILE / side) for side in tile_size)
-        self.gaps = Gaps(reader.width, reader.height, (tile_width, tile_height))
+        tile_width, tile_height = (side * math.ceil(_MIN_TILE_SIDE / side) for side in tile_size)
+        self.gaps = UnreadableTiles(reader.width, reader.height, (tile_width, tile_height))
 
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:
         """Read a region, see `SlideReader.read`; what cannot be decoded of it is white.
 
         Raises:
-            SlideError: more than MOST_UNREADABLE of the slide cannot be decoded.
+            SlideError: more than MAX_UNREADABLE_SHARE of the slide cannot be decoded.
         """
         try:
             return self.reader.read(x, y, width, height, downsample)
@@ -89,28 +89,28 @@ class PatchyReader(ReaderWrapper):
 
     def _give_up(self, box: Box) -> None:
         self.gaps.add(box.x0, box.y0)
-        if (share := self.gaps.share) > MOST_UNREADABLE:
+        if (share := self.gaps.share) > MAX_UNREADABLE_SHARE:
             percent = f"{100 * share:.{0 if share > _WHOLE_PERCENT else 1}f}"
             raise SlideError(
-                f"{self.path}: {percent} % of the slide cannot be decoded, more than {MOST_UNREADABLE:.0%}; "
+                f"{self.path}: {percent} % of the slide cannot be decoded, more than {MAX_UNREADABLE_SHARE:.0%}; "
                 f"the last tile was that at ({box.x0}, {box.y0}). Copy the slide again from its source."
             )
 
 
-def gaps_of(reader: SlideReader) -> Gaps:
+def gaps_of(reader: SlideReader) -> UnreadableTiles:
     """What a reader has shown white so far; nothing where it raises an error instead."""
     gaps = _gaps(reader)
-    return Gaps(reader.width, reader.height, (reader.width, reader.height)) if gaps is None else gaps
+    return UnreadableTiles(reader.width, reader.height, (reader.width, reader.height)) if gaps is None else gaps
 
 
 def is_slide(reader: SlideReader) -> bool:
-    """Whether a reader is a PatchyReader, or wraps one: plain images have none."""
+    """Whether a reader is a FaultTolerantReader, or wraps one: plain images have none."""
     return _gaps(reader) is not None
 
 
-def _gaps(reader: SlideReader) -> Gaps | None:
-    gaps = getattr(reader, "gaps", None)  # also of a PatchyReader that is wrapped
-    return gaps if isinstance(gaps, Gaps) else None
+def _gaps(reader: SlideReader) -> UnreadableTiles | None:
+    gaps = getattr(reader, "gaps", None)  # also of a FaultTolerantReader that is wrapped
+    return gaps if isinstance(gaps, UnreadableTiles) else None
 
 
 def _quarters(box: Box, tile_size: tuple[int, int]) -> list[Box]:

@@ -1,0 +1,136 @@
+"""Having the slides of a plan done, and what becomes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from wbc_cli.console import Terminal
+from wbc_cli.errors import SetupError
+from wbc_cli.products.folder import RunFolder
+from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT, SlideRecord
+from wbc_cli.progress import RunProgress, run_progress
+from wbc_cli.run.job import Job
+from wbc_cli.run.options import AnalyzeOptions
+from wbc_cli.run.plan import Plan, absent
+from wbc_cli.run.samples import Samples
+from wbc_cli.run.stopping import Stop
+from wbc_cli.run.supervisor import Event, Supervisor
+from wbc_cli.slides.discover import Discovery, file_size
+
+
+class Run:
+    """Has a plan's slides done and keeps account of what becomes of them.
+
+    Attributes:
+        records: of the slides that are done or have failed, by name.
+        kept: names of those whose earlier results stand.
+        absent: names of those of them whose files are not in the input any more.
+        unread: see Discovery.
+        runtime: what the worker ran on; None where there was nothing to do.
+    """
+
+    def __init__(
+        self,
+        options: AnalyzeOptions,
+        folder: RunFolder,
+        plan: Plan,
+        samples: Samples,
+        terminal: Terminal,
+        discovery: Discovery,
+    ) -> None:
+        self.options, self.folder, self.plan, self.samples, self.terminal = options, folder, plan, samples, terminal
+        self.records: dict[str, SlideRecord] = dict(plan.kept)
+        self.kept = set(plan.kept)
+        self.absent: list[str] = []
+        self.discovery, self.unread = discovery, discovery.unread
+        self.runtime: dict[str, Any] | None = None
+
+    def do(self, stop: Stop, locks: tuple[int, ...], log_level: int) -> None:
+        """Have done what is to be done.
+
+        Raises:
+            SetupError, UsageError: as the worker says.
+        """
+        missing = {name: slide for name, slide in self.plan.slides.items() if name not in self.plan.kept}
+        if not missing:
+            return
+        able = {name: slide for name, slide in missing.items() if not slide.problem}
+        job = Job(
+            out=str(self.folder.out),
+            scratch=str(self.folder.scratch),
+            slides={name: [str(file) for file in slide.files] for name, slide in able.items()},
+            fields={name: slide.field for name, slide in able.items() if slide.field is not None},
+            known=dict(self.plan.known),
+            samples={name: self.samples.keys[name] for name in able if name in self.samples.keys},
+            scales={name: self.samples.um_per_px[name] for name in able if name in self.samples.um_per_px},
+            model=self.plan.model,
+            um_per_px=self.options.um_per_px,
+            write=sorted(self.options.write),
+            exhaustive=self.options.exhaustive,
+            compute=self.options.compute.to_dict(),
+            alone=False,
+            time_limit=self.options.time_limit,
+            log_level=log_level,
+        )
+        sizes = {name: file_size(slide.path) for name, slide in missing.items()}
+        with run_progress(self.terminal, sizes) as progress:
+
+            def on_event(event: Event) -> None:
+                match event["event"]:
+                    case "ready":
+                        self.runtime = event["runtime"]
+                    case "watch":
+                        progress.watch(event["slide"], event["done"], event["planned"], event["cells"])
+                    case "kept":
+                        self.kept.add(event["slide"])
+                        self._finished(event["slide"], progress)
+                    case "done" | "failed":
+                        self._finished(event["slide"], progress)
+
+            def on_failure(name: str, reason: str) -> None:
+                path = missing[name].path
+                key = self.samples.keys.get(name)
+                provenance = {"source": str(path.absolute()), "model": self.plan.model, "sample": key}
+                self.folder.record_failure(name, path, reason, provenance)
+                self._finished(name, progress)
+
+            for name in missing.keys() - able.keys():
+                on_failure(name, missing[name].problem)
+            Supervisor(stop, self.options.time_limit, locks, on_event, on_failure).run(job)
+
+    def _finished(self, name: str, progress: RunProgress) -> None:
+        record = self.folder.record(name)
+        if record is None:
+            raise SetupError(f"{self.folder.slides / name}: what was written there is gone; run again to go on")
+        self.records[name] = record
+        if record["status"] != DONE:
+            self.terminal.note(f"{record['status']} {record['path']}: {record['reason']}")
+        progress.finish(name, 0 if record["status"] == FAILED else record["differential"]["cells"])
+
+    def keep_absent(self, mine: Callable[[str], bool], stop: Stop) -> None:
+        """Keep the rows of slides whose files have left the input, or take them out if that is wished.
+
+        Args:
+            mine: whether a slide, by its name, is one of this shard's.
+            stop: whether a signal has come: then nothing is taken out.
+
+        Raises:
+            SetupError: the run folder cannot be read or written.
+        """
+        present = self.discovery.slides
+        whole = not any(slide.problem for slide in present)
+        if self.options.prune and not whole:
+            self.terminal.note("nothing is pruned, as a part of the input cannot be read")
+        elif self.options.prune and not stop:
+            for name in set(self.folder.names()) - {slide.name for slide in present}:
+                self.folder.remove_slide(name)
+        left = absent(self.folder, present, self.records.values())
+        self.absent = sorted(name for name in left if mine(name))
+        self.records |= {name: left[name] for name in self.absent}
+        self.kept.update(self.absent)
+        if self.absent:
+            self.terminal.note(
+                f"slides that are not in the input any more: {len(self.absent)}; their rows stay, with the flag "
+                f"{NOT_IN_INPUT}, until --prune takes them out"
+            )

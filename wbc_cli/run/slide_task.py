@@ -1,0 +1,178 @@
+"""One slide's way through a worker: its files are read, its cells found, its products committed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wbc_cli.errors import SlideError, WbcError
+from wbc_cli.heartbeat import Heartbeat
+from wbc_cli.parallel import WeightedSemaphore
+from wbc_cli.products.folder import RunFolder
+from wbc_cli.products.tables import SlideRecord
+from wbc_cli.run.fingerprint import Fingerprint, input_content, input_stamp
+from wbc_cli.run.job import Job
+from wbc_cli.run.lazy_analyser import LazyAnalyser
+from wbc_cli.run.watched import WatchedReader
+from wbc_cli.slides import open_slide
+from wbc_cli.slides.discover import file_size
+from wbc_cli.slides.formats import named_format
+from wbc_cli.slides.header import read_header
+from wbc_cli.slides.reader import SlideReader
+
+log = logging.getLogger(__name__)
+
+MAX_OPEN_BYTES = 512 << 20
+"""Of pixels or files that are open at a time: hundreds of camera fields, or two whole slides."""
+
+_MAX_SLIDE_BYTES = MAX_OPEN_BYTES // 2  # what any file is taken for at most; a slide's memory does not grow with it
+_WATCH_SECONDS = 0.5  # from one word on a slide's progress to the next
+
+Emit = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class SlideTask:
+    """Does one slide after another, on many threads.
+
+    Attributes:
+        job: what to do.
+        network: loaded only if a slide needs it.
+        folder: where the products go.
+        memory: for what is open at a time, of MAX_OPEN_BYTES.
+        emit: is told what happens.
+    """
+
+    job: Job
+    network: LazyAnalyser
+    folder: RunFolder
+    memory: WeightedSemaphore
+    emit: Emit
+    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
+    contents: dict[tuple[Path, str], str] = field(default_factory=dict)
+    reading: threading.Lock = field(default_factory=threading.Lock)
+
+    def tell_heartbeats(self) -> None:
+        """Tell which slides hang; where none does, that the process gets on, if one of its threads does."""
+        silences = {name: heartbeat.silence() for name, heartbeat in self.heartbeats.copy().items()}
+        working = {name: silence for name, silence in silences.items() if silence is not None}
+        hung = [name for name, silence in working.items() if silence > self.job.time_limit]
+        if hung:
+            self.emit({"event": "hung", "slides": hung})
+        elif working:
+            self.emit({"event": "beat"})
+
+    def run(self, name: str, files: list[Path]) -> None:
+        """Analyse a slide, or take what is kept of its analysis, and commit its products, or the reason why it failed.
+
+        Raises:
+            SetupError: weights, device or disk.
+            CancelledError: the work is being stopped.
+        """
+        path = files[0]
+        provenance: dict[str, Any] = {"source": str(path.absolute()), "model": self.job.model}
+        provenance |= {"used": self.network.runtime, "sample": self.job.samples.get(name)}
+        provenance["mpp"] = self.job.scales.get(name)
+        heartbeat = self.heartbeats[name] = Heartbeat()
+        try:
+            with heartbeat.working(), ExitStack() as held:
+                room = _room(path)
+                with heartbeat.waiting():
+                    held.enter_context(self.memory.acquire(room))
+                if self.network.closed:
+                    raise CancelledError
+                self.emit({"event": "begun", "slide": name})
+                # Before anything else is read: what is written to a file from now on makes it another one.
+                provenance["input"] = self._input(name, files, heartbeat)
+                event = self._do(name, path, provenance, heartbeat)
+        except SlideError as error:
+            reason = str(error)
+        except (WbcError, CancelledError):
+            raise
+        except Exception as error:
+            if self.network.closed:  # not the slide's fault, and what an earlier run found of it stays
+                raise CancelledError from error
+            log.exception("%s", path)
+            reason = f"internal error ({type(error).__name__}: {error}); please report it"
+        else:
+            self.emit(event)
+            return
+        finally:
+            del self.heartbeats[name]
+        if provenance["used"] is None:
+            del provenance["used"]
+        self.folder.record_failure(name, path, reason, provenance)
+        self.emit({"event": "failed", "slide": name, "reason": reason})
+
+    def _do(self, name: str, path: Path, provenance: dict[str, Any], heartbeat: Heartbeat) -> Mapping[str, Any]:
+        """Do what is to be done of a slide, and say what that was."""
+        kept = {"event": "kept", "slide": name}
+        record = self._standing(name, provenance["input"])
+        changed = {key: provenance[key] for key in ("source", "input", "sample")}
+        if record and set(record["write"]) == set(self.job.write):
+            self.folder.confirm(record, path, changed)
+            return kept
+        with closing(open_slide(path, self.job.fields.get(name))) as opened:
+            reader = WatchedReader(opened, heartbeat)
+            if record and self.folder.change_products(record, reader, self.job.write, changed, heartbeat.beat):
+                return kept
+            cells = self._analyse(reader, name, provenance, heartbeat)
+        return {"event": "done", "slide": name, "cells": cells}
+
+    def _input(self, name: str, files: list[Path], heartbeat: Heartbeat) -> Fingerprint:
+        """The fingerprints of a slide's files; where these hold many fields, they are read once for all."""
+        stamp = input_stamp(files)
+        known = self.job.known.get(name)
+        if known and known["stamp"] == stamp:
+            return known
+        if name not in self.job.fields:
+            return {"stamp": stamp, "content": input_content(files, heartbeat.beat)}
+        with ExitStack() as held:
+            with heartbeat.waiting():
+                held.enter_context(self.reading)
+            key = files[0], stamp
+            if key not in self.contents:
+                self.contents[key] = input_content(files, heartbeat.beat)
+            return {"stamp": stamp, "content": self.contents[key]}
+
+    def _standing(self, name: str, own: Fingerprint) -> SlideRecord | None:
+        """The record of a slide whose analysis is of just these files, which have been touched or copied at most."""
+        known = self.job.known.get(name)
+        return self.folder.record(name) if known and known["content"] == own["content"] else None
+
+    def _analyse(self, reader: SlideReader, name: str, provenance: dict[str, Any], heartbeat: Heartbeat) -> int:
+        said = 0.0
+
+        def watch(done: int, planned: int, cells: int) -> None:
+            nonlocal said
+            if time.monotonic() - said > _WATCH_SECONDS:
+                said = time.monotonic()
+                self.emit({"event": "watch", "slide": name, "done": done, "planned": planned, "cells": cells})
+
+        with heartbeat.waiting():
+            analyser = self.network.get()
+        provenance["used"] = self.network.runtime
+        um_per_px = self.job.scales.get(name, self.job.um_per_px)
+        result = analyser.analyse(reader, name, um_per_px, watch, heartbeat)
+        self.folder.commit(result, reader, self.job.write, provenance, heartbeat.beat)
+        return len(result.cells)
+
+
+def _room(path: Path) -> int:
+    """The memory that a slide is taken to need, in bytes: a picture's pixels, or a part of a slide's file."""
+    own = named_format(path)
+    if own and own.companions:  # a small file may stand for large ones
+        return _MAX_SLIDE_BYTES
+    size = file_size(path)
+    try:
+        header = read_header(path)
+    except SlideError:
+        return min(size, _MAX_SLIDE_BYTES)
+    return min(max(3 * header.width * header.height, size), _MAX_SLIDE_BYTES)

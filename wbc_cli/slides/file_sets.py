@@ -1,0 +1,41 @@
+"""Which of the files that were found are slides, and which belong to a slide of several files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container
+from pathlib import Path
+
+from wbc_cli.slides.formats import FORMATS, named_format
+
+
+def find_companions(files: Collection[Path], known: Container[str] = ()) -> dict[Path, Path]:
+    """Tell which of the files are a part of a slide that another of them opens.
+
+    Args:
+        files: candidates by their extensions.
+        known: absolute paths of files that have results.
+
+    Returns:
+        Each companion and the file that opens the slide. MRXS: all in the folder beside `x.mrxs`. VMS and VMU: the
+        files they name. DICOM: the files of a series in one folder, for which the first by name stands, or the one
+        that has done so before, so that a file that comes later changes no slide's name.
+    """
+    ordered = sorted(files, key=lambda path: (str(path.absolute()) not in known, path))
+    companions: dict[Path, Path] = {}
+    for own in FORMATS:
+        if own.companions:
+            companions |= own.companions.openers([path for path in ordered if named_format(path) is own], ordered)
+    return companions
+
+
+def find_parts(slides: Collection[Path]) -> dict[Path, tuple[Path, ...]]:
+    """The other files of each slide that has several, by the file that opens it; also those of no picture's extension.
+
+    Args:
+        slides: files that each open a slide.
+    """
+    parts: dict[Path, tuple[Path, ...]] = {}
+    for own in FORMATS:
+        if own.companions:
+            parts |= own.companions.parts([path for path in slides if named_format(path) is own])
+    return parts
