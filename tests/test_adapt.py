@@ -13,7 +13,6 @@ from fakes import blank, disc, make_cell, make_result
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import UsageError
-from wbc_cli.evaluation.few_shot import few_shot
 from wbc_cli.evaluation.predictions import Prediction
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.network import SGCLDFF
@@ -22,6 +21,7 @@ from wbc_cli.products.folder import RunFolder
 from wbc_cli.profile.adapt import ProfileLearner, adapt
 from wbc_cli.profile.apply import apply_profile
 from wbc_cli.profile.evidence import Evidence, learn_head
+from wbc_cli.profile.few_shot import few_shot
 from wbc_cli.profile.file import Profile, read_profile
 from wbc_cli.profile.head import FeatureStatistics, LinearHead, TrainingCells, fit_head
 

@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import fields
+from graphlib import TopologicalSorter
 from io import StringIO
 from itertools import takewhile
 from pathlib import Path
@@ -333,6 +334,7 @@ def test_what_the_packages_import_of_each_other_is_as_drawn():
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wbc_cli.")
         }
         assert imported & packages - {name} == listed[name]
+    assert list(TopologicalSorter(listed).static_order())  # no arrow runs back: a cycle raises an error
 
 
 def test_the_words_of_the_glossary_are_in_the_code():

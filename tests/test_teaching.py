@@ -11,9 +11,9 @@ from report_runs import RUN
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.products.folder import RunFolder
+from wbc_cli.products.registry import THUMBNAILS
 from wbc_cli.products.report.cells import collect
 from wbc_cli.products.teaching import teaching_order
-from wbc_cli.products.thumbnails import THUMBNAILS
 
 
 def clusters(sizes, seed=0, width=16):

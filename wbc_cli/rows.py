@@ -10,6 +10,9 @@ from pathlib import Path
 from wbc_cli.errors import UsageError
 from wbc_cli.text import decode, delimiter_of, from_windows
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell of a table begins that a spreadsheet would take for a formula."""
+
 _SEPARATOR = "sep="  # how a first line begins that tells Excel the delimiter
 
 

@@ -138,8 +138,8 @@ def _few_shot(
     evaluation: Evaluation, model: LoadedModel, counts: list[int], out: Path | None, terminal: Terminal, quiet: bool
 ) -> list[dict[str, Any]]:
     """Measure, show and write what profiles bring; for JSON."""
-    from wbc_cli.evaluation.few_shot import few_shot, few_shot_table, write_few_shot  # noqa: PLC0415
     from wbc_cli.profile.adapt import ProfileLearner  # noqa: PLC0415
+    from wbc_cli.profile.few_shot import few_shot, few_shot_table, write_few_shot  # noqa: PLC0415
 
     with terminal.progress("data sets and numbers of cells") as advance:
         rows = few_shot(evaluation.scores, ProfileLearner(model), counts, progress=advance)

@@ -19,6 +19,7 @@ from wbc_cli.classes import CLASS_NAMES, DIFFERENTIAL_NAMES, UNIDENTIFIED
 from wbc_cli.differential import NOT_WHITE_NAMES, Differential, count_cells, of_counts
 from wbc_cli.morphology import ATTRIBUTES, describe
 from wbc_cli.products.constants import SCHEMA_VERSION
+from wbc_cli.rows import FORMULA_STARTS
 
 DONE = "done"
 REFUSED = "refused"
@@ -46,7 +47,6 @@ DIFFERENTIAL_COLUMNS: tuple[str, ...] = (
     *("slide", "status", "reason", *COUNT_COLUMNS),
     *("um_per_px", "um_per_px_source", "um_per_px_relative_error", "flags"),
 )
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 # A slide's record as slide.json holds it. It alone makes the slide's row in differential.csv and run.json, so
 # that these can be joined again without the images.

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from wbc_cli.classes import BY_NAME
 from wbc_cli.errors import UsageError
-from wbc_cli.products.tables import FORMULA_STARTS
 from wbc_cli.review.slides import RunCells
 from wbc_cli.review.times import utc_time
-from wbc_cli.rows import read_rows
+from wbc_cli.rows import FORMULA_STARTS, read_rows
 
 
 @dataclass(frozen=True)

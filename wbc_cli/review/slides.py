@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wbc_cli.errors import UsageError
-from wbc_cli.products.tables import FORMULA_STARTS
+from wbc_cli.rows import FORMULA_STARTS
 
 
 @dataclass(frozen=True)
