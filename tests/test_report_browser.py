@@ -159,6 +159,7 @@ def test_cells_to_teach_are_confirmed_by_enter_and_corrected_by_a_number_each_by
     page.one("input[value=teaching]").click()
     order = [number for _, number, _ in page.shown()]
     assert len(order) == 100
+    assert all("edge" not in cell.flags for cell in cells if cell.id in order)
     assert not page.one("select[name=order]").is_enabled()
     page.choose("taught", "50")
     assert [number for _, number, _ in page.shown()] == order[:50]

@@ -139,8 +139,10 @@ def _pictures(cells: Sequence[ReportCell], folders: dict[str, Path], thumbnails:
 def _teaching(cells: Sequence[ReportCell], folders: dict[str, Path]) -> tuple[int, ...]:
     kept = {name: read_features(folder / FEATURES) for name, folder in folders.items()}
     rows = {name: features for name, features in kept.items() if features is not None}
-    # A refused slide is to be made again; features that are fewer than the cells are of another analysis.
-    able = [i for i, c in enumerate(cells) if not c.refused and c.folder in rows and c.id <= len(rows[c.folder])]
+    # A refused slide is to be made again, and half a cell teaches little. Features that are fewer than the cells are of
+    # another analysis.
+    whole = [(i, c) for i, c in enumerate(cells) if not c.refused and "edge" not in c.flags]
+    able = [i for i, c in whole if c.folder in rows and c.id <= len(rows[c.folder])]
     if not able:
         return ()
     features = np.stack([rows[cells[i].folder][cells[i].id - 1] for i in able])
