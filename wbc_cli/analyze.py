@@ -7,13 +7,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 import wbc_cli
+from wbc_cli.acquisition.file import read_acquisitions
+from wbc_cli.acquisition.grouping import pictures_by_folder
 from wbc_cli.classes import BY_NAME
 from wbc_cli.console import Terminal
 from wbc_cli.differential import Differential
@@ -154,6 +156,11 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
         run = Run(options, folder, plan, samples, terminal, discovery)
         stop.begun = True
         run.do(stop, locks, log_level)
+        if read_acquisitions(options.out) != plan.acquisitions:
+            # Some that were kept, or done by themselves before their acquisition was known, are now to be done with it.
+            before = [slide for slide in part if slide.name in run.kept]
+            run.revise(make_plan(before, replace(options, restart=False), samples, model, folder, stop))
+            run.do(stop, locks, log_level)
         run.keep_absent(mine, stop)
         seconds = time.monotonic() - began
         run.write(stop, seconds)
@@ -230,6 +237,8 @@ class Run:
             scratch=str(self.folder.scratch),
             slides={name: [str(file) for file in slide.files] for name, slide in able.items()},
             fields={name: slide.field for name, slide in able.items() if slide.field is not None},
+            pictures=pictures_by_folder(self.discovery.slides, able.values()),
+            spoilt=[],
             known=dict(self.plan.known),
             samples={name: self.samples.keys[name] for name in able if name in self.samples.keys},
             scales={name: self.samples.um_per_px[name] for name in able if name in self.samples.um_per_px},
@@ -267,6 +276,13 @@ class Run:
             for name in missing.keys() - able.keys():
                 blame(name, missing[name].problem)
             Supervisor(stop, self.options.time_limit, locks, hear, blame).see_through(job)
+
+    def revise(self, plan: Plan) -> None:
+        """Take up what another look at the slides that had been kept says: which of them are to be done after all."""
+        stale = plan.slides.keys() - plan.kept.keys()
+        self.records = {name: record for name, record in self.records.items() if name not in stale}
+        self.kept -= stale
+        self.plan = replace(self.plan, kept=dict(self.records), known=plan.known)
 
     def _finished(self, name: str, progress: RunProgress) -> None:
         record = self.folder.record(name)

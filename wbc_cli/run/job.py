@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from wbc_cli.acquisition.grouping import Picture
+
 STOP = "stop\n"
 """What the supervisor sends to have the work stopped."""
 
@@ -19,6 +21,9 @@ class Job:
         scratch: where its products are written before they are put in place.
         slides: files by name, the one that opens the slide first.
         fields: which field of its file a slide is, by name, where that has several.
+        pictures: the plain pictures of the slides' folders, those that are none of these slides as well, see
+            `grouping.pictures_by_folder`.
+        spoilt: names of pictures that have brought a worker down and are not to be measured for their acquisition.
         known: by name, what the files of slides held whose results stand if they still hold it.
         model: what the run is made with, as the records are to say.
         samples: what the records say of their slides' samples, by name, see `samples.SampleKey`.
@@ -33,6 +38,8 @@ class Job:
     scratch: str
     slides: dict[str, list[str]]
     fields: dict[str, int]
+    pictures: dict[str, list[Picture]]
+    spoilt: list[str]
     known: dict[str, str]
     model: dict[str, str]
     samples: dict[str, dict[str, str]]
@@ -52,4 +59,6 @@ class Job:
     @classmethod
     def from_line(cls, line: str) -> Job:
         """What `to_line` wrote."""
-        return cls(**json.loads(line))
+        values = json.loads(line)
+        pictures = {folder: [Picture(*one) for one in found] for folder, found in values.pop("pictures").items()}
+        return cls(**values, pictures=pictures)

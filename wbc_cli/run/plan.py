@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from wbc_cli.acquisition.file import Acquisitions, read_acquisitions, still_holds
 from wbc_cli.errors import MachineError, UsageError
 from wbc_cli.products.folder import RECORD, RunFolder
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
@@ -30,12 +31,14 @@ class Plan:
         kept: the records of slides that need not be done again, by name.
         known: by name, what the files of slides held that have been touched; where they still do, the results stand.
         model: what the run is made with.
+        acquisitions: what the run folder knows of them.
     """
 
     slides: Mapping[str, SlideSource]
     kept: Mapping[str, SlideRecord]
     known: Mapping[str, str]
     model: Fingerprint
+    acquisitions: Acquisitions
 
 
 def make_plan(
@@ -53,8 +56,9 @@ def make_plan(
 
     Raises:
         StoppedError, KeyboardInterrupt: a signal came.
-        MachineError: the run folder cannot be written.
+        MachineError: the run folder cannot be written, or what it says of acquisitions is damaged.
     """
+    acquisitions = read_acquisitions(folder.out)
     kept: dict[str, SlideRecord] = {}
     known: dict[str, str] = {}
     for slide in slides:
@@ -64,11 +68,13 @@ def make_plan(
             continue
         if record.get("mpp") != samples.um_per_px.get(slide.name):
             continue
+        if not still_holds(record.get("acquisition"), acquisitions):
+            continue
         if record["input"]["stamp"] == input_stamp(slide.files):
             kept[slide.name] = _in_its_sample(record, samples.keys.get(slide.name), folder)
         else:
             known[slide.name] = record["input"]["content"]
-    return Plan({slide.name: slide for slide in slides}, kept, known, model)
+    return Plan({slide.name: slide for slide in slides}, kept, known, model, acquisitions)
 
 
 def _in_its_sample(record: SlideRecord, key: SampleKey | None, folder: RunFolder) -> SlideRecord:

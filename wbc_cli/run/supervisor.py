@@ -34,6 +34,7 @@ class _Worker:
 
     Attributes:
         in_hand: slides that are begun, and neither done nor failed.
+        measured: pictures that are being measured for their acquisition, for which slides in hand wait.
         finished: slides that are done or failed.
         hung: slides that are stuck, for which it was killed.
         silent: it was killed since it said nothing any more, so that nobody knows which slide it was.
@@ -41,6 +42,7 @@ class _Worker:
 
     process: subprocess.Popen[bytes]
     in_hand: set[str] = field(default_factory=set)
+    measured: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
     hung: tuple[str, ...] = ()
     silent: bool = False
@@ -82,26 +84,30 @@ class Supervisor:
             MachineError, UsageError: what the worker could not help, or it does not even start.
         """
         left, suspects = dict(job.slides), dict[str, list[str]]()
+        spoilt = set(job.spoilt)
         while (left or suspects) and not self.stop:
             alone = bool(suspects)
-            worker = self._follow(replace(job, slides=suspects or left, alone=alone))
+            worker = self._follow(replace(job, slides=suspects or left, spoilt=sorted(spoilt), alone=alone))
             for slides in (left, suspects):
                 for name in worker.finished & slides.keys():
                     del slides[name]
             crash = worker.crash
             if self.stop or (crash is None and not worker.hung):
                 continue
-            culprits = worker.hung or (tuple(worker.in_hand) if len(worker.in_hand) == 1 else ())
+            # Of one slide alone that waits for a picture to be measured, it is the picture.
+            doing = worker.measured if alone and worker.measured else worker.in_hand | worker.measured
+            culprits = worker.hung or (tuple(doing) if len(doing) == 1 else ())
             for name in culprits:
-                self._fail(name, None if worker.hung or worker.silent else crash)
-                left.pop(name, None)
+                spoilt.add(name)
+                if left.pop(name, None) is not None:  # what is done, or another shard's, does not fail by it
+                    self._fail(name, None if worker.hung or worker.silent else crash)
                 suspects.pop(name, None)
             if culprits:
                 continue
             what = f"said nothing for {self._longest_silence:.0f} s" if worker.silent else f"ended ({crash})"
             if worker.in_hand:
                 log.warning("the worker %s; its slides are done again, one at a time", what)
-                suspects = {name: left[name] for name in sorted(worker.in_hand)}
+                suspects = {name: left[name] for name in sorted(doing & left.keys())}
             elif worker.finished:
                 log.warning("the worker %s between two slides", what)
             else:
@@ -144,6 +150,10 @@ class Supervisor:
                 match event["event"]:
                     case "begun":
                         worker.in_hand.add(event["slide"])
+                    case "measuring":
+                        worker.measured.add(event["slide"])
+                    case "measured":
+                        worker.measured.discard(event["slide"])
                     case "done" | "failed" | "kept":
                         worker.in_hand.discard(event["slide"])
                         worker.finished.add(event["slide"])

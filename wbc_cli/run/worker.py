@@ -14,16 +14,21 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from wbc_cli.acquisition.file import Acquisition, made_with
+from wbc_cli.acquisition.finding import AcquisitionFinder
+from wbc_cli.acquisition.grouping import key_of
+from wbc_cli.acquisition.light import even
 from wbc_cli.console import Terminal, secure_streams
 from wbc_cli.errors import ExitCode, SlideError, WbcError
 from wbc_cli.heartbeat import Heartbeat
@@ -38,6 +43,7 @@ from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.discover import file_size
 from wbc_cli.slides.header import read_header
+from wbc_cli.slides.patchy import is_slide
 from wbc_cli.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)
@@ -51,6 +57,8 @@ _GRACE = 3.0  # seconds in which a slide in hand may still come to its end
 _WATCH = 0.5  # seconds from one word on a slide's progress to the next
 
 Emit = Callable[[Mapping[str, Any]], None]
+Heartbeats = dict[tuple[str, str], Heartbeat]
+"""By the slide's name, and by whether it is analysed or measured."""
 
 
 def main() -> None:
@@ -98,7 +106,7 @@ def work(job: Job, emit: Emit, stop: threading.Event) -> None:
 
     Args:
         job: what to do.
-        emit: is told what happens: ready, begun, beat, watch, kept, done, failed, hung.
+        emit: is told what happens: ready, begun, measuring, measured, beat, watch, kept, done, failed, hung.
         stop: set from outside; no further slide is begun then, and those in hand are dropped after a moment.
 
     Raises:
@@ -108,7 +116,11 @@ def work(job: Job, emit: Emit, stop: threading.Event) -> None:
     analyser = replace(analyser, exhaustive=job.exhaustive)
     used = _used_by(analyser)
     emit({"event": "ready", "used": used})
-    one = _One(job, analyser, RunFolder(Path(job.out), Path(job.scratch)), Room(_ROOM), used, emit)
+    heartbeats: Heartbeats = {}
+    watch, estimator = partial(_measuring, heartbeats, emit), analyser.stream.engine.network.scale
+    acquisitions = AcquisitionFinder(Path(job.out), job.pictures, job.spoilt, estimator, watch)
+    folder = RunFolder(Path(job.out), Path(job.scratch))
+    one = _One(job, analyser, folder, Room(_ROOM), used, emit, heartbeats, acquisitions)
     with analyser.stream:
         at_once = 1 if job.alone else _slides_at_once(analyser)
         pool = ThreadPoolExecutor(at_once, "slide")
@@ -154,6 +166,19 @@ def _used_by(analyser: Analyser) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _measuring(heartbeats: Heartbeats, emit: Emit, name: str) -> Iterator[Heartbeat]:
+    """A picture is measured for its acquisition."""
+    heartbeat = heartbeats[name, "measured"] = Heartbeat()
+    emit({"event": "measuring", "slide": name})
+    try:
+        with heartbeat.working():
+            yield heartbeat
+    finally:
+        del heartbeats[name, "measured"]
+        emit({"event": "measured", "slide": name})
+
+
 @dataclass(frozen=True, eq=False)
 class _One:
     """Analyses one slide after another, on many threads."""
@@ -164,13 +189,14 @@ class _One:
     room: Room
     used: dict[str, Any]
     emit: Emit
-    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
+    heartbeats: Heartbeats
+    acquisitions: AcquisitionFinder
     contents: dict[tuple[Path, str], str] = field(default_factory=dict)
     reading: threading.Lock = field(default_factory=threading.Lock)
 
     def tell_heartbeats(self) -> None:
         """Tell which slides hang; where none does, that the process gets on, if one of its threads does."""
-        silences = {name: heartbeat.silence() for name, heartbeat in self.heartbeats.copy().items()}
+        silences = {name: heartbeat.silence() for (name, _), heartbeat in self.heartbeats.copy().items()}
         working = {name: silence for name, silence in silences.items() if silence is not None}
         hung = [name for name, silence in working.items() if silence > self.job.time_limit]
         if hung:
@@ -188,7 +214,7 @@ class _One:
         stream, path = self.analyser.stream, files[0]
         made: dict[str, Any] = {"source": str(path.absolute()), "model": self.job.model, "used": self.used}
         made |= {"sample": self.job.samples.get(name), "mpp": self.job.scales.get(name)}
-        heartbeat = self.heartbeats[name] = Heartbeat()
+        heartbeat = self.heartbeats[name, "analysed"] = Heartbeat()
         try:
             with heartbeat.working(), ExitStack() as held:
                 room = _room(path)
@@ -202,8 +228,12 @@ class _One:
                 if self._stands(name, path, made):
                     self.emit({"event": "kept", "slide": name})
                     return
-                with closing(open_slide(path, self.job.fields.get(name))) as reader:
-                    cells = self._commit(WatchedReader(reader, heartbeat), name, made, heartbeat)
+                number = self.job.fields.get(name)
+                with closing(open_slide(path, number)) as reader:
+                    key = None if is_slide(reader) else key_of(path, number)
+                    acquisition = None if key is None else self.acquisitions.find(key, heartbeat)
+                    made["acquisition"] = made_with(key, acquisition)
+                    cells = self._commit(WatchedReader(reader, heartbeat), name, made, heartbeat, acquisition)
         except SlideError as error:
             reason = str(error)
         except (WbcError, CancelledError):
@@ -217,7 +247,7 @@ class _One:
             self.emit({"event": "done", "slide": name, "cells": cells})
             return
         finally:
-            del self.heartbeats[name]
+            del self.heartbeats[name, "analysed"]
         self.folder.record_failure(name, path, reason, made)
         self.emit({"event": "failed", "slide": name, "reason": reason})
 
@@ -242,7 +272,14 @@ class _One:
         self.folder.confirm(record, path, {key: made[key] for key in ("source", "input", "sample")})
         return True
 
-    def _commit(self, reader: SlideReader, name: str, made: Mapping[str, Any], heartbeat: Heartbeat) -> int:
+    def _commit(
+        self,
+        reader: SlideReader,
+        name: str,
+        made: Mapping[str, Any],
+        heartbeat: Heartbeat,
+        acquisition: Acquisition | None,
+    ) -> int:
         said = 0.0
 
         def watch(done: int, planned: int, cells: int) -> None:
@@ -252,7 +289,9 @@ class _One:
                 self.emit({"event": "watch", "slide": name, "done": done, "planned": planned, "cells": cells})
 
         um_per_px = self.job.scales.get(name, self.job.um_per_px)
-        result = self.analyser.analyse(reader, name, um_per_px, watch, heartbeat)
+        pooled = [shared.scale for shared in acquisition.scales] if acquisition else []
+        seen = even(reader, acquisition.light if acquisition else None)
+        result = self.analyser.analyse(seen, name, um_per_px, watch, heartbeat, pooled)
         self.folder.commit(result, reader, frozenset(self.job.write), made, heartbeat.beat)
         return len(result.cells)
 
