@@ -13,7 +13,6 @@ from wbc_cli.acquisition.grouping import AcquisitionKey
 from wbc_cli.cells import Scale
 from wbc_cli.errors import MachineError
 from wbc_cli.products.names import SCHEMA_VERSION
-from wbc_cli.run.lock import LOCK, locked
 
 ACQUISITIONS = "acquisitions.json"
 
@@ -130,6 +129,8 @@ def read_acquisitions(out: Path) -> Acquisitions:
 def add_acquisitions(out: Path, new: Iterable[Acquisition]) -> Acquisitions:
     """Write down acquisitions that are not known yet; of one that is, what was written first stays.
 
+    Whoever calls sees to it that nobody else writes meanwhile.
+
     Returns:
         All that the run folder knows now.
 
@@ -137,16 +138,15 @@ def add_acquisitions(out: Path, new: Iterable[Acquisition]) -> Acquisitions:
         MachineError: the file is damaged, or cannot be written.
     """
     file = out / ACQUISITIONS
-    with locked(out / f"{LOCK}-acquisitions"):
-        known = read_acquisitions(out)
-        joined = {acquisition.key.id: acquisition for acquisition in new} | known
-        if joined != known:
-            entries = [asdict(joined[name]) for name in sorted(joined)]
-            text = json.dumps({"schema_version": SCHEMA_VERSION, "acquisitions": entries}, indent=1)
-            fresh = file.with_name(f".{file.name}")
-            try:
-                fresh.write_text(text + "\n", encoding="utf-8")
-                fresh.replace(file)
-            except OSError as error:
-                raise MachineError(f"{file}: {error.strerror}; check permissions and free space") from error
+    known = read_acquisitions(out)
+    joined = {acquisition.key.id: acquisition for acquisition in new} | known
+    if joined != known:
+        entries = [asdict(joined[name]) for name in sorted(joined)]
+        text = json.dumps({"schema_version": SCHEMA_VERSION, "acquisitions": entries}, indent=1)
+        fresh = file.with_name(f".{file.name}")
+        try:
+            fresh.write_text(text + "\n", encoding="utf-8")
+            fresh.replace(file)
+        except OSError as error:
+            raise MachineError(f"{file}: {error.strerror}; check permissions and free space") from error
     return joined

@@ -11,12 +11,12 @@ from wbc_cli.inference.scale import patches_at
 from wbc_cli.model.scale import PATCH_PX, ScaleNet, standardise
 from wbc_cli.slides.reader import SlideReader
 
-_PATCHES_A_ZOOM = 4
+_PATCHES_A_ZOOM = 5
 _COARSEST = 2.0  # widths of the picture to a patch, the rest of which is mirrored as in training
 _STEP = 2**0.5  # from one zoom to the next
 # um a patch's pixel. The estimator has learned from about 0.07 to 1.1, and draws what lies near either end towards the
 # middle; in between it is right on average.
-_BEST_UM, _BEST_WIDTH = 0.26, 0.35
+_BEST_UM, _BEST_WIDTH = 0.28, 0.35
 _ROUNDS = 12
 _LABORATORY = 0.06  # error that the pictures of one laboratory share, which no number of them averages out
 # Of two zooms: how far apart their logarithms lie at least (40x and 60x: 0.41), in deviations of either as well, and
@@ -35,6 +35,8 @@ def zooms_of(width: int, height: int) -> Floats:
 def measure_scale(net: ScaleNet, reader: SlideReader) -> Floats:
     """What the cells of one picture say of its scale, at each zoom.
 
+    Patches weigh by how sure the estimator is of them, so that those which show no cells count little.
+
     Args:
         net: the scale estimator.
         reader: the open picture.
@@ -49,10 +51,11 @@ def measure_scale(net: ScaleNet, reader: SlideReader) -> Floats:
     patches = [patches_at(reader, 1 / zoom, _PATCHES_A_ZOOM) for zoom in zooms]
     rgb = torch.from_numpy(np.concatenate(patches)).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        mean, _ = net(standardise(rgb.to(next(net.parameters()).device)))
-    bounds = np.cumsum([len(some) for some in patches])[:-1]
-    means = np.array([part.mean() for part in np.split(mean.cpu().numpy().astype(np.float64), bounds)])
-    return means + np.log(zooms)
+        mean, log_variance = net(standardise(rgb.to(next(net.parameters()).device)))
+    weights = np.exp(-log_variance.cpu().numpy().astype(np.float64))
+    starts = np.cumsum([0, *(len(some) for some in patches[:-1])])
+    sums = np.add.reduceat(weights * mean.cpu().numpy(), starts)
+    return np.asarray(sums / np.add.reduceat(weights, starts) + np.log(zooms), np.float64)
 
 
 def pool_scales(measured: Floats, zooms: Floats) -> tuple[PooledScale, ...]:

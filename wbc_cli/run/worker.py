@@ -26,7 +26,6 @@ from typing import Any
 import torch
 
 from wbc_cli.acquisition.file import Acquisition, made_with
-from wbc_cli.acquisition.finding import AcquisitionFinder
 from wbc_cli.acquisition.grouping import key_of
 from wbc_cli.acquisition.light import even
 from wbc_cli.console import Terminal, secure_streams
@@ -36,6 +35,7 @@ from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.parallel import Room
 from wbc_cli.products.folder import RunFolder
+from wbc_cli.run.acquisitions import AcquisitionFinder
 from wbc_cli.run.fingerprint import input_content, input_stamp
 from wbc_cli.run.job import STOP, Job
 from wbc_cli.run.stopping import STOP_SIGNALS

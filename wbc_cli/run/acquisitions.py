@@ -18,6 +18,7 @@ from wbc_cli.errors import SlideError
 from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.model.scale import ScaleNet
+from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
 
@@ -109,7 +110,8 @@ class AcquisitionFinder:
             background=background_of(lights),
             nuclei=nuclei_of(lights),
         )
-        return add_acquisitions(self._out, [acquisition])[key.id]
+        with locked(self._out / f"{LOCK}-acquisitions"):
+            return add_acquisitions(self._out, [acquisition])[key.id]
 
     def _by_key(self, folder: str) -> dict[AcquisitionKey, list[Picture]]:
         """The pictures of a folder by their acquisitions, drawn; each file's head is read once."""
