@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -21,6 +22,8 @@ from wbc_cli.model.scale import ScaleNet
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
+
+log = logging.getLogger(__name__)
 
 LEAST_PICTURES = 5
 """Fewer of one kind are each taken by itself."""
@@ -100,6 +103,8 @@ class AcquisitionFinder:
                         lights.append(light)
                 except SlideError:
                     continue  # which its own analysis tells
+                except Exception:
+                    log.exception("%s: not measured for its acquisition", picture.path)
         if len(lights) < LEAST_PICTURES:
             return None
         acquisition = Acquisition(
