@@ -21,6 +21,8 @@ from wbc_cli.acquisition.file import ACQUISITIONS, add_acquisitions, read_acquis
 from wbc_cli.acquisition.grouping import drawn, key_of, pictures_by_folder
 from wbc_cli.acquisition.light import even, field_of, measure_light, pool_light
 from wbc_cli.acquisition.scale import pool_scales, zooms_of
+from wbc_cli.cells import Scale
+from wbc_cli.inference.scale import slide_scale
 from wbc_cli.slides.discover import discover
 from wbc_cli.slides.reader import UNEVEN
 from wbc_cli.synthetic.fields import write_field
@@ -106,6 +108,26 @@ def test_a_few_pictures_that_mislead_the_estimator_are_no_change_of_zoom():
     misled = np.concatenate([measured(0.1, 22), measured(0.25, 2)])
     (pooled,) = pool_scales(misled, ZOOMS)
     assert pooled.um_per_px == pytest.approx(0.1, rel=0.08)
+
+
+@pytest.mark.parametrize(
+    ("pooled", "own", "taken", "source"),
+    [
+        ([0.1], 0.12, 0.1, "pooled"),
+        ([0.1], 0.3, 0.3, "estimate"),
+        ([0.1, 0.25], 0.22, 0.25, "pooled"),
+        ([0.1, 0.25], 0.11, 0.1, "pooled"),
+        ([0.1, 0.25], 0.8, 0.8, "estimate"),
+        ([], 0.3, 0.3, "estimate"),
+    ],
+)
+def test_a_picture_takes_the_zoom_that_its_cells_fit_and_else_its_own(monkeypatch, pooled, own, taken, source):
+    monkeypatch.setattr("wbc_cli.inference.scale.estimate_scale", lambda *_, **__: Scale(own, "estimate", 0.1))
+    shared = [Scale(um_per_px, "pooled", 0.06) for um_per_px in pooled]
+    found = slide_scale(None, ArrayReader(spots()), None, shared)
+    assert (found.um_per_px, found.source) == (taken, source)
+    assert slide_scale(None, ArrayReader(spots()), 0.2, shared) == Scale(0.2, "option")
+    assert slide_scale(None, ArrayReader(spots(), um_per_px=0.4), None, shared) == Scale(0.4, "file")
 
 
 # --- the light they share
