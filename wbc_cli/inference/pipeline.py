@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,7 @@ class Analyser:
         um_per_px: float | None = None,
         progress: Progress = lambda done, planned, cells: None,
         heartbeat: Heartbeat | None = None,
+        pooled: Sequence[Scale] = (),
     ) -> SlideResult:
         """Find, outline, type and explain the cells of a slide.
 
@@ -71,6 +73,7 @@ class Analyser:
             um_per_px: overrides or supplies the file's scale.
             progress: is told how far the slide is.
             heartbeat: beats while its reads and computations get on.
+            pooled: scales that the pictures of its acquisition share, for where neither file nor user states one.
 
         Raises:
             SlideError: a region of an image cannot be read, or too much of a slide.
@@ -78,7 +81,7 @@ class Analyser:
         began = time.perf_counter()
         reader = within_field(reader)
         estimator = self.stream.engine.network.scale
-        scale = check_scale(estimator, reader, slide_scale(estimator, reader, um_per_px))
+        scale = check_scale(estimator, reader, slide_scale(estimator, reader, um_per_px, pooled))
         colours = slide_colours(reader, scale.um_per_px)
         with Tasks(self.stream.readers, heartbeat) as tasks:
             search = Search(self.stream, tasks, reader, scale.um_per_px, colours, progress)
@@ -189,6 +192,8 @@ def _refuse_lost_windows(windows: list[Window], reader: SlideReader) -> None:
 
 def _slide_flags(scale: Scale, cells: tuple[Cell, ...], unreadable: float) -> tuple[str, ...]:
     flags = []
+    if scale.source == "pooled":
+        flags.append("scale_pooled")
     if scale.source == "estimate":
         flags.append("scale_uncertain" if scale.relative_error > _MAX_SCALE_ERROR else "scale_estimated")
     if scale.contradicted_by is not None:
