@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from conftest import spots, write_picture
+from conftest import NO_NETWORK, spots, write_picture
 from fakes import ArrayReader
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +22,7 @@ from wbc_cli.acquisition.grouping import drawn, key_of, pictures_by_folder
 from wbc_cli.acquisition.light import even, field_of, measure_light, pool_light
 from wbc_cli.acquisition.scale import pool_scales, zooms_of
 from wbc_cli.cells import Scale
+from wbc_cli.heartbeat import Heartbeats
 from wbc_cli.inference.scale_estimation import slide_scale
 from wbc_cli.slides.discover import discover
 from wbc_cli.slides.reader import UNEVEN
@@ -221,6 +222,10 @@ def scales(out):
         return {row["slide"]: (row["um_per_px"], row["um_per_px_source"]) for row in csv.DictReader(file)}
 
 
+def records(out):
+    return {file.parent.name: json.loads(file.read_text()) for file in out.glob("slides/*/slide.json")}
+
+
 def written(out):
     return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("slides/*/cells.csv")}
 
@@ -327,13 +332,27 @@ def test_a_picture_that_brings_down_the_worker_fails_alone(analyze, folder, tmp_
     assert acquisition.pictures == COUNT - 1
 
 
-def test_an_uneven_light_is_evened_out_in_a_run(analyze, tmp_path):
+def test_an_uneven_light_is_evened_out_and_a_product_asked_for_later_measures_nothing(analyze, sabotage, tmp_path):
     for number, reader in enumerate(pictures(vignette(0.5, 120, 140), radius=10)):
         write_picture(tmp_path / f"in/s{number}.png", reader.pixels)
-    analyze(tmp_path / "in", tmp_path / "out", "--mpp", 0.2)
-    records = [json.loads(file.read_text()) for file in (tmp_path / "out").glob("slides/*/slide.json")]
-    assert len(records) == 10
-    assert all(UNEVEN in record["flags"] for record in records)
+    out = tmp_path / "out"
+    analyze(tmp_path / "in", out, "--mpp", 0.2)
+    before, known = records(out), (out / ACQUISITIONS).read_bytes()
+    assert len(before) == 10
+    assert all(UNEVEN in record["flags"] for record in before.values())
+    sabotage(NO_NETWORK)
+    analyze(tmp_path / "in", out, "--mpp", 0.2, "--write", "geojson")
+    after = records(out)
+    assert all(record["write"] == ["geojson"] for record in after.values())
+    for key in ("flags", "acquisition", "scale", "differential"):
+        assert {name: record[key] for name, record in after.items()} == {n: record[key] for n, record in before.items()}
+    assert (out / ACQUISITIONS).read_bytes() == known
+
+
+def test_a_picture_that_hangs_while_it_is_measured_is_noticed_though_its_own_analysis_waits_for_that():
+    heartbeats = Heartbeats()
+    with heartbeats.working("a.png"), heartbeats.working("a.png") as analysis, analysis.waiting():
+        assert heartbeats.silences().keys() == {"a.png"}
 
 
 def test_merged_runs_keep_what_is_known(analyze, folder, tmp_path, call):
