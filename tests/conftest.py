@@ -85,6 +85,17 @@ def call(monkeypatch, capsys):
         signal.signal(number, handler)
 
 
+# For `sabotage`: a worker that needs the network fails.
+NO_NETWORK = """
+import sys
+if "wbc_cli.run.worker" in " ".join(sys.orig_argv):
+    import wbc_cli.loading
+    def load_analyser(options):
+        raise SystemError("no network was to be loaded")
+    wbc_cli.loading.load_analyser = load_analyser
+"""
+
+
 @pytest.fixture
 def sabotage(monkeypatch, tmp_path):
     """Have every Python process that is started from now on run some lines first: `sabotage("import os; ...")`."""

@@ -36,6 +36,7 @@ from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.products.report.words import CELL_FLAGS, SLIDE_FLAGS
 from wbc_cli.products.tables import CELL_COLUMNS, DIFFERENTIAL_COLUMNS, REFUSED
 from wbc_cli.quality import LIMITS
+from wbc_cli.run.acquisitions import MIN_PICTURES
 from wbc_cli.slides.formats import PICTURES, SLIDES
 from wbc_cli.training.settings import TrainSettings
 
@@ -247,12 +248,17 @@ def test_the_flags_are_listed_and_those_that_can_refuse_a_slide_are_told():
 def test_the_files_and_what_is_in_their_records_are_those_of_a_run_with_everything(call, toy_weights, tmp_path):
     out = tmp_path / "out"
     write_picture(tmp_path / "a.png", spots((100, 100), (350, 100)))
+    for number in range(MIN_PICTURES):
+        write_picture(tmp_path / f"one camera/{number}.png", spots((40, 30), width=80, height=60))
     common = ("--weights", toy_weights, "--mpp", TOY_UM_PER_PX, "--device", "cpu", "-o", out, "--shard", "0/1")
-    assert call("analyze", tmp_path / "a.png", *common, "--write", ",".join(PRODUCT_NAMES)).code == 0
+    inputs = (tmp_path / "a.png", tmp_path / "one camera")
+    assert call("analyze", *inputs, *common, "--write", ",".join(PRODUCT_NAMES)).code == 0
     (tmp_path / "corrections.csv").write_text("slide,cell,class\na.png,1,monocyte\n")
     assert call("merge", out, "-o", out, "--review", tmp_path / "corrections.csv").code == 0
 
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file() and path.name[0] != ".")
+    shown = {record.parent for record in out.glob("slides/*/slide.json")} - {out / "slides/a.png"}
+    files = [name for name in files if out / Path(name).parent not in shown]
     files = [name.replace("a.png", "SLIDE").replace("0-of-1", "I-of-N") for name in files]
     listed_truly("Files", files)
     runs = [json.loads((out / name).read_text()) for name in ("run-0-of-1.json", "run.json")]
@@ -264,6 +270,9 @@ def test_the_files_and_what_is_in_their_records_are_those_of_a_run_with_everythi
         for part in (value if isinstance(value, dict) and key != "products" else ("",))
     ]
     listed_truly("slide.json", keys)
+    (acquisition,) = json.loads((out / "acquisitions.json").read_text())["acquisitions"]
+    parts = {"key": acquisition.pop("key"), "scales": acquisition.pop("scales")[0]}
+    listed_truly("acquisitions.json", (*acquisition, *(f"{key}.{part}" for key in parts for part in parts[key])))
     listed_truly("differential-reviewed.csv", header(out / "differential-reviewed.csv"))
     features = json.loads((out / "slides/a.png/cells.geojson").read_text())["features"]
     assert set(names(page("qupath"))) == set(features[0]["properties"]["measurements"])

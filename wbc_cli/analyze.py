@@ -7,8 +7,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from wbc_cli.acquisition.file import read_acquisitions
 from wbc_cli.console import Terminal
 from wbc_cli.errors import NothingToAnalyseError
 from wbc_cli.products.folder import RunFolder
@@ -75,6 +77,11 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
         run = Run(options, folder, plan, samples, terminal, discovery)
         stop.begun = True
         run.do(stop, locks, log_level)
+        if read_acquisitions(options.out) != plan.acquisitions:
+            # Some that were kept, or done by themselves before their acquisition was known, are now to be done with it.
+            before = [slide for slide in part if slide.name in run.kept]
+            run.revise(make_plan(before, replace(options, restart=False), samples, model, folder, stop))
+            run.do(stop, locks, log_level)
         run.keep_absent(mine, stop)
         seconds = time.monotonic() - began
         write_outputs(run, stop, seconds)

@@ -17,7 +17,7 @@ NUCLEUS = 2
 ATYPICAL = "atypical"
 """Flag of a cell that is given no type, however confident the network is."""
 
-ScaleSource = Literal["file", "option", "estimate"]
+ScaleSource = Literal["file", "option", "pooled", "estimate"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Scale:
 
     Attributes:
         um_per_px: micrometres a level-0 pixel.
-        source: read from the file, given by the user, or estimated from the picture.
+        source: read from the file, given by the user, estimated from all pictures of the acquisition, or from this one.
         relative_error: one standard deviation of the estimate as a fraction; 0 where known.
         contradicted_by: micrometres a level-0 pixel that the cells look like, where these clearly contradict what the
             file or the user states, which is used all the same; None where they do not.

@@ -51,3 +51,30 @@ class Heartbeat:
         """Seconds since that thread got on which has not for longest; None where none works."""
         with self._lock:
             return time.monotonic() - min(self._beats.values()) if self._beats else None
+
+
+class Heartbeats:
+    """The heartbeats of all that a process works on; one slide may have several."""
+
+    def __init__(self) -> None:
+        self._names: dict[Heartbeat, str] = {}
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[Heartbeat]:
+        """The calling thread works for a slide; what it yields is to beat."""
+        heartbeat = Heartbeat()
+        self._names[heartbeat] = name
+        try:
+            with heartbeat.working():
+                yield heartbeat
+        finally:
+            del self._names[heartbeat]
+
+    def silences(self) -> dict[str, float]:
+        """The longest silence in seconds of each slide for which a thread works, see `Heartbeat.silence`."""
+        longest: dict[str, float] = {}
+        for heartbeat, name in self._names.copy().items():
+            silence = heartbeat.silence()
+            if silence is not None:
+                longest[name] = max(silence, longest.get(name, 0.0))
+        return longest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,7 @@ class Analyser:
         um_per_px: float | None = None,
         progress: Progress = lambda done, planned, cells: None,
         heartbeat: Heartbeat | None = None,
+        pooled: Sequence[Scale] = (),
     ) -> SlideResult:
         """Find, outline, type and explain the cells of a slide.
 
@@ -71,14 +73,14 @@ class Analyser:
             um_per_px: overrides or supplies the file's scale.
             progress: is told how far the slide is.
             heartbeat: beats while its reads and computations get on.
+            pooled: scales that the pictures of its acquisition share, for where neither file nor user states one.
 
         Raises:
             SlideError: a region of an image cannot be read, or too much of a slide.
         """
         began = time.perf_counter()
         reader = within_field(reader)
-        estimator = self.stream.engine.network.scale
-        scale = check_scale(estimator, reader, slide_scale(estimator, reader, um_per_px))
+        scale = self._scale(reader, um_per_px, pooled)
         colours = slide_colours(reader, scale.um_per_px)
         with Tasks(self.stream.readers, heartbeat) as tasks:
             search = Search(self.stream, tasks, reader, scale.um_per_px, colours, progress)
@@ -90,7 +92,6 @@ class Analyser:
         seconds = {"candidates": searched - began, "network": time.perf_counter() - searched}
         quality = measure_quality(reader, cells, windows, scale.um_per_px, colours.background)
         flags, refusal = judge(quality)
-        unreadable = gaps_of(reader).share
         return SlideResult(
             name=name,
             path=reader.path,
@@ -99,13 +100,17 @@ class Analyser:
             scale=scale,
             cells=cells,
             windows=window_count,
-            flags=(*reader.flags, *_slide_flags(scale, cells, unreadable), *flags),
+            flags=(*reader.flags, *_slide_flags(scale, cells, reader), *flags),
             seconds=seconds,
-            unreadable=unreadable,
+            unreadable=gaps_of(reader).share,
             quality=quality,
             refusal=refusal,
             file_pixels=reader.file_pixels,
         )
+
+    def _scale(self, reader: SlideReader, um_per_px: float | None, pooled: Sequence[Scale]) -> Scale:
+        estimator = self.stream.engine.network.scale
+        return check_scale(estimator, reader, slide_scale(estimator, reader, um_per_px, pooled))
 
     def _cells(self, found: list[Detection], reader: SlideReader, scale: Scale) -> tuple[Cell, ...]:
         """Keep large enough cells in reading order, none where nothing could be read."""
@@ -187,13 +192,15 @@ def _refuse_lost_windows(windows: list[Window], reader: SlideReader) -> None:
         )
 
 
-def _slide_flags(scale: Scale, cells: tuple[Cell, ...], unreadable: float) -> tuple[str, ...]:
+def _slide_flags(scale: Scale, cells: tuple[Cell, ...], reader: SlideReader) -> tuple[str, ...]:
     flags = []
+    if scale.source == "pooled":
+        flags.append("scale_pooled")
     if scale.source == "estimate":
         flags.append("scale_uncertain" if scale.relative_error > _MAX_SCALE_ERROR else "scale_estimated")
     if scale.contradicted_by is not None:
         flags.append("scale_doubtful")
-    if unreadable:
+    if gaps_of(reader).share:
         flags.append("unreadable_tiles")
     if not cells:
         flags.append("no_cells")

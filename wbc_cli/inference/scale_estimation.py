@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,18 +30,32 @@ def disagrees(stated: Scale, estimate: Scale) -> bool:
     return difference > max(_MIN_LOG_DIFFERENCE, _MIN_DEVIATIONS * estimate.relative_error)
 
 
-def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None) -> Scale:
-    """Choose the scale to analyse a slide at; what the user says goes before what the file says."""
+def slide_scale(net: ScaleNet, reader: SlideReader, um_per_px: float | None, pooled: Sequence[Scale] = ()) -> Scale:
+    """Choose the scale to analyse a slide at; what the user says goes before what the file says.
+
+    Args:
+        net: the scale estimator.
+        reader: the open slide.
+        um_per_px: what the user says.
+        pooled: what the pictures of its acquisition share; several where the zoom was changed between them.
+
+    Raises:
+        SlideError: a region cannot be read.
+    """
     if um_per_px is not None:
         return Scale(um_per_px, "option")
     if reader.um_per_px is not None:
         return Scale(reader.um_per_px, "file")
-    return estimate_scale(net, reader)
+    if len(pooled) == 1 and not disagrees(pooled[0], estimate_scale(net, reader, _CHECK_PATCHES_PER_ZOOM, views=1)):
+        return pooled[0]
+    own = estimate_scale(net, reader)
+    nearest = min(pooled, key=lambda scale: abs(np.log(scale.um_per_px / own.um_per_px)), default=own)
+    return own if disagrees(nearest, own) else nearest
 
 
 def check_scale(net: ScaleNet, reader: SlideReader, stated: Scale) -> Scale:
-    """Check a stated scale: it is called doubtful where the cells contradict it; an estimate is returned as it is."""
-    if stated.source == "estimate":
+    """Check a stated scale: it is called doubtful where the cells contradict it; estimates are returned as they are."""
+    if stated.source in ("estimate", "pooled"):
         return stated
     estimate = estimate_scale(net, reader, _CHECK_PATCHES_PER_ZOOM, views=1)
     return replace(stated, contradicted_by=estimate.um_per_px) if disagrees(stated, estimate) else stated
@@ -96,25 +111,42 @@ def _patches(reader: SlideReader, count: int) -> tuple[list[NDArray[np.uint8]], 
     Returns:
         the patches, and for each how many patch pixels make one level-0 pixel.
     """
-    patches, zooms = [], []
+    patches: list[NDArray[np.uint8]] = []
+    zooms: list[float] = []
     longest = max(reader.width, reader.height)
     downsample = max(1.0, longest / PATCH_PX)
     while True:
-        span = round(PATCH_PX * downsample)
-        for x, y in _corners(reader.width, reader.height, span, count):
-            width, height = min(span, reader.width - x), min(span, reader.height - y)
-            patch = reader.read(x, y, width, height, downsample)[:PATCH_PX, :PATCH_PX]
-            down, right = PATCH_PX - patch.shape[0], PATCH_PX - patch.shape[1]
-            # Mirrored where the picture is smaller than a patch, as in training.
-            patches.append(
-                np.pad(
-                    patch, ((down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0)), mode="symmetric"
-                )
-            )
-            zooms.append(1 / downsample)
+        found = patches_at(reader, downsample, count)
+        patches += found
+        zooms += len(found) * [1 / downsample]
         if downsample == 1.0:
             return patches, np.array(zooms)
         downsample = max(1.0, downsample / 2)
+
+
+def patches_at(reader: SlideReader, downsample: float, count: int) -> list[NDArray[np.uint8]]:
+    """Read a few patches of a picture, mirrored where it is smaller than one, as in training.
+
+    Args:
+        reader: the open picture.
+        downsample: level-0 pixels to a patch's pixel (>= 1).
+        count: how many there are at most.
+
+    Returns:
+        uint8 [PATCH_PX, PATCH_PX, 3] each.
+
+    Raises:
+        SlideError: a region cannot be read.
+    """
+    span = round(PATCH_PX * downsample)
+    patches = []
+    for x, y in _corners(reader.width, reader.height, span, count):
+        width, height = min(span, reader.width - x), min(span, reader.height - y)
+        patch = reader.read(x, y, width, height, downsample)[:PATCH_PX, :PATCH_PX]
+        down, right = PATCH_PX - patch.shape[0], PATCH_PX - patch.shape[1]
+        margins = (down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0)
+        patches.append(np.pad(patch, margins, mode="symmetric"))
+    return patches
 
 
 def _corners(width: int, height: int, span: int, count: int) -> list[tuple[int, int]]:

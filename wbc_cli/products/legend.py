@@ -49,7 +49,7 @@ def legend(result: SlideResult, title: str, width: int, size: int, px_per_um: fl
         x += needed
     y += line
     bar_um = max((um for um in SCALE_BARS_UM if um * px_per_um < width / 5), default=min(SCALE_BARS_UM))
-    length = f"{bar_um} µm" + (" (estimated)" if result.scale.source == "estimate" else "")
+    length = f"{bar_um} µm" + (" (estimated)" if result.scale.source in ("estimate", "pooled") else "")
     free = _draw_scale_bar(strip, length, round(bar_um * px_per_um), (width - margin, y), small)
     small.write(strip, (margin, y), small.shortened(NOTICE, free - 2 * margin), FAINT, "lm")
     return np.asarray(strip)[: y + line]

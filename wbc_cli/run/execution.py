@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from wbc_cli.acquisition.grouping import pictures_by_folder
 from wbc_cli.console import Terminal
 from wbc_cli.errors import SetupError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.progress import RunProgress, run_progress
-from wbc_cli.run.job import Job
+from wbc_cli.run.job import Event, Job
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.plan import Plan, absent
 from wbc_cli.run.samples import Samples
 from wbc_cli.run.stopping import Stop
-from wbc_cli.run.supervisor import Event, Supervisor
-from wbc_cli.slides.discover import Discovery, file_size
+from wbc_cli.run.supervisor import Supervisor
+from wbc_cli.slides.discover import Discovery, SlideSource, file_size
 
 
 class Run:
@@ -56,23 +58,6 @@ class Run:
         if not missing:
             return
         able = {name: slide for name, slide in missing.items() if not slide.problem}
-        job = Job(
-            out=str(self.folder.out),
-            scratch=str(self.folder.scratch),
-            slides={name: [str(file) for file in slide.files] for name, slide in able.items()},
-            fields={name: slide.field for name, slide in able.items() if slide.field is not None},
-            known=dict(self.plan.known),
-            samples={name: self.samples.keys[name] for name in able if name in self.samples.keys},
-            scales={name: self.samples.um_per_px[name] for name in able if name in self.samples.um_per_px},
-            model=self.plan.model,
-            um_per_px=self.options.um_per_px,
-            write=sorted(self.options.write),
-            exhaustive=self.options.exhaustive,
-            compute=self.options.compute.to_dict(),
-            alone=False,
-            time_limit=self.options.time_limit,
-            log_level=log_level,
-        )
         sizes = {name: file_size(slide.path) for name, slide in missing.items()}
         with run_progress(self.terminal, sizes) as progress:
 
@@ -97,7 +82,35 @@ class Run:
 
             for name in missing.keys() - able.keys():
                 on_failure(name, missing[name].problem)
-            Supervisor(stop, self.options.time_limit, locks, on_event, on_failure).run(job)
+            Supervisor(stop, self.options.time_limit, locks, on_event, on_failure).run(self._job(able, log_level))
+
+    def _job(self, able: Mapping[str, SlideSource], log_level: int) -> Job:
+        return Job(
+            out=str(self.folder.out),
+            scratch=str(self.folder.scratch),
+            slides={name: [str(file) for file in slide.files] for name, slide in able.items()},
+            fields={name: slide.field for name, slide in able.items() if slide.field is not None},
+            pictures=pictures_by_folder(self.discovery.slides, able.values()),
+            unmeasurable=[],
+            known=dict(self.plan.known),
+            samples={name: self.samples.keys[name] for name in able if name in self.samples.keys},
+            scales={name: self.samples.um_per_px[name] for name in able if name in self.samples.um_per_px},
+            model=self.plan.model,
+            um_per_px=self.options.um_per_px,
+            write=sorted(self.options.write),
+            exhaustive=self.options.exhaustive,
+            compute=self.options.compute.to_dict(),
+            alone=False,
+            time_limit=self.options.time_limit,
+            log_level=log_level,
+        )
+
+    def revise(self, plan: Plan) -> None:
+        """Take up what another look at kept slides says: those that do not stand any more are to be done after all."""
+        stale = plan.slides.keys() - plan.kept.keys()
+        self.records = {name: record for name, record in self.records.items() if name not in stale}
+        self.kept -= stale
+        self.plan = replace(self.plan, kept=dict(self.records), known=plan.known)
 
     def _finished(self, name: str, progress: RunProgress) -> None:
         record = self.folder.record(name)

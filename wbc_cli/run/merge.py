@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import wbc_cli
+from wbc_cli.acquisition.file import add_acquisitions, read_acquisitions
 from wbc_cli.errors import ExitCode, SetupError, UsageError
 from wbc_cli.products.atomic import link_or_copy
 from wbc_cli.products.folder import RUN, RunFolder
@@ -92,6 +93,8 @@ def merge(sources: Sequence[Path], out: Path, added: NewReview = NOTHING_NEW, no
         review = add_review(folder, list(records.values()), log, added, now or datetime.now(UTC))
         run = _run(parts, missing, absent, review)
         flagged = folder.with_overlaps(records.values())
+        for source in sources:
+            add_acquisitions(out, read_acquisitions(source).values())
         folder.write_tables(flagged, stop_width_of(run))
         folder.write_report(run, flagged, review)
         folder.write_run(run, records.values())

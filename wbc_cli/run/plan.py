@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from wbc_cli.acquisition.file import Acquisitions, read_acquisitions, still_holds
 from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.slide_folders import RECORD
@@ -32,12 +33,14 @@ class Plan:
         known: by name, the input of slides whose files have been touched or that lack products, see
             `fingerprint.input_stamp`; where the files hold the same as then, what was found stands.
         model: what the run is made with.
+        acquisitions: what the run folder knows of them.
     """
 
     slides: Mapping[str, SlideSource]
     kept: Mapping[str, SlideRecord]
     known: Mapping[str, Fingerprint]
     model: Fingerprint
+    acquisitions: Acquisitions
 
 
 def make_plan(
@@ -55,8 +58,9 @@ def make_plan(
 
     Raises:
         StoppedError, KeyboardInterrupt: a signal came.
-        SetupError: the run folder cannot be written.
+        SetupError: the run folder cannot be written, or what it says of acquisitions is damaged.
     """
+    acquisitions = read_acquisitions(folder.out)
     kept: dict[str, SlideRecord] = {}
     known: dict[str, Fingerprint] = {}
     for slide in slides:
@@ -66,11 +70,13 @@ def make_plan(
             continue
         if not {"input", "write"} <= record.keys() or record.get("mpp") != samples.um_per_px.get(slide.name):
             continue
+        if not still_holds(record.get("acquisition"), acquisitions):
+            continue
         if set(record["write"]) == options.write and record["input"]["stamp"] == input_stamp(slide.files):
             kept[slide.name] = _in_its_sample(record, samples.keys.get(slide.name), folder)
         else:
             known[slide.name] = record["input"]
-    return Plan({slide.name: slide for slide in slides}, kept, known, model)
+    return Plan({slide.name: slide for slide in slides}, kept, known, model, acquisitions)
 
 
 def _in_its_sample(record: SlideRecord, key: SampleKey | None, folder: RunFolder) -> SlideRecord:

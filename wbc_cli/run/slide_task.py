@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wbc_cli.errors import SlideError, WbcError
-from wbc_cli.heartbeat import Heartbeat
+from wbc_cli.acquisition.file import provenance_of
+from wbc_cli.acquisition.grouping import key_of
+from wbc_cli.acquisition.light import even
+from wbc_cli.errors import SlideError
+from wbc_cli.heartbeat import Heartbeat, Heartbeats
 from wbc_cli.parallel import WeightedSemaphore
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.tables import SlideRecord
+from wbc_cli.run.acquisitions import AcquisitionFinder
 from wbc_cli.run.fingerprint import Fingerprint, input_content, input_stamp
-from wbc_cli.run.job import Job
+from wbc_cli.run.isolation import isolated
+from wbc_cli.run.job import Emit, Event, Job
 from wbc_cli.run.lazy_analyser import LazyAnalyser
 from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.discover import file_size
+from wbc_cli.slides.fault_tolerant import is_slide
 from wbc_cli.slides.formats import named_format
 from wbc_cli.slides.header import read_header
 from wbc_cli.slides.reader import SlideReader
-
-log = logging.getLogger(__name__)
 
 MAX_OPEN_BYTES = 512 << 20
 """Of pixels or files that are open at a time: hundreds of camera fields, or two whole slides."""
 
 _MAX_SLIDE_BYTES = MAX_OPEN_BYTES // 2  # what any file is taken for at most; a slide's memory does not grow with it
 _WATCH_SECONDS = 0.5  # from one word on a slide's progress to the next
-
-Emit = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,28 +45,30 @@ class SlideTask:
     Attributes:
         job: what to do.
         network: loaded only if a slide needs it.
+        acquisitions: what pictures share; measured only if one is analysed.
         folder: where the products go.
         memory: for what is open at a time, of MAX_OPEN_BYTES.
+        heartbeats: of what is worked on.
         emit: is told what happens.
     """
 
     job: Job
     network: LazyAnalyser
+    acquisitions: AcquisitionFinder
     folder: RunFolder
     memory: WeightedSemaphore
+    heartbeats: Heartbeats
     emit: Emit
-    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
     contents: dict[tuple[Path, str], str] = field(default_factory=dict)
     reading: threading.Lock = field(default_factory=threading.Lock)
 
     def tell_heartbeats(self) -> None:
         """Tell which slides hang; where none does, that the process gets on, if one of its threads does."""
-        silences = {name: heartbeat.silence() for name, heartbeat in self.heartbeats.copy().items()}
-        working = {name: silence for name, silence in silences.items() if silence is not None}
-        hung = [name for name, silence in working.items() if silence > self.job.time_limit]
+        silences = self.heartbeats.silences()
+        hung = [name for name, silence in silences.items() if silence > self.job.time_limit]
         if hung:
             self.emit({"event": "hung", "slides": hung})
-        elif working:
+        elif silences:
             self.emit({"event": "beat"})
 
     def run(self, name: str, files: list[Path]) -> None:
@@ -80,9 +82,8 @@ class SlideTask:
         provenance: dict[str, Any] = {"source": str(path.absolute()), "model": self.job.model}
         provenance |= {"used": self.network.runtime, "sample": self.job.samples.get(name)}
         provenance["mpp"] = self.job.scales.get(name)
-        heartbeat = self.heartbeats[name] = Heartbeat()
-        try:
-            with heartbeat.working(), ExitStack() as held:
+        with self.heartbeats.working(name) as heartbeat, isolated(path, self.network) as outcome:
+            with ExitStack() as held:
                 room = _room(path)
                 with heartbeat.waiting():
                     held.enter_context(self.memory.acquire(room))
@@ -92,26 +93,15 @@ class SlideTask:
                 # Before anything else is read: what is written to a file from now on makes it another one.
                 provenance["input"] = self._input(name, files, heartbeat)
                 event = self._do(name, path, provenance, heartbeat)
-        except SlideError as error:
-            reason = str(error)
-        except (WbcError, CancelledError):
-            raise
-        except Exception as error:
-            if self.network.closed:  # not the slide's fault, and what an earlier run found of it stays
-                raise CancelledError from error
-            log.exception("%s", path)
-            reason = f"internal error ({type(error).__name__}: {error}); please report it"
-        else:
             self.emit(event)
+        if outcome.failure is None:
             return
-        finally:
-            del self.heartbeats[name]
         if provenance["used"] is None:
             del provenance["used"]
-        self.folder.record_failure(name, path, reason, provenance)
-        self.emit({"event": "failed", "slide": name, "reason": reason})
+        self.folder.record_failure(name, path, outcome.failure, provenance)
+        self.emit({"event": "failed", "slide": name, "reason": outcome.failure})
 
-    def _do(self, name: str, path: Path, provenance: dict[str, Any], heartbeat: Heartbeat) -> Mapping[str, Any]:
+    def _do(self, name: str, path: Path, provenance: dict[str, Any], heartbeat: Heartbeat) -> Event:
         """Do what is to be done of a slide, and say what that was."""
         kept = {"event": "kept", "slide": name}
         record = self._standing(name, provenance["input"])
@@ -159,8 +149,13 @@ class SlideTask:
         with heartbeat.waiting():
             analyser = self.network.get()
         provenance["used"] = self.network.runtime
+        key = None if is_slide(reader) else key_of(reader.path, self.job.fields.get(name))
+        acquisition = self.acquisitions.find(key, heartbeat) if key else None
+        provenance["acquisition"] = provenance_of(key, acquisition)
+        pooled = [shared.scale for shared in acquisition.scales] if acquisition else []
+        evened = even(reader, acquisition.light if acquisition else None)
         um_per_px = self.job.scales.get(name, self.job.um_per_px)
-        result = analyser.analyse(reader, name, um_per_px, watch, heartbeat)
+        result = analyser.analyse(evened, name, um_per_px, watch, heartbeat, pooled)
         self.folder.commit(result, reader, self.job.write, provenance, heartbeat.beat)
         return len(result.cells)
 

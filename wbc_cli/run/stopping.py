@@ -36,13 +36,15 @@ class Stop:
         return ExitCode.INTERRUPTED if self.signal == signal.SIGINT else ExitCode.STOPPED
 
     def check(self) -> None:
-        """End here if a signal came; for the time when nothing has begun.
+        """End here if a signal came and nothing has begun.
 
         A library may have swallowed what the handler raised.
 
         Raises:
             StoppedError, KeyboardInterrupt: it did.
         """
+        if self.begun:
+            return
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         if self:
@@ -55,8 +57,7 @@ class Stop:
             StoppedError, KeyboardInterrupt: nothing has begun.
         """
         self.signal = self.signal or signal.Signals(number)
-        if not self.begun:
-            self.check()
+        self.check()
 
 
 def ignore_stopping() -> None:

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from typing import IO
 
 from wbc_cli import errors
 from wbc_cli.errors import SetupError
-from wbc_cli.run.job import STOP, Job
+from wbc_cli.run.job import STOP, Event, Job
 from wbc_cli.run.stopping import Stop
 
 log = logging.getLogger(__name__)
@@ -25,8 +25,6 @@ _TICK_SECONDS = 0.25
 _MAX_STOP_SECONDS = 7.0  # until a worker that does not stop is killed
 _MIN_SILENCE_SECONDS = 10.0  # without a word from the worker that a busy machine may take at any time limit
 
-Event = Mapping[str, Any]
-
 
 @dataclass
 class _Worker:
@@ -34,6 +32,7 @@ class _Worker:
 
     Attributes:
         in_hand: slides that are begun, and neither done nor failed.
+        measured: pictures that are being measured for their acquisition, for which slides in hand wait.
         finished: slides that are done or failed.
         hung: slides that are stuck, for which it was killed.
         silent: it was killed since it said nothing any more, so that nobody knows which slide it was.
@@ -41,6 +40,7 @@ class _Worker:
 
     process: subprocess.Popen[bytes]
     in_hand: set[str] = field(default_factory=set)
+    measured: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
     hung: tuple[str, ...] = ()
     silent: bool = False
@@ -82,26 +82,30 @@ class Supervisor:
             SetupError, UsageError: what the worker could not help, or it does not even start.
         """
         left, suspects = dict(job.slides), dict[str, list[str]]()
+        unmeasurable = set(job.unmeasurable)
         while (left or suspects) and not self.stop:
             alone = bool(suspects)
-            worker = self._follow(replace(job, slides=suspects or left, alone=alone))
+            worker = self._follow(replace(job, slides=suspects or left, unmeasurable=sorted(unmeasurable), alone=alone))
             for slides in (left, suspects):
                 for name in worker.finished & slides.keys():
                     del slides[name]
             crash = worker.crash
             if self.stop or (crash is None and not worker.hung):
                 continue
-            culprits = worker.hung or (tuple(worker.in_hand) if len(worker.in_hand) == 1 else ())
+            # Of one slide alone that waits for a picture to be measured, it is the picture.
+            doing = worker.measured if alone and worker.measured else worker.in_hand | worker.measured
+            culprits = worker.hung or (tuple(doing) if len(doing) == 1 else ())
             for name in culprits:
-                self._fail(name, None if worker.hung or worker.silent else crash)
-                left.pop(name, None)
+                unmeasurable.add(name)
+                if left.pop(name, None) is not None:  # what is done, or another shard's, does not fail by it
+                    self._fail(name, None if worker.hung or worker.silent else crash)
                 suspects.pop(name, None)
             if culprits:
                 continue
             what = f"said nothing for {self._max_silence_seconds:.0f} s" if worker.silent else f"ended ({crash})"
             if worker.in_hand:
                 log.warning("the worker %s; its slides are done again, one at a time", what)
-                suspects = {name: left[name] for name in sorted(worker.in_hand)}
+                suspects = {name: left[name] for name in sorted(doing & left.keys())}
             elif worker.finished:
                 log.warning("the worker %s between two slides", what)
             else:
@@ -144,6 +148,10 @@ class Supervisor:
                 match event["event"]:
                     case "begun":
                         worker.in_hand.add(event["slide"])
+                    case "measuring":
+                        worker.measured.add(event["slide"])
+                    case "measured":
+                        worker.measured.discard(event["slide"])
                     case "done" | "failed" | "kept":
                         worker.in_hand.discard(event["slide"])
                         worker.finished.add(event["slide"])

@@ -13,21 +13,21 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from wbc_cli.console import Terminal, secure_streams
 from wbc_cli.cores import available_cores
 from wbc_cli.errors import ExitCode, WbcError
+from wbc_cli.heartbeat import Heartbeats
 from wbc_cli.parallel import WeightedSemaphore
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.run.job import STOP, Job
+from wbc_cli.run.acquisitions import AcquisitionFinder
+from wbc_cli.run.job import STOP, Emit, Event, Job
 from wbc_cli.run.lazy_analyser import LazyAnalyser
-from wbc_cli.run.slide_task import MAX_OPEN_BYTES, Emit, SlideTask
+from wbc_cli.run.slide_task import MAX_OPEN_BYTES, SlideTask
 from wbc_cli.run.stopping import STOP_SIGNALS
 
 _MAX_SLIDES = 128
@@ -44,7 +44,7 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no event
     lock = threading.Lock()
 
-    def emit(event: Mapping[str, Any]) -> None:
+    def emit(event: Event) -> None:
         try:
             with lock:
                 events.write(json.dumps(event) + "\n")
@@ -80,7 +80,7 @@ def work(job: Job, emit: Emit, stop: threading.Event) -> None:
 
     Args:
         job: what to do.
-        emit: is told what happens: ready, begun, beat, watch, kept, done, failed, hung.
+        emit: is told what happens: ready, begun, measuring, measured, beat, watch, kept, done, failed, hung.
         stop: set from outside; no further slide is begun then, and those in hand are dropped after a moment.
 
     Raises:
@@ -88,9 +88,10 @@ def work(job: Job, emit: Emit, stop: threading.Event) -> None:
     """
     with closing(LazyAnalyser(job, lambda runtime: emit({"event": "ready", "runtime": runtime}))) as network:
         at_once = 1 if job.alone else _slides_at_once(job, network)
-        task = SlideTask(
-            job, network, RunFolder(Path(job.out), Path(job.scratch)), WeightedSemaphore(MAX_OPEN_BYTES), emit
-        )
+        heartbeats = Heartbeats()
+        acquisitions = AcquisitionFinder(job, network, heartbeats, emit)
+        folder, memory = RunFolder(Path(job.out), Path(job.scratch)), WeightedSemaphore(MAX_OPEN_BYTES)
+        task = SlideTask(job, network, acquisitions, folder, memory, heartbeats, emit)
         pool = ThreadPoolExecutor(at_once, "slide")
         try:
             _run_all(pool, task, 2 * at_once, stop)

@@ -24,6 +24,9 @@ SHARPEST = "sharpest_plane"
 RESAMPLED = "oblong_pixels"
 """Flag of a slide whose pixels are not square."""
 
+UNEVEN = "light_evened"
+"""Flag of a picture whose light field was divided out before it was looked at."""
+
 
 class SlideReader(Protocol):
     """An open image or slide.

@@ -7,17 +7,19 @@ from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
 from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED
 from wbc_cli.products.tables import NOT_IN_INPUT
 from wbc_cli.quality import LIMITS
-from wbc_cli.slides.reader import INVERTED, RESAMPLED, SHARPEST
+from wbc_cli.slides.reader import INVERTED, RESAMPLED, SHARPEST, UNEVEN
 
 SLIDE_FLAGS: dict[str, str] = {
     FEWER_THAN_100: "fewer than 100 cells: wide intervals",
     FEWER_THAN_200: "fewer than 200 cells: rare classes may be missed",
     "scale_estimated": "scale estimated from the cells",
+    "scale_pooled": "scale estimated from the cells of all pictures of its acquisition",
     "scale_uncertain": "scale estimated, and uncertain: give --mpp",
     "scale_doubtful": "the stated scale does not fit the cells: check it, or give --mpp",
     "unreadable_tiles": "part of the picture could not be read and was not counted",
     SHARPEST: "one of several planes: the sharpest was looked at",
     RESAMPLED: "pixels that are not square: resampled, and the masks are as the file",
+    UNEVEN: "the light of the microscope is uneven: it was evened out before the picture was looked at",
     INVERTED: "the negative of a picture: types and counts are not to be trusted",
     "no_cells": "no white cell was found",
     OVERLAP: "overlaps another picture of its sample: cells may be counted twice, see overlaps.csv",

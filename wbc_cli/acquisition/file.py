@@ -1,0 +1,152 @@
+"""`acquisitions.json` of a run folder: what is known of every acquisition, written once and kept to from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wbc_cli.acquisition.grouping import AcquisitionKey
+from wbc_cli.cells import Scale
+from wbc_cli.errors import SetupError
+from wbc_cli.products.constants import SCHEMA_VERSION
+
+ACQUISITIONS = "acquisitions.json"
+
+Light = tuple[tuple[float, ...], ...]
+"""A light field, see `light.LightField`: the coefficients of red, green and blue."""
+
+
+@dataclass(frozen=True)
+class PooledScale:
+    """A scale that pictures share.
+
+    Attributes:
+        um_per_px: micrometres a level-0 pixel.
+        relative_error: one standard deviation as a fraction.
+        pictures: how many it was estimated from.
+    """
+
+    um_per_px: float
+    relative_error: float
+    pictures: int
+
+    @property
+    def scale(self) -> Scale:
+        """As the analysis takes it."""
+        return Scale(self.um_per_px, "pooled", self.relative_error)
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """What the pictures of an acquisition share.
+
+    Attributes:
+        key: what tells which pictures these are.
+        pictures: how many were measured.
+        scales: one, or several where the zoom was changed, the one of most pictures first; empty where files state it.
+        light: the light field to divide out; None where the light is even, or the pictures do not agree on it.
+        background: red, green and blue of the empty glass, 0 to 255.
+        nuclei: optical density of nuclei in red, green and blue (natural logarithm). Told, and not used.
+    """
+
+    key: AcquisitionKey
+    pictures: int
+    scales: tuple[PooledScale, ...]
+    light: Light | None
+    background: tuple[float, ...]
+    nuclei: tuple[float, ...]
+
+    @property
+    def digest(self) -> str:
+        """Of what the results of its pictures depend on; empty where they are those of pictures by themselves."""
+        if not self.scales and self.light is None:
+            return ""
+        values = json.dumps([[asdict(scale) for scale in self.scales], self.light])
+        return hashlib.sha256(values.encode()).hexdigest()
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Acquisition:
+        """What `asdict` gave, after JSON."""
+        light = value["light"]
+        return cls(
+            key=AcquisitionKey(**value["key"]),
+            pictures=int(value["pictures"]),
+            scales=tuple(PooledScale(**scale) for scale in value["scales"]),
+            light=None if light is None else tuple(tuple(map(float, channel)) for channel in light),
+            background=tuple(map(float, value["background"])),
+            nuclei=tuple(map(float, value["nuclei"])),
+        )
+
+
+Acquisitions = dict[str, Acquisition]
+"""By their ids."""
+
+
+def provenance_of(key: AcquisitionKey | None, acquisition: Acquisition | None) -> dict[str, str] | None:
+    """What a slide's record says of its acquisition; None for a whole slide."""
+    return None if key is None else {"id": key.id, "values": acquisition.digest if acquisition else ""}
+
+
+def still_holds(provenance: Mapping[str, str] | None, acquisitions: Acquisitions) -> bool:
+    """Whether results were made with what is known now.
+
+    Args:
+        provenance: from `provenance_of`, out of the slide's record.
+        acquisitions: of the run folder.
+    """
+    if provenance is None:
+        return True
+    known = acquisitions.get(provenance["id"])
+    return provenance["values"] == (known.digest if known else "")
+
+
+def read_acquisitions(out: Path) -> Acquisitions:
+    """What a run folder knows of acquisitions; nothing where it has no such file.
+
+    Raises:
+        SetupError: it is damaged, or cannot be read.
+    """
+    file = out / ACQUISITIONS
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        found = [Acquisition.from_dict(entry) for entry in value["acquisitions"]]
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SetupError(f"{file}: cannot be read ({error.strerror}); check the disk and its permissions") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SetupError(
+            f"{file}: damaged ({type(error).__name__}: {error}). Put it back from a copy, or remove it: the next run "
+            "measures the acquisitions anew, and analyses again the pictures for which something else comes out."
+        ) from error
+    return {acquisition.key.id: acquisition for acquisition in found}
+
+
+def add_acquisitions(out: Path, new: Iterable[Acquisition]) -> Acquisitions:
+    """Write down acquisitions that are not known yet; of one that is, what was written first stays.
+
+    Whoever calls sees to it that nobody else writes meanwhile.
+
+    Returns:
+        All that the run folder knows now.
+
+    Raises:
+        SetupError: the file is damaged, or cannot be written.
+    """
+    file = out / ACQUISITIONS
+    known = read_acquisitions(out)
+    joined = {acquisition.key.id: acquisition for acquisition in new} | known
+    if joined != known:
+        entries = [asdict(joined[name]) for name in sorted(joined)]
+        text = json.dumps({"schema_version": SCHEMA_VERSION, "acquisitions": entries}, indent=1)
+        fresh = file.with_name(f".{file.name}")
+        try:
+            fresh.write_text(text + "\n", encoding="utf-8")
+            fresh.replace(file)
+        except OSError as error:
+            raise SetupError(f"{file}: {error.strerror}; check permissions and free space") from error
+    return joined

@@ -1,0 +1,125 @@
+"""Which pictures are of one acquisition: those of one folder, size and camera."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from wbc_cli.errors import SlideError
+from wbc_cli.slides.discover import SlideSource
+from wbc_cli.slides.fields import fields_of, open_tiff
+from wbc_cli.slides.formats import named_format
+from wbc_cli.slides.header import read_header
+from wbc_cli.slides.pixel_size import PixelSize
+from wbc_cli.slides.tiff import DAMAGE
+
+_MAKE, _MODEL, _ORIENTATION = 271, 272, 274  # tags, the same in EXIF and TIFF
+_ID_DIGITS = 16
+
+
+class Picture(NamedTuple):
+    """A plain picture of a run, as JSON has it: the slide's name, the path of its file, and which field of it."""
+
+    name: str
+    path: str
+    field: int | None
+
+
+@dataclass(frozen=True)
+class AcquisitionKey:
+    """What the pictures of an acquisition have in common.
+
+    Attributes:
+        folder: absolute path of the folder that holds them.
+        width, height: pixels as the file stores them.
+        camera: maker, model and orientation as the file states them; empty where it does not.
+        um_per_px: micrometres a pixel as the file states them, or None.
+    """
+
+    folder: str
+    width: int
+    height: int
+    camera: str
+    um_per_px: float | None
+
+    @property
+    def id(self) -> str:
+        """A short name for it, the same in every run."""
+        return hashlib.sha256(repr(astuple(self)).encode("utf-8", "surrogateescape")).hexdigest()[:_ID_DIGITS]
+
+
+def folder_of(path: Path) -> str:
+    """The absolute path of the folder that holds a file."""
+    return str(path.absolute().parent)
+
+
+def pictures_by_folder(slides: Iterable[SlideSource], wanted: Iterable[SlideSource]) -> dict[str, list[Picture]]:
+    """The plain pictures of the folders that hold the wanted slides; going by their names only, no file is read.
+
+    Args:
+        slides: all of the run, whichever shard they belong to.
+        wanted: those that are to be analysed.
+    """
+    found: dict[str, list[Picture]] = {folder_of(slide.path): [] for slide in wanted if _may_be_plain(slide)}
+    for slide in slides:
+        if _may_be_plain(slide) and (pictures := found.get(folder_of(slide.path))) is not None:
+            pictures.append(Picture(slide.name, str(slide.path), slide.field))
+    return found
+
+
+def drawn(pictures: Sequence[Picture]) -> list[Picture]:
+    """The pictures in an order that is as good as random and depends on nothing but their names."""
+    return sorted(pictures, key=lambda picture: hashlib.sha256(picture.name.encode("utf-8", "replace")).digest())
+
+
+def key_of(path: Path, field: int | None) -> AcquisitionKey | None:
+    """Read which acquisition a picture belongs to; None for a whole slide, and for a file that cannot be read.
+
+    Only the head of the file is read, and no pixel is decoded.
+    """
+    try:
+        header = read_header(path)
+        if header.kind == "tiff":
+            return _of_tiff(path, field or 0)
+        camera = _camera(path) if header.kind == "jpeg" else ""
+    except (SlideError, *DAMAGE):
+        return None
+    return AcquisitionKey(folder_of(path), header.width, header.height, camera, _side(header.pixel_um))
+
+
+def _may_be_plain(slide: SlideSource) -> bool:
+    own = named_format(slide.path)
+    return not (slide.problem or slide.parts or (own and own.is_slide))
+
+
+def _of_tiff(path: Path, number: int) -> AcquisitionKey | None:
+    with open_tiff(path) as tiff:
+        fields = fields_of(tiff)
+        if number >= len(fields) or fields[number].series.keyframe.is_tiled:
+            return None
+        page = fields[number].series.keyframe
+        said = (page.tags.valueof(tag) for tag in (_MAKE, _MODEL, _ORIENTATION))
+        side = _side(fields[number].pixel_um)
+        return AcquisitionKey(folder_of(path), page.imagewidth, page.imagelength, _joined(said), side)
+
+
+def _camera(path: Path) -> str:
+    try:
+        with Image.open(path) as image:
+            exif = image.getexif()
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+        return ""
+    return _joined(exif.get(tag) for tag in (_MAKE, _MODEL, _ORIENTATION))
+
+
+def _joined(said: Iterable[object]) -> str:
+    return " ".join(str(value).strip("\0 ") for value in said if value is not None)
+
+
+def _side(pixel_um: PixelSize | None) -> float | None:
+    return min(pixel_um) if pixel_um else None

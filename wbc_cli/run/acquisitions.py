@@ -1,0 +1,155 @@
+"""Finding what is known of a picture's acquisition, and measuring it where nothing is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wbc_cli.acquisition.file import Acquisition, PooledScale, add_acquisitions, read_acquisitions
+from wbc_cli.acquisition.grouping import AcquisitionKey, Picture, drawn, key_of
+from wbc_cli.acquisition.light import Lighting, background_of, measure_light, nuclei_of, pool_light
+from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
+from wbc_cli.heartbeat import Heartbeat, Heartbeats
+from wbc_cli.inference.field_of_view import within_field
+from wbc_cli.run.isolation import isolated
+from wbc_cli.run.job import Emit, Job
+from wbc_cli.run.lazy_analyser import LazyAnalyser
+from wbc_cli.run.lock import LOCK, locked
+from wbc_cli.run.watched import WatchedReader
+from wbc_cli.slides import open_slide
+
+log = logging.getLogger(__name__)
+
+MIN_PICTURES = 5
+"""Fewer of one kind are each taken by itself."""
+
+_MAX_PICTURES = 24
+
+
+class _Measurement(NamedTuple):
+    """What one picture tells.
+
+    Attributes:
+        light: its light and stain.
+        zooms: at which it was looked at, see `zooms_of`.
+        scales: float64 [zooms], see `measure_scale`; None where the file states the scale.
+    """
+
+    light: Lighting
+    zooms: NDArray[np.float64]
+    scales: NDArray[np.float64] | None
+
+
+class AcquisitionFinder:
+    """What the acquisitions of a run's pictures are; threads share it, and the first that needs one measures it.
+
+    The pictures that are measured depend on nothing but the names of all that the run has, and what comes out is
+    written down at once, for other processes as well.
+    """
+
+    def __init__(self, job: Job, network: LazyAnalyser, heartbeats: Heartbeats, emit: Emit) -> None:
+        """Measure nothing yet.
+
+        Args:
+            job: says which pictures there are, and where what is found is kept.
+            network: has the scale estimator.
+            heartbeats: of what is worked on.
+            emit: is told which picture is being measured.
+        """
+        self._out, self._pictures, self._unmeasurable = Path(job.out), job.pictures, frozenset(job.unmeasurable)
+        self._network, self._heartbeats, self._emit = network, heartbeats, emit
+        self._known: dict[AcquisitionKey, Acquisition | None] = {}
+        self._keys: dict[str, dict[AcquisitionKey, list[Picture]]] = {}
+        self._locks: dict[str, Lock] = {}
+        self._lock = Lock()
+
+    def find(self, key: AcquisitionKey, heartbeat: Heartbeat) -> Acquisition | None:
+        """What is known of an acquisition, measured first where nothing is; None where it has too few pictures.
+
+        Args:
+            key: of the acquisition.
+            heartbeat: of the slide that it is wanted for, which meanwhile waits.
+
+        Raises:
+            SetupError: the run folder's file is damaged, or cannot be written.
+        """
+        with self._lock:
+            lock = self._locks.setdefault(key.folder, Lock())
+        with heartbeat.waiting(), lock:
+            if key not in self._known:
+                known = read_acquisitions(self._out).get(key.id)
+                self._known[key] = known or self._measured(key)
+            return self._known[key]
+
+    def _measured(self, key: AcquisitionKey) -> Acquisition | None:
+        of_one_kind = self._by_key(key.folder).get(key, [])
+        if len(of_one_kind) < MIN_PICTURES:
+            return None
+        found: list[_Measurement] = []
+        for picture in of_one_kind:
+            if len(found) < _MAX_PICTURES and (measurement := self._measure(picture, key.um_per_px is None)):
+                found.append(measurement)
+        if len(found) < MIN_PICTURES:
+            return None
+        lights = [measurement.light for measurement in found]
+        acquisition = Acquisition(
+            key=key,
+            pictures=len(lights),
+            scales=_pooled_scales(found),
+            light=pool_light(lights),
+            background=background_of(lights),
+            nuclei=nuclei_of(lights),
+        )
+        with locked(self._out / f"{LOCK}-acquisitions"):
+            return add_acquisitions(self._out, [acquisition])[key.id]
+
+    def _measure(self, picture: Picture, with_scale: bool) -> _Measurement | None:
+        """Measure a picture; None where that fails, which is no more than logged, as its own analysis will tell it."""
+        path, measurement = Path(picture.path), None
+        net = self._network.get().stream.engine.network.scale
+        with (
+            self._measuring(picture.name) as heartbeat,
+            isolated(path, self._network) as outcome,
+            closing(open_slide(path, picture.field)) as opened,
+        ):
+            reader = WatchedReader(opened, heartbeat)
+            scales = measure_scale(net, within_field(reader)) if with_scale else None
+            measurement = _Measurement(measure_light(reader), zooms_of(reader.width, reader.height), scales)
+        if outcome.failure is not None:
+            log.info("not measured for its acquisition: %s", outcome.failure)
+        return measurement
+
+    def _by_key(self, folder: str) -> dict[AcquisitionKey, list[Picture]]:
+        """The pictures of a folder by their acquisitions, drawn; each file's head is read once."""
+        if folder not in self._keys:
+            found: dict[AcquisitionKey, list[Picture]] = {}
+            for picture in drawn(self._pictures.get(folder, ())):
+                if picture.name in self._unmeasurable:
+                    continue
+                with self._measuring(picture.name):
+                    key = key_of(Path(picture.path), picture.field)
+                if key:
+                    found.setdefault(key, []).append(picture)
+            self._keys[folder] = found
+        return self._keys[folder]
+
+    @contextmanager
+    def _measuring(self, name: str) -> Iterator[Heartbeat]:
+        self._emit({"event": "measuring", "slide": name})
+        try:
+            with self._heartbeats.working(name) as heartbeat:
+                yield heartbeat
+        finally:
+            self._emit({"event": "measured", "slide": name})
+
+
+def _pooled_scales(found: Sequence[_Measurement]) -> tuple[PooledScale, ...]:
+    scales = [measurement.scales for measurement in found if measurement.scales is not None]
+    return pool_scales(np.stack(scales), found[0].zooms) if scales else ()
