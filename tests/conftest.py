@@ -89,10 +89,10 @@ def call(monkeypatch, capsys):
 NO_NETWORK = """
 import sys
 if "wbc_cli.run.worker" in " ".join(sys.orig_argv):
-    import wbc_cli.loading
+    import wbc_cli.run.loading
     def load_analyser(options):
         raise SystemError("no network was to be loaded")
-    wbc_cli.loading.load_analyser = load_analyser
+    wbc_cli.run.loading.load_analyser = load_analyser
 """
 
 

@@ -22,8 +22,8 @@ from wbc_cli.acquisition.grouping import drawn, key_of, pictures_by_folder
 from wbc_cli.acquisition.light import even, field_of, measure_light, pool_light
 from wbc_cli.acquisition.scale import pool_scales, zooms_of
 from wbc_cli.cells import Scale
-from wbc_cli.heartbeat import Heartbeats
 from wbc_cli.inference.scale_estimation import slide_scale
+from wbc_cli.resources.heartbeat import Heartbeats
 from wbc_cli.slides.discover import discover
 from wbc_cli.slides.reader import UNEVEN
 from wbc_cli.synthetic.fields import write_field

@@ -18,8 +18,8 @@ import typer
 from conftest import TOY_UM_PER_PX, spots, write_picture
 
 import wbc_cli
-from wbc_cli import analyze as analysis
 from wbc_cli.cli import app
+from wbc_cli.run import analyze as analysis
 
 HEAVY = {"torch", "torchvision", "timm", "numpy", "scipy", "pandas", "cv2", "openslide", "tifffile", "matplotlib"}
 COLOUR = re.compile(r"\x1b\[[\d;]*m")

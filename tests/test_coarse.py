@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from wbc_cli.inference import coarse, coarse_strips
 from wbc_cli.inference.coarse import SlideColours, candidates, density_table, slide_background, slide_colours
 from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, SaliencyPrior
-from wbc_cli.parallel import Tasks
+from wbc_cli.resources.parallel import Tasks
 
 
 def test_the_background_is_what_nothing_lies_on():

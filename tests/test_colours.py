@@ -12,8 +12,8 @@ from fakes import make_cell
 from PIL import Image
 
 from wbc_cli.cells import NUCLEUS
+from wbc_cli.inference.quality import judge
 from wbc_cli.inference.quality_metrics import measure_quality
-from wbc_cli.quality import judge
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.pixels import to_uint8
 from wbc_cli.synthetic.smear import Smear

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-SCRIPT = "import sys\nfrom wbc_cli.console import Terminal, secure_streams\nsecure_streams()\n"
+SCRIPT = "import sys\nfrom wbc_cli.terminal.console import Terminal, secure_streams\nsecure_streams()\n"
 SAY = "t = Terminal()\nfor i in range(10000): t.out.print('line', i); t.note('note')\nprint('end')\n"
 
 

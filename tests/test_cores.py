@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wbc_cli.cores import available_cores
+from wbc_cli.resources.cores import available_cores
 
 
 def groups(root, line):

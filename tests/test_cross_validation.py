@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import spots, write_picture
 
-from wbc_cli.evaluation.away import write_away
-from wbc_cli.evaluation.cross_validation import Laboratory
+from wbc_cli.cross_validation.away import write_away
+from wbc_cli.cross_validation.measuring import Laboratory
 from wbc_cli.model.files import write_checksum
 from wbc_cli.model.storage import load, save
 from wbc_cli.training import run

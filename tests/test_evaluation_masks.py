@@ -11,8 +11,8 @@ from lab import make_cell, rectangle
 
 from wbc_cli.errors import SlideError
 from wbc_cli.inference.prior_candidates import PriorCandidates, prior_candidates
-from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.manifest import WHITE_CELL, Box
+from wbc_cli.run.loading import ComputeOptions, load_analyser
 from wbc_cli.slides import open_slide
 
 

@@ -23,9 +23,9 @@ from wbc_cli.errors import SlideError
 from wbc_cli.inference.coarse import slide_background, slide_colours
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.search import Search
-from wbc_cli.loading import ComputeOptions, load_analyser
-from wbc_cli.parallel import Tasks
 from wbc_cli.products.folder import RunFolder
+from wbc_cli.resources.parallel import Tasks
+from wbc_cli.run.loading import ComputeOptions, load_analyser
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.slide import OpenSlideReader

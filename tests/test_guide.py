@@ -24,18 +24,18 @@ from rich.console import Console
 import wbc_cli
 from wbc_cli.classes import CLASS_NAMES, CLASSES, DIFFERENTIAL_NAMES
 from wbc_cli.cli import app
+from wbc_cli.cross_validation.away import write_away
 from wbc_cli.errors import ExitCode
 from wbc_cli.evaluation import FIGURES
-from wbc_cli.evaluation.away import write_away
 from wbc_cli.evaluation.folder import write_folder
 from wbc_cli.guide import MODEL_CARD, pages
 from wbc_cli.guide.terminal import WholeMarkdown
+from wbc_cli.inference.quality import LIMITS
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.morphology import ATTRIBUTES
 from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.products.report.words import CELL_FLAGS, SLIDE_FLAGS
 from wbc_cli.products.tables import CELL_COLUMNS, DIFFERENTIAL_COLUMNS, REFUSED
-from wbc_cli.quality import LIMITS
 from wbc_cli.run.acquisitions import MIN_PICTURES
 from wbc_cli.slides.formats import PICTURES, SLIDES
 from wbc_cli.training.settings import TrainSettings

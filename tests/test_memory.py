@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import resource
 from pathlib import Path
-from wbc_cli.memory import keep_freed_memory, release_holes
+from wbc_cli.resources.memory import keep_freed_memory, release_holes
 
 def resident():
     pages = int(Path("/proc/self/statm").read_text().split()[1])

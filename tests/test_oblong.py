@@ -14,13 +14,13 @@ from PIL import Image
 from tiles import picture
 
 from wbc_cli.evaluation.background import CutOutReader
-from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.field_of_view import FieldReader, within_field
 from wbc_cli.products.file_pixels import in_file_pixels
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.masks import write_mask
 from wbc_cli.products.registry import USUAL_PRODUCTS
 from wbc_cli.products.slide_folders import CELLS
+from wbc_cli.resources.heartbeat import Heartbeat
 from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.fault_tolerant import FaultTolerantReader, gaps_of

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Window
-from wbc_cli.parallel import Tasks, WeightedSemaphore, in_order
+from wbc_cli.resources.heartbeat import Heartbeat
+from wbc_cli.resources.parallel import Tasks, WeightedSemaphore, in_order
 
 
 def test_results_come_in_order_and_no_more_is_begun_than_asked_for():

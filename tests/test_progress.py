@@ -8,9 +8,9 @@ import re
 import pytest
 from rich.console import Console
 
-from wbc_cli import progress
-from wbc_cli.console import Terminal
-from wbc_cli.progress import run_progress
+from wbc_cli.terminal import progress
+from wbc_cli.terminal.console import Terminal
+from wbc_cli.terminal.progress import run_progress
 
 SIZES = {"small.png": 100, "scan [red].svs": 900}
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wbc_cli.cells import CYTOPLASM, NUCLEUS, Quality
+from wbc_cli.inference.quality import LIMITS, judge
 from wbc_cli.inference.quality_metrics import measure_quality, sharpness
 from wbc_cli.inference.windows import Window
-from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.quality import LIMITS, judge
+from wbc_cli.run.loading import ComputeOptions, load_analyser
 
 UM_PER_PX = 0.2
 GLASS = np.array([236, 230, 216], np.uint8)

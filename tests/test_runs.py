@@ -20,11 +20,11 @@ import pytest
 from conftest import NO_NETWORK, TOY_UM_PER_PX, spots, write_picture
 from fakes import blank, small_result
 
-from wbc_cli.loading import ComputeOptions
 from wbc_cli.model.storage import save
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.run.fingerprint import model_fingerprint
+from wbc_cli.run.loading import ComputeOptions
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.shards import SHARDS, Shard, Shares

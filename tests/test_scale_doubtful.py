@@ -12,9 +12,9 @@ from fakes import ArrayReader
 
 from wbc_cli.cells import Scale
 from wbc_cli.inference.scale_estimation import check_scale, disagrees
-from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.model.files import default_folder
 from wbc_cli.model.storage import load
+from wbc_cli.run.loading import ComputeOptions, load_analyser
 from wbc_cli.slides import open_slide
 from wbc_cli.synthetic.smear import Smear
 

@@ -9,7 +9,7 @@ from tifffile import TiffWriter
 
 from wbc_cli.classes import BY_NAME
 from wbc_cli.inference import coarse_strips
-from wbc_cli.loading import ComputeOptions, load_analyser
+from wbc_cli.run.loading import ComputeOptions, load_analyser
 from wbc_cli.slides import open_slide
 from wbc_cli.synthetic.smear import Smear
 

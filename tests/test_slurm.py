@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wbc_cli.errors import UsageError
-from wbc_cli.slurm import MAX_RESTARTS, Resources, batch_script
+from wbc_cli.run.slurm import MAX_RESTARTS, Resources, batch_script
 
 ODD_NAMES = ["two words", "it's", 'say "cells"', "$HOME `id` $(id)", "two\nlines", "back\\slash", "a#b;c&d*?", "naïve"]
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import TOY_UM_PER_PX
 from slurm_node import SlurmNode, missing
 
-from wbc_cli.slurm import batch_script
+from wbc_cli.run.slurm import batch_script
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import write_picture
 
-from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.model.typicality import Typicality
+from wbc_cli.run.loading import ComputeOptions, load_analyser
 from wbc_cli.slides import open_slide
 from wbc_cli.synthetic.smear import Smear
 

@@ -16,9 +16,9 @@ from wbc_cli.commands.guide import guide
 from wbc_cli.commands.machine import bench, demo, doctor
 from wbc_cli.commands.model import evaluate, train
 from wbc_cli.commands.runs import analyze, merge, slurm
-from wbc_cli.console import Terminal, secure_streams
 from wbc_cli.errors import ExitCode, WbcError
 from wbc_cli.run.stopping import ignore_stopping
+from wbc_cli.terminal.console import Terminal, secure_streams
 
 app = typer.Typer(
     name="wbc-cli",

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wbc_cli.classes import CLASS_NAMES, NOT_BLAST, OTHER
+from wbc_cli.csv_files.rows import read_rows
 from wbc_cli.errors import UsageError
 from wbc_cli.morphology import ATTRIBUTES, Morphology
-from wbc_cli.rows import read_rows
 from wbc_cli.slides.pixel_size import plausible
 
 LABELS = (*CLASS_NAMES, NOT_BLAST)

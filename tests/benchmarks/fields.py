@@ -17,10 +17,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from wbc_cli.bench import bare_network
-from wbc_cli.loading import ComputeOptions, load_analyser
+from wbc_cli.diagnostics.bench import bare_network
 from wbc_cli.model.heads import TypeHead
 from wbc_cli.run.job import Job
+from wbc_cli.run.loading import ComputeOptions, load_analyser
 from wbc_cli.run.worker import work
 from wbc_cli.slides.discover import discover
 from wbc_cli.slides.watchdog import TIME_LIMIT

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from wbc_cli.bench import bare_network, make_slide  # noqa: E402
+from wbc_cli.diagnostics.bench import bare_network, make_slide  # noqa: E402
 from wbc_cli.inference.device import upload  # noqa: E402
 from wbc_cli.inference.engine import Engine, choose_device, choose_precision  # noqa: E402
 from wbc_cli.inference.instances import find_cells  # noqa: E402

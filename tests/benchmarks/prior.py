@@ -17,8 +17,8 @@ import numpy as np
 from wbc_cli.evaluation.scoring import MAX_CANDIDATE_DISTANCE_UM
 from wbc_cli.inference.prior_candidates import prior_candidates
 from wbc_cli.inference.scale_estimation import slide_scale
-from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.manifest import read_manifest
+from wbc_cli.run.loading import ComputeOptions, load_analyser
 from wbc_cli.slides import open_slide
 from wbc_cli.training.data import load_image
 

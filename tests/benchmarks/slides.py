@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from wbc_cli.bench import SLIDE_UM_PER_PX, make_slide
+from wbc_cli.diagnostics.bench import SLIDE_UM_PER_PX, make_slide
 from wbc_cli.synthetic.slide import write_slide
 
 CODE = "from wbc_cli.cli import main; main()"

@@ -13,7 +13,7 @@ from wbc_cli.commands.options import Device, terminal_of
 from wbc_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from wbc_cli.evaluation.cross_validation import Laboratory
+    from wbc_cli.cross_validation.measuring import Laboratory
     from wbc_cli.model.config import ModelConfig
     from wbc_cli.training.settings import TrainSettings
 
@@ -43,9 +43,9 @@ def cross_validate(
     measured is measured again only where the weights or the manifest have changed.
     """
     terminal = terminal_of(False, True)
-    from wbc_cli.evaluation.away import away_tables, write_away  # noqa: PLC0415
-    from wbc_cli.evaluation.cross_validation import SCALES, measure_fold  # noqa: PLC0415
-    from wbc_cli.evaluation.folds import held_out_samples, parse_folds, refuse_seen  # noqa: PLC0415
+    from wbc_cli.cross_validation.away import away_tables, write_away  # noqa: PLC0415
+    from wbc_cli.cross_validation.folds import held_out_samples, parse_folds, refuse_seen  # noqa: PLC0415
+    from wbc_cli.cross_validation.measuring import SCALES, measure_fold  # noqa: PLC0415
     from wbc_cli.manifest import read_manifest  # noqa: PLC0415
     from wbc_cli.model.files import checksum  # noqa: PLC0415
     from wbc_cli.training.settings import apply_settings  # noqa: PLC0415
@@ -87,8 +87,8 @@ def _train(
     """Train a fold's model, or go on with it, unless it is there."""
     import torch  # noqa: PLC0415
 
-    from wbc_cli.cores import available_cores  # noqa: PLC0415
     from wbc_cli.inference.engine import choose_device  # noqa: PLC0415
+    from wbc_cli.resources.cores import available_cores  # noqa: PLC0415
     from wbc_cli.training.run import is_trained, train  # noqa: PLC0415
 
     if not is_trained(folder, config, recipe, exclude):

@@ -61,8 +61,8 @@ def bench(
     workers: Workers = None,
 ) -> None:
     """Measure how fast this machine reads, points, looks, and analyses a slide from end to end."""
-    from wbc_cli import bench as benchmark  # noqa: PLC0415
-    from wbc_cli.loading import load_analyser  # noqa: PLC0415
+    from wbc_cli.diagnostics import bench as benchmark  # noqa: PLC0415
+    from wbc_cli.run.loading import load_analyser  # noqa: PLC0415
 
     terminal = terminal_of(False, False)
     analyser, _ = load_analyser(compute_options(device, precision, weights, batch_size, workers, None))
@@ -77,7 +77,7 @@ def bench(
 
 def doctor(weights: Weights = None) -> None:
     """Say what this machine has, what is missing, and how to get it."""
-    from wbc_cli.doctor import examine  # noqa: PLC0415
+    from wbc_cli.diagnostics.doctor import examine  # noqa: PLC0415
 
     terminal = terminal_of(False, False)
     checks = examine(weights)

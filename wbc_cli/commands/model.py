@@ -23,14 +23,14 @@ from wbc_cli.commands.options import (
     compute_options,
     terminal_of,
 )
-from wbc_cli.cores import available_cores
 from wbc_cli.errors import UsageError
 from wbc_cli.profile import MIN_REVIEWED_CELLS
+from wbc_cli.resources.cores import available_cores
 
 if TYPE_CHECKING:
-    from wbc_cli.console import Terminal
     from wbc_cli.evaluation.report import Evaluation
     from wbc_cli.model.storage import LoadedModel
+    from wbc_cli.terminal.console import Terminal
 
 
 def evaluate(
@@ -93,8 +93,8 @@ def evaluate(
     from wbc_cli.evaluation.report import Conditions, tables  # noqa: PLC0415
     from wbc_cli.evaluation.runner import evaluate as run  # noqa: PLC0415
     from wbc_cli.inference.prior_candidates import prior_candidates  # noqa: PLC0415
-    from wbc_cli.loading import load_analyser  # noqa: PLC0415
     from wbc_cli.manifest import read_manifest, select  # noqa: PLC0415
+    from wbc_cli.run.loading import load_analyser  # noqa: PLC0415
 
     known = read_dataset(layout, manifest) if layout else read_manifest(manifest, check_files=True)
     samples = select(known, split, dataset or ())

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from wbc_cli.console import Terminal
 from wbc_cli.errors import UsageError
-from wbc_cli.loading import ComputeOptions
 from wbc_cli.products.registry import PRODUCT_NAMES
+from wbc_cli.run.loading import ComputeOptions
+from wbc_cli.terminal.console import Terminal
 
 
 class PrecisionName(StrEnum):

@@ -32,10 +32,10 @@ from wbc_cli.products.registry import PRODUCT_NAMES, PRODUCTS, USUAL_PRODUCTS
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.samples import BY_FOLDER, NO_SAMPLES
 from wbc_cli.run.shards import Shard
+from wbc_cli.run.slurm import PROGRAM, Resources, batch_script
 from wbc_cli.run.stopping import stopping
 from wbc_cli.slides.formats import PICTURES, SLIDES
 from wbc_cli.slides.watchdog import TIME_LIMIT
-from wbc_cli.slurm import PROGRAM, Resources, batch_script
 
 _SCRIPTS_OWN = frozenset({"--shard", "--restart", "--prune", "--out", "-o", "--dry-run"})
 _WITH_PATHS = frozenset({"--weights", "--samples", "--profile"})
@@ -125,7 +125,7 @@ def analyze(
         stop_width,
     )
     with stopping() as stop:  # from the first moment on: schedulers do not wait for imports
-        from wbc_cli import analyze as analysis  # noqa: PLC0415 - it takes a second, which `--help` must not
+        from wbc_cli.run import analyze as analysis  # noqa: PLC0415 - it takes a second, which `--help` must not
 
         if dry_run:
             for slide in analysis.find_slides(choice, terminal).slides:

@@ -9,9 +9,9 @@ from pathlib import Path, PurePath
 
 from wbc_cli.classes import BY_NAME
 from wbc_cli.comparison.counts import CellKey, Reader
+from wbc_cli.csv_files.rows import read_rows
 from wbc_cli.errors import UsageError
 from wbc_cli.products.tables import DONE, REFUSED
-from wbc_cli.rows import read_rows
 
 TOOL = "wbc-cli"
 ONE_READER = "reader"

@@ -10,10 +10,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.csv_files.rows import read_rows
 from wbc_cli.datasets.images import bare_sample, find_images
 from wbc_cli.errors import UsageError
 from wbc_cli.manifest import BOX_LABELS, Box, Sample
-from wbc_cli.rows import read_rows
 
 _UM_PER_PX = 0.0688  # estimated: red cells are then 7.5 um across
 _SPLITS = ("train", "val", "test")

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from wbc_cli.csv_files.rows import read_rows
 from wbc_cli.datasets.images import bare_sample, find_images, shrunk_scale
 from wbc_cli.datasets.single_cells import class_of
 from wbc_cli.errors import UsageError
 from wbc_cli.manifest import MaskLevels, Sample
-from wbc_cli.rows import read_rows
 
 _UM_PER_PX, _SIDE = 0.092, 512  # estimated: red cells are then 7.5 um across
 _LEVELS = MaskLevels(cell=128)  # white on black in JPEG, whose greys waver; the nucleus is not told apart

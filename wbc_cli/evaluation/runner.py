@@ -19,7 +19,7 @@ from wbc_cli.evaluation.scoring import ImageScore, score_image
 from wbc_cli.evaluation.summary import summarise
 from wbc_cli.inference.prior_candidates import PriorCandidates
 from wbc_cli.manifest import Sample
-from wbc_cli.parallel import in_order
+from wbc_cli.resources.parallel import in_order
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader
 

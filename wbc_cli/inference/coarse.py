@@ -21,7 +21,7 @@ from wbc_cli.model.saliency import (
     prior_input,
     stain_density,
 )
-from wbc_cli.parallel import Tasks
+from wbc_cli.resources.parallel import Tasks
 from wbc_cli.slides.fault_tolerant import gaps_of
 from wbc_cli.slides.reader import SlideReader
 from wbc_cli.slides.unreadable_tiles import Box

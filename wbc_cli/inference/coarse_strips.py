@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from wbc_cli.model.saliency import COARSE_UM_PER_PX
-from wbc_cli.parallel import Tasks
+from wbc_cli.resources.parallel import Tasks
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
 BLOCK_PX = 4096

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from wbc_cli.cores import available_cores
 from wbc_cli.errors import SetupError
 from wbc_cli.inference.coarse_strips import MARGIN_PX
 from wbc_cli.inference.device import download, is_out_of_memory, upload
@@ -24,6 +23,7 @@ from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF, NetworkOutput
 from wbc_cli.model.saliency import STRIDE, folded
+from wbc_cli.resources.cores import available_cores
 
 log = logging.getLogger(__name__)
 

@@ -11,21 +11,21 @@ import numpy as np
 from wbc_cli.cells import ATYPICAL, NUCLEUS, Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
 from wbc_cli.errors import SlideError
-from wbc_cli.heartbeat import Heartbeat
 from wbc_cli.inference.assembly import Detection
 from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.coarse import slide_colours
 from wbc_cli.inference.engine import WindowCell
 from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.instances import MIN_CELL_UM2
+from wbc_cli.inference.quality import judge
 from wbc_cli.inference.quality_metrics import measure_quality
 from wbc_cli.inference.scale_estimation import check_scale, slide_scale
 from wbc_cli.inference.search import Progress, Search
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Window
 from wbc_cli.morphology import ATTRIBUTES, Morphology
-from wbc_cli.parallel import Tasks
-from wbc_cli.quality import judge
+from wbc_cli.resources.heartbeat import Heartbeat
+from wbc_cli.resources.parallel import Tasks
 from wbc_cli.slides.fault_tolerant import gaps_of
 from wbc_cli.slides.reader import SlideReader
 from wbc_cli.slides.unreadable_tiles import Box

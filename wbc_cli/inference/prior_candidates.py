@@ -12,7 +12,7 @@ from wbc_cli.inference.coarse import candidates, prior_pixels, slide_colours
 from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.stream import Stream
 from wbc_cli.model.saliency import COARSE_UM_PER_PX
-from wbc_cli.parallel import Tasks
+from wbc_cli.resources.parallel import Tasks
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
 _SQUARE_PX = 1024  # coarse pixels of a side: memory does not grow with the slide

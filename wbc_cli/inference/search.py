@@ -12,7 +12,7 @@ from wbc_cli.inference.assembly import Detection, deduplicate, detections
 from wbc_cli.inference.coarse import SlideColours, candidates
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Window, read_window, sliding_windows
-from wbc_cli.parallel import Tasks
+from wbc_cli.resources.parallel import Tasks
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
 _MAX_PASSES = 3  # a window shows a cell that its border cuts; another is laid around it, which may show a third

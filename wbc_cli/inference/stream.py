@@ -14,8 +14,8 @@ import numpy as np
 
 from wbc_cli.inference.engine import Engine, WindowPrediction
 from wbc_cli.inference.windows import Window
-from wbc_cli.memory import release_holes
-from wbc_cli.parallel import Task, Tasks
+from wbc_cli.resources.memory import release_holes
+from wbc_cli.resources.parallel import Task, Tasks
 from wbc_cli.slides.reader import RGBImage
 
 _RELEASE_EVERY_WINDOWS = 256  # what lies free among what is kept goes back to the system

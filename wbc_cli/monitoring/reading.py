@@ -12,10 +12,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from wbc_cli.csv_files.rows import read_rows
 from wbc_cli.errors import UsageError
 from wbc_cli.products.slide_folders import CELLS, RECORD
 from wbc_cli.products.tables import FAILED
-from wbc_cli.rows import read_rows
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from typing import Any, TextIO
 
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import CLASS_NAMES, DIFFERENTIAL_NAMES, UNIDENTIFIED
+from wbc_cli.csv_files.rows import FORMULA_STARTS
 from wbc_cli.differential import NOT_WHITE_NAMES, Differential, count_cells, of_counts
 from wbc_cli.morphology import ATTRIBUTES, describe
 from wbc_cli.products.constants import SCHEMA_VERSION
-from wbc_cli.rows import FORMULA_STARTS
 
 DONE = "done"
 REFUSED = "refused"

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from wbc_cli.csv_files.rows import FORMULA_STARTS
 from wbc_cli.errors import UsageError
-from wbc_cli.rows import FORMULA_STARTS
 
 
 @dataclass(frozen=True)

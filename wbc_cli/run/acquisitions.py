@@ -16,8 +16,8 @@ from wbc_cli.acquisition.file import Acquisition, PooledScale, add_acquisitions,
 from wbc_cli.acquisition.grouping import AcquisitionKey, Picture, drawn, key_of
 from wbc_cli.acquisition.light import Lighting, background_of, measure_light, nuclei_of, pool_light
 from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
-from wbc_cli.heartbeat import Heartbeat, Heartbeats
 from wbc_cli.inference.field_of_view import within_field
+from wbc_cli.resources.heartbeat import Heartbeat, Heartbeats
 from wbc_cli.run.isolation import isolated
 from wbc_cli.run.job import Emit, Job
 from wbc_cli.run.lazy_analyser import LazyAnalyser

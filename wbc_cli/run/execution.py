@@ -7,11 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from wbc_cli.acquisition.grouping import pictures_by_folder
-from wbc_cli.console import Terminal
 from wbc_cli.errors import SetupError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT, SlideRecord
-from wbc_cli.progress import RunProgress, run_progress
 from wbc_cli.run.job import Event, Job
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.plan import Plan, absent
@@ -19,6 +17,8 @@ from wbc_cli.run.samples import Samples
 from wbc_cli.run.stopping import Stop
 from wbc_cli.run.supervisor import Supervisor
 from wbc_cli.slides.discover import Discovery, SlideSource, file_size
+from wbc_cli.terminal.console import Terminal
+from wbc_cli.terminal.progress import RunProgress, run_progress
 
 
 class Run:

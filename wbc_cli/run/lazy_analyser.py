@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from wbc_cli.inference.pipeline import Analyser
-from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.run.job import Job
+from wbc_cli.run.loading import ComputeOptions, load_analyser
 
 
 class LazyAnalyser:

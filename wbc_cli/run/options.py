@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wbc_cli.loading import ComputeOptions
 from wbc_cli.products.constants import STOP_WIDTH
+from wbc_cli.run.loading import ComputeOptions
 from wbc_cli.run.samples import BY_FOLDER
 from wbc_cli.run.shards import Shard
 from wbc_cli.slides.watchdog import TIME_LIMIT

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wbc_cli.csv_files.rows import read_rows
 from wbc_cli.errors import UsageError
-from wbc_cli.rows import read_rows
 from wbc_cli.slides.discover import SlideSource
 from wbc_cli.slides.formats import named_format
 from wbc_cli.slides.names import file_name

@@ -14,10 +14,10 @@ from wbc_cli.acquisition.file import provenance_of
 from wbc_cli.acquisition.grouping import key_of
 from wbc_cli.acquisition.light import even
 from wbc_cli.errors import SlideError
-from wbc_cli.heartbeat import Heartbeat, Heartbeats
-from wbc_cli.parallel import WeightedSemaphore
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.tables import SlideRecord
+from wbc_cli.resources.heartbeat import Heartbeat, Heartbeats
+from wbc_cli.resources.parallel import WeightedSemaphore
 from wbc_cli.run.acquisitions import AcquisitionFinder
 from wbc_cli.run.fingerprint import Fingerprint, input_content, input_stamp
 from wbc_cli.run.isolation import isolated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wbc_cli.heartbeat import Heartbeat
+from wbc_cli.resources.heartbeat import Heartbeat
 from wbc_cli.slides.pixel_size import PixelSize
 from wbc_cli.slides.reader import RGBImage, SlideReader
 

@@ -18,17 +18,17 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from wbc_cli.console import Terminal, secure_streams
-from wbc_cli.cores import available_cores
 from wbc_cli.errors import ExitCode, WbcError
-from wbc_cli.heartbeat import Heartbeats
-from wbc_cli.parallel import WeightedSemaphore
 from wbc_cli.products.folder import RunFolder
+from wbc_cli.resources.cores import available_cores
+from wbc_cli.resources.heartbeat import Heartbeats
+from wbc_cli.resources.parallel import WeightedSemaphore
 from wbc_cli.run.acquisitions import AcquisitionFinder
 from wbc_cli.run.job import STOP, Emit, Event, Job
 from wbc_cli.run.lazy_analyser import LazyAnalyser
 from wbc_cli.run.slide_task import MAX_OPEN_BYTES, SlideTask
 from wbc_cli.run.stopping import STOP_SIGNALS
+from wbc_cli.terminal.console import Terminal, secure_streams
 
 _MAX_SLIDES = 128
 _TICK_SECONDS = 0.25

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from wbc_cli.csv_files.decoding import DELIMITERS, decode, from_windows
 from wbc_cli.errors import UsageError
-from wbc_cli.text import DELIMITERS, decode, from_windows
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv"})
 _PATH_COLUMNS = (

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from wbc_cli.cores import available_cores
+from wbc_cli.resources.cores import available_cores
 from wbc_cli.training.losses import Batch
 from wbc_cli.training.sampling import TrainingWindow
 

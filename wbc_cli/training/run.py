@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from wbc_cli.classes import BLAST_INDEX
-from wbc_cli.cores import available_cores
 from wbc_cli.errors import UsageError
 from wbc_cli.inference.scale_estimation import estimate_scale
 from wbc_cli.manifest import Sample, read_manifest
@@ -22,6 +21,7 @@ from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.files import CONFIG_NAME
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.storage import save
+from wbc_cli.resources.cores import available_cores
 from wbc_cli.slides import open_slide
 from wbc_cli.training.card import write_card
 from wbc_cli.training.centred import centred_views, fit_temperature, fit_typicality, validate

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from wbc_cli.cells import ATYPICAL
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
+from wbc_cli.inference.quality import LIMITS
 from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED
 from wbc_cli.products.tables import NOT_IN_INPUT
-from wbc_cli.quality import LIMITS
 from wbc_cli.slides.reader import INVERTED, RESAMPLED, SHARPEST, UNEVEN
 
 SLIDE_FLAGS: dict[str, str] = {

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from wbc_cli.acquisition.file import read_acquisitions
-from wbc_cli.console import Terminal
 from wbc_cli.errors import NothingToAnalyseError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.run.execution import Run
@@ -24,6 +23,7 @@ from wbc_cli.run.samples import find_samples
 from wbc_cli.run.stopping import Stop
 from wbc_cli.run.summary import RunSummary
 from wbc_cli.slides.discover import Discovery, discover
+from wbc_cli.terminal.console import Terminal
 
 
 def find_slides(options: AnalyzeOptions, terminal: Terminal) -> Discovery:

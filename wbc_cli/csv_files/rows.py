@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from wbc_cli.csv_files.decoding import decode, delimiter_of, from_windows
 from wbc_cli.errors import UsageError
-from wbc_cli.text import decode, delimiter_of, from_windows
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """How a cell of a table begins that a spreadsheet would take for a formula."""

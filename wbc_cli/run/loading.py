@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wbc_cli.cores import available_cores
-from wbc_cli.memory import keep_freed_memory
+from wbc_cli.resources.cores import available_cores
+from wbc_cli.resources.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from wbc_cli.inference.engine import Precision

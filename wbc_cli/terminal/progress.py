@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from wbc_cli.console import LINE_SECONDS, Terminal
+from wbc_cli.terminal.console import LINE_SECONDS, Terminal
 
 _LARGE = 200  # windows; a slide with fewer is done before one could read its line
 

@@ -32,7 +32,7 @@ from wbc_cli.inference.scale_estimation import slide_scale
 from wbc_cli.inference.search import Search
 from wbc_cli.inference.windows import read_window
 from wbc_cli.model.saliency import COARSE_UM_PER_PX
-from wbc_cli.parallel import Tasks
+from wbc_cli.resources.parallel import Tasks
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader
 from wbc_cli.slides.slide import OpenSlideReader

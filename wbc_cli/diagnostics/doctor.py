@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import wbc_cli
-from wbc_cli.cores import available_cores
 from wbc_cli.errors import SetupError
+from wbc_cli.resources.cores import available_cores
 
 _PACKAGES = ("torch", "torchvision", "timm", "opencv-python-headless", "openslide-python", "tifffile", "imagecodecs")
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
 
-from wbc_cli.evaluation.cross_validation import SCALES, Laboratory
+from wbc_cli.cross_validation.measuring import SCALES, Laboratory
 
 Row = dict[str, str]
 

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from wbc_cli.heartbeat import Heartbeat
+from wbc_cli.resources.heartbeat import Heartbeat
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -13,15 +13,15 @@ from typing import Any
 
 import wbc_cli
 from wbc_cli.cells import SlideResult
+from wbc_cli.cross_validation.folds import Fold
 from wbc_cli.evaluation.folder import write_folder
-from wbc_cli.evaluation.folds import Fold
 from wbc_cli.evaluation.report import Conditions
 from wbc_cli.evaluation.runner import evaluate
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.prior_candidates import prior_candidates
-from wbc_cli.loading import ComputeOptions, load_analyser
 from wbc_cli.manifest import Sample
 from wbc_cli.model.files import CONFIG_NAME, checksum
+from wbc_cli.run.loading import ComputeOptions, load_analyser
 from wbc_cli.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""How good the recipe is in laboratories that a model has not seen."""

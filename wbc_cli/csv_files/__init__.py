@@ -1,0 +1,1 @@
+"""Tables with named columns that users hand in, as Windows, Excel and Unix tools write them."""

@@ -1,0 +1,1 @@
+"""What `doctor` and `bench` find out about a machine."""
