@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import random
+import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
@@ -54,6 +56,19 @@ def test_cameras_and_stated_scales_tell_acquisitions_apart(tmp_path):
     assert key_of(tmp_path / "d.png", None).um_per_px == pytest.approx(0.1)
     tifffile.imwrite(tmp_path / "e.tif", spots(), photometric="rgb", extratags=[(272, "s", 0, "Third", False)])
     assert key_of(tmp_path / "e.tif", None).camera == "Third"
+
+
+def test_damaged_exif_data_tell_no_camera_and_nobody_is_warned(tmp_path):
+    exif = Image.Exif()
+    exif[272] = "A camera of a long name"
+    Image.fromarray(spots()).save(tmp_path / "a.jpg", exif=exif)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    start = whole.index(b"Exif\0\0") + 6
+    (tmp_path / "b.jpg").write_bytes(whole[: start + 10] + b"\x01\x10\0\x02\xff\xff" + whole[start + 16 :])
+    code = "import sys, pathlib, wbc_cli.acquisition.grouping as g; print(g.key_of(pathlib.Path(sys.argv[1]), None))"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "b.jpg"], capture_output=True, text=True, check=True)
+    assert "camera=''" in done.stdout
+    assert done.stderr == ""
 
 
 def test_whole_slides_and_what_cannot_be_read_are_of_none(tmp_path):

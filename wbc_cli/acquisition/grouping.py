@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from wbc_cli.slides.tiff import DAMAGE
 
 _MAKE, _MODEL, _ORIENTATION = 271, 272, 274  # tags, the same in EXIF and TIFF
 _ID_DIGITS = 16
+
+# Of a file whose EXIF data are damaged nothing is known but its size, and nothing is wrong with its pixels for that.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 
 class Picture(NamedTuple):
