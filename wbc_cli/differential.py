@@ -79,12 +79,12 @@ def count_cells(cells: Iterable[Cell]) -> Differential:
 
 
 def count_classes(names: Iterable[str]) -> Differential:
-    """The same from the cells' classes alone."""
+    """Count a differential from the cells' classes alone."""
     return of_counts(Counter(names))
 
 
 def of_counts(numbers: Mapping[str, int]) -> Differential:
-    """The same from the number of cells of each class, such as the sum of several slides'."""
+    """Compute a differential from the number of cells of each class, such as the sum of several slides'."""
     counts = Counter(numbers)
     white = sum(n for name, n in counts.items() if BY_NAME[name].white_cell)
     total = sum(counts[name] for name in DIFFERENTIAL_NAMES)
@@ -100,7 +100,7 @@ def of_counts(numbers: Mapping[str, int]) -> Differential:
 
 
 def more_cells(differential: Differential, width: float) -> int | None:
-    """How many more cells it takes until the widest interval is narrow enough, if the shares stay as they are.
+    """Compute how many more cells it takes until the widest interval is narrow enough, if the shares stay as they are.
 
     Args:
         differential: what has been counted.

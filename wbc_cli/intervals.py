@@ -8,9 +8,9 @@ _OUTSIDE = 0.025  # on either side of a 95 % interval
 
 
 def clopper_pearson(count: float, total: int) -> tuple[float, float]:
-    """The exact 95 % interval of a proportion, as quantiles of beta distributions (Clopper and Pearson, 1934).
+    """Compute the exact 95 % interval of a proportion, as quantiles of beta distributions (Clopper and Pearson, 1934).
 
-    The same as `scipy.stats.binomtest`, whose p-value takes a hundred times as long as all this.
+    It is the same as that of `scipy.stats.binomtest`, whose p-value takes a hundred times as long as all this.
 
     Args:
         count: 0 to total; of a total that is only thought of it need not be whole.
@@ -22,6 +22,6 @@ def clopper_pearson(count: float, total: int) -> tuple[float, float]:
 
 
 def interval_width(count: float, total: int) -> float:
-    """How wide the interval of `clopper_pearson` is, 0 to 1."""
+    """Compute the width of the interval of `clopper_pearson`, 0 to 1."""
     low, high = clopper_pearson(count, total)
     return high - low

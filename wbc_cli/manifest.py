@@ -165,7 +165,7 @@ def _sample(
 
 
 def _read_boxes(path: Path) -> dict[Path, list[Box]]:
-    """Boxes by image; empty where there is no such file."""
+    """Read the boxes by image; empty where there is no such file."""
     boxes: dict[Path, list[Box]] = {}
     if not path.exists():
         return boxes
@@ -183,7 +183,7 @@ def _read_boxes(path: Path) -> dict[Path, list[Box]]:
 
 
 def _read_morphologies(path: Path) -> dict[str, Morphology]:
-    """Attributes by the name of the image; empty where there is no such file."""
+    """Read the attributes by the name of the image; empty where there is no such file."""
     morphologies: dict[str, Morphology] = {}
     if not path.exists():
         return morphologies

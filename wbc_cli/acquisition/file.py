@@ -70,7 +70,7 @@ class Acquisition:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Acquisition:
-        """What `asdict` gave, after JSON."""
+        """Make an acquisition of what `asdict` gave, after JSON."""
         light = value["light"]
         return cls(
             key=AcquisitionKey(**value["key"]),
@@ -87,12 +87,12 @@ Acquisitions = dict[str, Acquisition]
 
 
 def provenance_of(key: AcquisitionKey | None, acquisition: Acquisition | None) -> dict[str, str] | None:
-    """What a slide's record says of its acquisition; None for a whole slide."""
+    """Return what a slide's record says of its acquisition; None for a whole slide."""
     return None if key is None else {"id": key.id, "values": acquisition.digest if acquisition else ""}
 
 
 def still_holds(provenance: Mapping[str, str] | None, acquisitions: Acquisitions) -> bool:
-    """Whether results were made with what is known now.
+    """Tell whether results were made with what is known now.
 
     Args:
         provenance: from `provenance_of`, out of the slide's record.
@@ -105,7 +105,7 @@ def still_holds(provenance: Mapping[str, str] | None, acquisitions: Acquisitions
 
 
 def read_acquisitions(out: Path) -> Acquisitions:
-    """What a run folder knows of acquisitions; nothing where it has no such file.
+    """Read what a run folder knows of acquisitions; nothing where it has no such file.
 
     Raises:
         SetupError: it is damaged, or cannot be read.

@@ -58,12 +58,12 @@ class AcquisitionKey:
 
 
 def folder_of(path: Path) -> str:
-    """The absolute path of the folder that holds a file."""
+    """Return the absolute path of the folder that holds a file."""
     return str(path.absolute().parent)
 
 
 def pictures_by_folder(slides: Iterable[SlideSource], wanted: Iterable[SlideSource]) -> dict[str, list[Picture]]:
-    """The plain pictures of the folders that hold the wanted slides; going by their names only, no file is read.
+    """Gather the plain pictures of the folders that hold the wanted slides, by their names only; no file is read.
 
     Args:
         slides: all of the run, whichever shard they belong to.
@@ -77,7 +77,7 @@ def pictures_by_folder(slides: Iterable[SlideSource], wanted: Iterable[SlideSour
 
 
 def drawn(pictures: Sequence[Picture]) -> list[Picture]:
-    """The pictures in an order that is as good as random and depends on nothing but their names."""
+    """Put pictures in an order that is as good as random and depends on nothing but their names."""
     return sorted(pictures, key=lambda picture: hashlib.sha256(picture.name.encode("utf-8", "replace")).digest())
 
 

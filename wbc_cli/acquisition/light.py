@@ -67,18 +67,18 @@ def measure_light(reader: SlideReader) -> Lighting:
 
 
 def background_of(pictures: list[Lighting]) -> tuple[float, ...]:
-    """Red, green and blue of the glass that pictures have in the median, 0 to 255."""
+    """Return the median red, green and blue of the glass in pictures, 0 to 255."""
     colours = [255 * np.exp(np.nanmedian(picture.glass, axis=(0, 1))) for picture in pictures]
     return tuple(round(float(value), 1) for value in np.median(colours, axis=0))
 
 
 def nuclei_of(pictures: list[Lighting]) -> tuple[float, ...]:
-    """Optical density of the nuclei of pictures in red, green and blue, in the median."""
+    """Return the median optical density of the nuclei of pictures in red, green and blue."""
     return tuple(round(float(value), 3) for value in np.median([picture.nuclei for picture in pictures], axis=0))
 
 
 def pool_light(pictures: list[Lighting]) -> Light | None:
-    """The light field that pictures of one size share.
+    """Estimate the light field that pictures of one size share.
 
     A place is as bright as it is in the brighter of the pictures, since it shows glass in some of them; a polynomial
     goes through the places.
@@ -105,7 +105,7 @@ def pool_light(pictures: list[Lighting]) -> Light | None:
 
 
 def field_of(light: Light, height: int, width: int) -> Floats:
-    """The light field of a picture, float32 [h, w, 3]: about 1, and less where the picture is too dark.
+    """Compute the light field of a picture, float32 [h, w, 3]: about 1, and less where the picture is too dark.
 
     Args:
         light: from `pool_light`.
@@ -152,7 +152,7 @@ class EvenReader(ReaderWrapper):
 
 
 def _terms(rows: int, columns: int) -> NDArray[np.float64]:
-    """The powers of x and y, each from -1 to 1 over the picture, at the middles of places, [rows, columns, terms]."""
+    """Compute powers of x and y, -1 to 1 over the picture, at the middles of places, [rows, columns, terms]."""
     x, y = np.meshgrid((2 * np.arange(columns) + 1) / columns - 1, (2 * np.arange(rows) + 1) / rows - 1)
     powers = [(i, j) for i in range(_DEGREE + 1) for j in range(_DEGREE + 1 - i)]
     return np.stack([x**i * y**j for i, j in powers], axis=-1)

@@ -27,13 +27,13 @@ Floats = NDArray[np.float64]
 
 
 def zooms_of(width: int, height: int) -> Floats:
-    """At which zooms pictures of a size are looked at: patch pixels to a level-0 pixel, rising to 1."""
+    """Choose the zooms at which pictures of a size are looked at: patch pixels to a level-0 pixel, rising to 1."""
     most = np.log2(max(1.0, max(width, height) / PATCH_PX * _COARSEST))
     return np.append(2.0 ** -np.arange(most, 0.05, -np.log2(_STEP)), 1.0)
 
 
 def measure_scale(net: ScaleNet, reader: SlideReader) -> Floats:
-    """What the cells of one picture say of its scale, at each zoom.
+    """Estimate the scale of one picture from its cells, at each zoom.
 
     Patches weigh by how sure the estimator is of them, so that those which show no cells count little.
 
@@ -59,7 +59,7 @@ def measure_scale(net: ScaleNet, reader: SlideReader) -> Floats:
 
 
 def pool_scales(measured: Floats, zooms: Floats) -> tuple[PooledScale, ...]:
-    """The scale that pictures share, or several where the zoom was changed between them.
+    """Estimate the scale that pictures share, or several where the zoom was changed between them.
 
     Args:
         measured: float64 [pictures, zooms], from `measure_scale`.
@@ -81,7 +81,7 @@ def _pooled(measured: Floats, zooms: Floats) -> PooledScale:
 
 
 def _settled(estimates: Floats, zooms: Floats) -> float:
-    """The mean of the zooms' estimates, in which count those zooms that by it show cells at a readable size."""
+    """Average the zooms' estimates, counting those zooms that by this mean show cells at a readable size."""
     middle = float(np.median(estimates))
     for _ in range(_ROUNDS):
         off = (middle - np.log(zooms) - np.log(_BEST_UM)) / _BEST_WIDTH
@@ -91,7 +91,7 @@ def _settled(estimates: Floats, zooms: Floats) -> float:
 
 
 def _split(measured: Floats, scales: Floats) -> list[Floats]:
-    """The pictures of each zoom, where their scales fall into parts that lie clearly apart."""
+    """Divide the pictures by their zoom, where their scales fall into parts that lie clearly apart."""
     order = np.argsort(scales, kind="stable")
     measured, scales = measured[order], scales[order]
     least = max(_MIN_PICTURES, round(_MIN_SHARE * len(scales)))
@@ -107,5 +107,5 @@ def _split(measured: Floats, scales: Floats) -> list[Floats]:
 
 
 def _deviation(values: Floats) -> float:
-    """The standard deviation as the median of the distances from the median tells it."""
+    """Return the standard deviation as the median of the distances from the median tells it."""
     return float(1.48 * np.median(np.abs(values - np.median(values))))

@@ -21,7 +21,7 @@ class Limits:
     high: float | None
 
     def beyond(self, percent: float) -> bool:
-        """Whether a percentage is abnormal."""
+        """Tell whether a percentage is abnormal."""
         return (self.low is not None and percent < self.low) or (self.high is not None and percent >= self.high)
 
 

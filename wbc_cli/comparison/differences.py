@@ -75,7 +75,7 @@ def correlation(reference: NDArray[np.float64], tested: NDArray[np.float64]) -> 
 def within_limits(
     counts: NDArray[np.int64], totals: NDArray[np.int64], others: NDArray[np.int64], other_totals: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Whether two counts of the same sample differ by no more than the cells counted give by chance.
+    """Tell whether two counts of the same sample differ by no more than the cells counted give by chance.
 
     The binomial limits that haematologists know as Ruemke's are those of one count. These are of the difference of
     two, exact as well: given the cells of a class in both counts together, how many of them the one has is

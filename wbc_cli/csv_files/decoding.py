@@ -29,12 +29,12 @@ def decode(data: bytes) -> str:
 
 
 def from_windows(text: str) -> str:
-    """What `decode` gave, with the bytes that are no UTF-8 taken for windows-1252."""
+    """Correct what `decode` gave: the bytes that are no UTF-8 are taken for windows-1252."""
     if text.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in text):
         return text
     return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
 
 
 def delimiter_of(header: str) -> str:
-    """The delimiter of a table by its first line."""
+    """Guess the delimiter of a table by its first line."""
     return max(DELIMITERS, key=header.count)

@@ -78,18 +78,18 @@ class Bench:
         self.seconds.setdefault(part, []).append(time.perf_counter() - began)
 
     def median(self, part: str) -> float:
-        """Seconds of a part in the middle one of its rounds."""
+        """Return the seconds of a part in the middle one of its rounds."""
         return statistics.median(self.seconds[part])
 
     def ratio(self, over: Sequence[str], under: Sequence[str]) -> float:
-        """Median over the rounds of one sum of parts to another, each from the same round."""
+        """Return the median over the rounds of the ratio of one sum of parts to another, each from the same round."""
         rounds = range(len(self.seconds[over[0]]))
         return statistics.median(
             sum(self.seconds[part][i] for part in over) / sum(self.seconds[part][i] for part in under) for i in rounds
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For --json."""
+        """Return the figures for --json."""
         return {
             "slide": self.slide,
             "megapixels": self.megapixels,
@@ -103,7 +103,7 @@ class Bench:
         }
 
     def ratios(self) -> dict[str, float]:
-        """What the parts are to each other."""
+        """Return the ratios of the parts to each other."""
         found = {
             "end to end to its bare parts": self.ratio(["end to end"], ["coarse decode", "window decode", "network"]),
             "end to end to a decode of level 0": self.ratio(["end to end"], ["decode"]),
@@ -117,7 +117,7 @@ class Bench:
         return found
 
     def table(self) -> Table:
-        """The parts, each with its rate, and the ratios."""
+        """Tabulate the parts, each with its rate, and the ratios."""
         made = f"{self.settings['device']}, {self.settings['precision']}"
         table = Table(title=f"{self.slide}, {self.megapixels:.0f} megapixels, {made}", title_justify="left")
         for column in ("part", "seconds", "rate"):
@@ -201,7 +201,7 @@ def measure(path: Path, analyser: Analyser, exhaustive: bool, rounds: int = ROUN
 
 
 def _named(device: torch.device) -> str:
-    """A device, a GPU with the name of the card."""
+    """Name a device, a GPU with the name of the card."""
     return str(device) if device.type == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"
 
 
@@ -246,7 +246,7 @@ def _decode_by_library(path: Path, workers: int) -> None:
 
 
 def bare_network(engine: Engine, windows: int) -> None:
-    """The bare network on as many windows, in the engine's batches and lanes."""
+    """Run the bare network on as many windows, in the engine's batches and lanes."""
     size = engine.config.window_px
     pixels = np.random.default_rng(0).integers(0, 256, (engine.batch_size, 3, size, size), np.uint8)
     batches = max(-(-windows // engine.batch_size), min(windows, engine.lanes))
@@ -263,6 +263,6 @@ def bare_network(engine: Engine, windows: int) -> None:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has held so far, in megabytes."""
+    """Return the most memory that this process has held so far, in megabytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

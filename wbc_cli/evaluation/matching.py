@@ -92,7 +92,7 @@ def _overlap(boxes: Sequence[Box], cells: Sequence[Cell]) -> Floats:
 
 
 def _inside(boxes: Sequence[Box], cells: Sequence[Cell]) -> NDArray[np.bool_]:
-    """Whether a box holds a cell's centroid, [boxes, cells]."""
+    """Tell whether each box holds each cell's centroid, bool [boxes, cells]."""
     corners = _corners(boxes)[:, None]
     points = np.array([(cell.x, cell.y) for cell in cells], dtype=np.float64).reshape(-1, 2)
     return np.asarray(((points >= corners[..., :2]) & (points < corners[..., 2:])).all(axis=-1))
@@ -103,6 +103,6 @@ def _corners(boxes: Sequence[Box]) -> Floats:
 
 
 def _assign(worth: Floats) -> dict[int, int]:
-    """Pairs of row and column of the largest total worth; what is worth nothing stays alone."""
+    """Pair rows with columns for the largest total worth; what is worth nothing stays alone."""
     rows, columns = linear_sum_assignment(worth, maximize=True)
     return {int(row): int(column) for row, column in zip(rows, columns, strict=True) if worth[row, column] > 0}

@@ -18,7 +18,7 @@ _NUMBERS = re.compile(
 
 
 def type_of(column: str) -> ColumnType:
-    """The type of a column by its name: what is not known to be a number is text."""
+    """Return the type of a column by its name: what is not known to be a number is text."""
     if _INTEGERS.fullmatch(column):
         return "int64"
     return "float64" if _NUMBERS.fullmatch(column) else "string"

@@ -136,7 +136,7 @@ def _conclusion(sample: SampleCounts) -> str:
 
 
 def _device(results: Results) -> Resource:
-    """The program, with its version and that of the weights."""
+    """Describe the program, with its version and that of the weights."""
     run = results.run
     weights = dict.fromkeys(part.get("weights_sha256") for part in run.get("merged_from", [run]))
     versions = [("software", run.get("version")), *(("weights, SHA-256", value) for value in weights)]
@@ -162,5 +162,5 @@ def _reference(sample: SampleCounts, role: str) -> Resource:
 
 
 def _id(sample: SampleCounts, role: str) -> str:
-    """The same for every export of a sample, so that a later one takes the place of an earlier."""
+    """Make an id that every export of a sample shares, so that a later one takes the place of an earlier."""
     return str(uuid5(_NAMESPACE, f"{sample.origin}\n{sample.name}\n{role}"))

@@ -81,7 +81,7 @@ def _pixel_um(results: Results, written: str) -> tuple[float, float]:
 
 
 def _features(results: Results, table: pd.DataFrame) -> dict[str, NDArray[np.float16]]:
-    """What the types were read from, where the run has kept it of every cell."""
+    """Read the features that the types were read from, where the run has kept them of every cell."""
     kept = []
     for written, cells in table.groupby("slide", sort=False)["cell"]:
         slide = results.cells.slide_named(written)
@@ -93,7 +93,7 @@ def _features(results: Results, table: pd.DataFrame) -> dict[str, NDArray[np.flo
 
 
 def _origin(results: Results) -> dict[str, Any]:
-    """What made the cells: of merged runs there may be several weights."""
+    """Describe what made the cells: of merged runs there may be several weights."""
     runs = results.run.get("merged_from", [results.run])
     weights = dict.fromkeys(str(run["weights_sha256"]) for run in runs if "weights_sha256" in run)
     return {"version": str(results.run.get("version", "")), "weights_sha256": list(weights)}

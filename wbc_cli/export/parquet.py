@@ -76,7 +76,7 @@ def _write_cells(results: Results, path: Path) -> None:
 
 
 def _batches(table: Path, types: Mapping[str, object]) -> Iterator[Any]:
-    """The rows of cells.csv with their types; none of a table without rows."""
+    """Yield the rows of cells.csv with their types; none of a table without rows."""
     read = load("pyarrow.csv", "pyarrow")
     options = read.ConvertOptions(column_types=types, strings_can_be_null=False, null_values=[""])
     with read.open_csv(

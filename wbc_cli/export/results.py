@@ -41,7 +41,7 @@ class Results:
     review: Review | None
 
     def table(self, name: str) -> list[Row]:
-        """The rows of one of the run's tables; none where there is no such table.
+        """Read the rows of one of the run's tables; none where there is no such table.
 
         Raises:
             UsageError: it cannot be read.
@@ -56,7 +56,7 @@ class Results:
             raise UsageError(f"{path}: cannot be read ({error}); analyse again to write it anew") from error
 
     def said_of(self, slides: Iterable[str], cells: Iterable[str]) -> Iterator[tuple[str | None, ...]]:
-        """What reviewers say of cells, as REVIEW_COLUMNS.
+        """Yield what reviewers say of cells, as REVIEW_COLUMNS.
 
         On a slide that is reviewed every cell has the class that stands, the others have none.
 

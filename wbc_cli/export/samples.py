@@ -38,7 +38,7 @@ class SampleCounts:
 
 
 def samples_of(results: Results) -> list[SampleCounts]:
-    """The samples of a run, in the order of samples.csv; without that table the slides of differential.csv.
+    """List the samples of a run, in the order of samples.csv; without that table the slides of differential.csv.
 
     Raises:
         UsageError: a table cannot be read, or samples.csv and the slides' records do not belong together.

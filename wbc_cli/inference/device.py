@@ -13,7 +13,7 @@ _OUT_OF_MEMORY_MESSAGES = ("unable to find an engine", "CUDNN_STATUS_ALLOC_FAILE
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device's memory is full; with less at a time the same may work."""
+    """Tell whether a device's memory is full; with less at a time the same may work."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY_MESSAGES)
 
 

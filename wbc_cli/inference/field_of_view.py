@@ -127,7 +127,7 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _has_many_objects(rgb: NDArray[np.uint8], field: NDArray[np.bool_]) -> bool:
-    """Whether a field shows several objects on a ground of one colour, and is not itself a cell."""
+    """Tell whether a field shows several objects on a ground of one colour, and is not itself a cell."""
     field = cv2.erode(field.astype(np.uint8), _disc(3)) > 0  # its own rim is no thing
     if not field.any():
         return False

@@ -35,7 +35,7 @@ class Limit:
     reason: str
 
     def beyond(self, value: float | None, limit: float) -> bool:
-        """Whether a value is worse than one of the limits; what could not be measured is not."""
+        """Tell whether a value is worse than one of the limits; what could not be measured is not."""
         if value is None:
             return False
         return value > limit if self.refused > self.flagged else value < limit

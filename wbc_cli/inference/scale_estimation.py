@@ -25,7 +25,7 @@ _MAX_PATCH_UM_PER_PX = 0.75
 
 
 def disagrees(stated: Scale, estimate: Scale) -> bool:
-    """Whether the cells of a picture clearly contradict the scale that its file or the user states."""
+    """Tell whether the cells of a picture clearly contradict the scale that its file or the user states."""
     difference = abs(float(np.log(stated.um_per_px / estimate.um_per_px)))
     return difference > max(_MIN_LOG_DIFFERENCE, _MIN_DEVIATIONS * estimate.relative_error)
 

@@ -55,7 +55,7 @@ class ModelConfig:
         return self.window_px * self.um_per_px
 
     def same_network(self, other: ModelConfig) -> bool:
-        """Whether weights of the one fit the other."""
+        """Tell whether weights of the one config fit the other."""
         learned = ("stain", "alignment", "class_weights")
         read_out = ("temperature", "temperature_growth", "min_confidence", "saliency_threshold")
         return replace(self, **{name: getattr(other, name) for name in (*learned, *read_out)}) == other

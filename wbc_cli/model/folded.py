@@ -88,7 +88,7 @@ class ActivatedConv(nn.Module):
 
 @cache
 def _fuses(device: str, dtype: torch.dtype) -> bool:
-    """Whether oneDNN computes in a precision here."""
+    """Tell whether oneDNN computes in a precision here."""
     if device != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if dtype == torch.bfloat16:

@@ -51,7 +51,7 @@ class SegmentationHead(nn.Module):
         self.out = nn.Conv2d(32, SEGMENT_CHANNELS + 2, 1)
 
     def forward(self, fused: Tensor, stride4: Tensor, stride2: Tensor) -> Maps:
-        """Maps from the fused features [N, C, S / 8, S / 8] and the stages at strides 4 and 2."""
+        """Predict the maps from the fused features [N, C, S / 8, S / 8] and the stages at strides 4 and 2."""
         x = self.out(self.at2(self.at4(fused, stride4), stride2)).float()
         segments, offsets = x[:, :SEGMENT_CHANNELS], x[:, SEGMENT_CHANNELS:] * OFFSET_UNIT_PX
         if self.weighted and not self.training:

@@ -12,7 +12,7 @@ from wbc_cli.cells import Cell, SlideResult
 
 
 def in_file_pixels(result: SlideResult) -> SlideResult:
-    """The same cells where the file has them: the slide was analysed with square pixels, see `SlideReader`.
+    """Put the cells where the file has them: the slide was analysed with square pixels, see `SlideReader`.
 
     Returns:
         A result whose sizes, places, boxes and masks are in pixels of the file, for what is laid over that.
@@ -39,7 +39,7 @@ def _moved(cell: Cell, across: float, down: float, width: int, height: int) -> C
 
 
 def _samples(start: int, end: int, step: float, limit: int) -> tuple[int, int, NDArray[np.int64]]:
-    """The file's pixels that a stretch covers, as first and end, and which of its own pixels each of them shows."""
+    """Find first and end of the file's pixels that a stretch covers, and which of its own pixels each of them shows."""
     first = min(math.floor(start * step), limit - 1)
     last = min(max(math.ceil(end * step), first + 1), limit)
     shown = np.floor((np.arange(first, last) + 0.5) / step).astype(np.int64) - start

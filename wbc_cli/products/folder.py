@@ -36,7 +36,7 @@ class RunFolder(SlideFolders):
     """
 
     def with_overlaps(self, records: Iterable[SlideRecord]) -> list[SlideRecord]:
-        """Records of a run's slides, flagged where fields of one sample overlap, so that cells may count twice."""
+        """Return a run's records, flagged where fields of one sample overlap, so that cells may count twice."""
         return flag_overlaps(records, self.slides)
 
     def write_tables(self, records: Iterable[SlideRecord], stop_width: float = STOP_WIDTH) -> None:
@@ -82,7 +82,7 @@ class RunFolder(SlideFolders):
         self._replace_file(REPORT, lambda path: write_report(run, ordered, self.slides, reviews, path))
 
     def cells_of(self, records: Iterable[SlideRecord]) -> RunCells:
-        """The cells of committed slides."""
+        """Return the cells of committed slides."""
         counted = [str(record["name"]) for record in by_name(records) if record["status"] != FAILED]
         return RunCells({name: self.slides / name / CELLS for name in counted})
 
@@ -137,7 +137,7 @@ class RunFolder(SlideFolders):
         self._replace_file(name, lambda path: write_json(_run_record(run, records), path))
 
     def has_report(self, run: Mapping[str, Any], records: Iterable[SlideRecord]) -> bool:
-        """Whether report.html and run.json are those of just such a run already, whatever time it took."""
+        """Tell whether report.html and run.json are those of just such a run already, whatever time it took."""
         try:
             known = json.loads((self.out / RUN).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -146,7 +146,7 @@ class RunFolder(SlideFolders):
         return bool(known == wanted) and (self.out / REPORT).exists()
 
     def _replace_or_remove(self, name: str, wanted: bool, write: Callable[[Path], None]) -> None:
-        """What an earlier run wrote would contradict the rest where it is not wanted any more."""
+        """Write a file, or remove it where it is not wanted: what an earlier run wrote would contradict the rest."""
         if wanted:
             self._replace_file(name, write)
         else:

@@ -43,7 +43,7 @@ def write_geojson(result: SlideResult, reader: SlideReader, path: Path) -> None:
 
 
 def _feature(cell: Cell, slide_id: uuid.UUID, corner: tuple[int, ...]) -> dict[str, Any]:
-    """A cell with its nucleus, or a detection if it has none.
+    """Describe a cell with its nucleus, or a detection if it has none.
 
     Each outline is one valid polygon, of the largest piece: one that is not valid makes QuPath give up the whole file.
     The areas among the measurements are of all pieces.
@@ -76,7 +76,7 @@ def _geometry(polygon: shapely.Polygon) -> dict[str, Any]:
 
 
 def _measurements(cell: Cell) -> dict[str, float]:
-    """The figures of cells.csv under names as QuPath gives them; without those that are no finite numbers."""
+    """Return the figures of cells.csv under names as QuPath gives them, without those that are no finite numbers."""
     figures = {
         "Probability": (cell.confidence, 4),
         **{f"Probability: {kind.label}": (p, 4) for kind, p in zip(CLASSES, cell.probabilities, strict=True)},

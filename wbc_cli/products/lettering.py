@@ -24,7 +24,7 @@ _MARGIN = 2  # pixels that a letter may reach beyond its advance
 
 @lru_cache(maxsize=32)
 def typeface(size: int, bold: bool = False) -> Typeface:
-    """DejaVu Sans (it comes with matplotlib) in a size in pixels."""
+    """Load DejaVu Sans (it comes with matplotlib) in a size in pixels."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return Typeface(ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size))
 
@@ -45,7 +45,7 @@ class Typeface:
         self._word = lru_cache(maxsize=_WORDS)(self._draw_word)
 
     def width(self, text: str) -> float:
-        """Pixels from the start of a text to its end."""
+        """Measure the pixels from the start of a text to its end."""
         words = text.split(" ")
         return sum(self._word(word)[1] for word in words) + self._space * (len(words) - 1)
 
@@ -77,7 +77,7 @@ class Typeface:
         return short
 
     def _draw_word(self, word: str) -> tuple[Image.Image, float]:
-        """The word as a mask, `_MARGIN` from its left edge, and its advance in pixels."""
+        """Draw the word as a mask, `_MARGIN` from its left edge, and return it with its advance in pixels."""
         advance = self.font.getlength(word)
         letters = Image.new("L", (math.ceil(advance) + 2 * _MARGIN, self._ascent + self._descent))
         ImageDraw.Draw(letters).text((_MARGIN, self._ascent), word, 255, self.font, "ls")

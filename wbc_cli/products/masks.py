@@ -139,7 +139,7 @@ def _level_shape(result: SlideResult, factor: int) -> tuple[int, int]:
 def _compressed_tiles(
     result: SlideResult, factor: int, value: Callable[[Cell], int], dtype: DTypeLike
 ) -> Iterator[bytes]:
-    """Deflated tiles of one level, row by row.
+    """Yield the deflated tiles of one level, row by row.
 
     Compressed here, because nearly all tiles of a slide are empty: these cost one compression and about 500 bytes each.
     """

@@ -109,7 +109,7 @@ def _weights(record: SlideRecord) -> str | None:
 
 
 def _read(slides: Path, record: SlideRecord) -> _Field | None:
-    """What was kept of a slide's cells; None where that is not enough to compare them."""
+    """Read what was kept of a slide's cells; None where that is not enough to compare them."""
     folder, um_per_px = slides / record["name"], record["scale"]["um_per_px"]
     across, down = (um / um_per_px for um in record["pixel_um"])
     with (folder / "cells.csv").open(encoding="utf-8", newline="") as file:
@@ -128,7 +128,7 @@ def _read(slides: Path, record: SlideRecord) -> _Field | None:
 
 
 def _twins(fields: Sequence[_Field]) -> dict[str, list[tuple[str, str, str]]]:
-    """By slide, each of its cells that another shows, the other slide and the cell there."""
+    """Find by slide each of its cells that another shows, the other slide and the cell there."""
     matched: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
     for first, a, second, b in _near(fields):
         known = matched[first, second]
@@ -152,7 +152,7 @@ def _twins(fields: Sequence[_Field]) -> dict[str, list[tuple[str, str, str]]]:
 
 
 def _near(fields: Sequence[_Field]) -> Iterator[tuple[int, _Cell, int, _Cell]]:
-    """Pairs of cells that have nearly the same features, each with the place of its field; the earlier field first."""
+    """Yield pairs of cells with nearly the same features, each with the place of its field; the earlier field first."""
     cells = [(place, cell) for place, field in enumerate(fields) for cell in field.cells]
     rows = [field.features for field in fields if len(field.features)]
     if len(rows) < 2:
@@ -177,14 +177,14 @@ def _close(shift: tuple[float, float], other: tuple[float, float], side: float) 
 
 
 def _agreement(a: _Cell, b: _Cell) -> float:
-    """How well the middle of one thumbnail is found in the other, -1 to 1, both at one scale."""
+    """Measure how well the middle of one thumbnail is found in the other, -1 to 1, both at one scale."""
     side = min(a.side, b.side)
     looked_for = _grain(a, side * _PATCH / _SEARCH, _PATCH)
     return float(cv2.matchTemplate(_grain(b, side, _SEARCH), looked_for, cv2.TM_CCOEFF_NORMED).max())
 
 
 def _grain(cell: _Cell, width: float, size: int) -> NDArray[np.float32]:
-    """The fine structure in the middle of a cell's thumbnail, `width` level-0 pixels of it, float32 [size, size]."""
+    """Return the fine structure in the middle of a cell's thumbnail, `width` level-0 pixels, float32 [size, size]."""
     picture: Any = cv2.imdecode(np.frombuffer(cell.picture, np.uint8), cv2.IMREAD_GRAYSCALE)
     zoom = size / (width * len(picture) / cell.side)
     shift = (size - len(picture) * zoom) / 2

@@ -114,13 +114,13 @@ def write_samples(samples: Iterable[Sample], path: Path) -> None:
 
 
 def stop_width_of(run: Mapping[str, Any]) -> float:
-    """What run.json says of the widest interval; of merged runs the narrowest, as none of them would have stopped."""
+    """Return what run.json says of the widest interval; of merged runs the narrowest, as none would have stopped."""
     widths = [stop_width_of(part) for part in run.get("merged_from", ())]
     return min(widths) if widths else float(run.get("options", {}).get("stop_width", STOP_WIDTH))
 
 
 def _key(record: SlideRecord) -> tuple[str, str]:
-    """A sample's name, and the place that tells it from another of that name."""
+    """Return a sample's name, and the place that tells it from another of that name."""
     key = record["sample"]
     if key["folder"] and record.get("width", 0) * record.get("height", 0) > _LARGEST_FIELD:
         return file_name(record["name"]), record["source"]

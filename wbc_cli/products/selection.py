@@ -27,17 +27,17 @@ AnyCell = TypeVar("AnyCell", bound=Typed)
 
 
 def needs_review(cell: Typed) -> bool:
-    """Unidentified, suspected to be a blast, or flagged for any reason."""
+    """Tell whether a cell is unidentified, suspected to be a blast, or flagged for any reason."""
     return cell.class_name in {UNIDENTIFIED.name, BLAST} or bool(cell.flags)
 
 
 def review_order(cells: Sequence[AnyCell]) -> list[AnyCell]:
-    """All cells: those that need review first, and in both parts the least confident first."""
+    """Sort all cells: those that need review first, and in both parts the least confident first."""
     return sorted(cells, key=lambda cell: (not needs_review(cell), cell.confidence, cell.id))
 
 
 def sample(cells: Sequence[AnyCell], most: int) -> list[AnyCell]:
-    """At most so many cells, by class: half of them those to review first, half some of every class.
+    """Select at most so many cells, by class: half of them those to review first, half some of every class.
 
     The second half takes one cell of each class in turn, the most confident first.
     """

@@ -142,7 +142,7 @@ class SlideFolders:
         replace_file(self.slides / record["name"] / RECORD, self.scratch, lambda fresh: write_json(changed, fresh))
 
     def names(self) -> list[str]:
-        """Of the slides that something is known of.
+        """List the slides that something is known of.
 
         Raises:
             SetupError: OUT cannot be read.
@@ -160,7 +160,7 @@ class SlideFolders:
             shutil.rmtree(self.slides / name)
 
     def record(self, name: str) -> SlideRecord | None:
-        """What is known of a slide; None where nothing is, or where what was written is not there any more."""
+        """Read what is known of a slide; None where nothing is, or where what was written is not there any more."""
         folder = self.slides / name
         try:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))

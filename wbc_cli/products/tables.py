@@ -91,7 +91,7 @@ def failed_record(name: str, path: Path, reason: str) -> SlideRecord:
 
 
 def by_name(records: Iterable[SlideRecord]) -> list[SlideRecord]:
-    """Records in the order that every table and page has."""
+    """Sort records into the order that every table and page has."""
     return sorted(records, key=lambda record: str(record["name"]))
 
 
@@ -193,7 +193,7 @@ def _differential_row(record: SlideRecord) -> dict[str, str]:
 
 
 def count_columns(differential: Mapping[str, Any]) -> dict[str, str]:
-    """The counts of one differential (as a record holds it) under COUNT_COLUMNS."""
+    """Return the counts of one differential (as a record holds it) under COUNT_COLUMNS."""
     row = {"cells": str(differential["cells"]), "differential_cells": str(differential["differential_cells"])}
     for name, share in (*differential["classes"].items(), (UNIDENTIFIED.name, differential["unidentified"])):
         row |= _share_columns(name, share)
@@ -208,10 +208,10 @@ def _share_columns(name: str, share: Mapping[str, Any]) -> dict[str, str]:
 
 
 def fixed(value: float | None, decimals: int) -> str:
-    """A number with its decimals; empty where there is none."""
+    """Write a number with its decimals; empty where there is none."""
     return "" if value is None else f"{value:.{decimals}f}"
 
 
 def text(value: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
+    """Write a value as text that no spreadsheet takes for a formula."""
     return f"'{value}" if value.startswith(FORMULA_STARTS) else value

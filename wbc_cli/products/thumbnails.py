@@ -45,7 +45,7 @@ def write_thumbnails(result: SlideResult, reader: SlideReader, path: Path) -> No
 
 
 def shown_um(length_um: float) -> float:
-    """How wide the picture of a cell is, by the longer side of its box; both in micrometres."""
+    """Return how wide the picture of a cell is, by the longer side of its box; both in micrometres."""
     return max(FIELD_UM, 1.1 * length_um)
 
 

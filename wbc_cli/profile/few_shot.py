@@ -168,7 +168,7 @@ DRAWS: dict[str, Callable[[TrainingCells, int, int, ProfileLearner], NDArray[np.
 def _one(
     reviewed: TrainingCells, rest: TrainingCells, learner: ProfileLearner, statistics: FeatureStatistics
 ) -> list[float]:
-    """Whether a profile is written, and the figures on the rest."""
+    """Tell whether a profile is written, and measure the figures on the rest."""
     learned = learner.learn(reviewed, statistics)
     written = not learned.evidence.objection
     before = softmax(learner.head.logits(rest), axis=1)

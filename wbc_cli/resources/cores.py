@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """Cores by the process's affinity and the CPU quota of its control groups, the lesser of both.
+    """Return the lesser of the cores of the process's affinity and of the CPU quota of its control groups.
 
     Args:
         root: where `proc` and `sys` are mounted.
@@ -20,7 +20,7 @@ def available_cores(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The quotas, in cores, of the control groups that hold this process and of those around them."""
+    """Yield the quotas, in cores, of the control groups that hold this process and of those around them."""
     groups = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)

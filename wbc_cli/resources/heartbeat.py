@@ -20,7 +20,7 @@ class Heartbeat:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """The calling thread works for the slide."""
+        """Count the calling thread as working for the slide while the context lasts."""
         with self._lock:
             self._beats[get_ident()] = time.monotonic()
         try:
@@ -31,7 +31,7 @@ class Heartbeat:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """The calling thread waits for others."""
+        """Count the calling thread as waiting for others while the context lasts."""
         with self._lock:
             working = self._beats.pop(get_ident(), None) is not None
         try:
@@ -42,13 +42,13 @@ class Heartbeat:
                     self._beats[get_ident()] = time.monotonic()
 
     def beat(self) -> None:
-        """The calling thread, if it works for the slide, has got on."""
+        """Note that the calling thread, if it works for the slide, has got on."""
         with self._lock:
             if get_ident() in self._beats:
                 self._beats[get_ident()] = time.monotonic()
 
     def silence(self) -> float | None:
-        """Seconds since that thread got on which has not for longest; None where none works."""
+        """Return the seconds since that thread got on which has not for longest; None where none works."""
         with self._lock:
             return time.monotonic() - min(self._beats.values()) if self._beats else None
 
@@ -61,7 +61,7 @@ class Heartbeats:
 
     @contextmanager
     def working(self, name: str) -> Iterator[Heartbeat]:
-        """The calling thread works for a slide; what it yields is to beat."""
+        """Count the calling thread as working for a slide while the context lasts; what it yields is to beat."""
         heartbeat = Heartbeat()
         self._names[heartbeat] = name
         try:
@@ -71,7 +71,7 @@ class Heartbeats:
             del self._names[heartbeat]
 
     def silences(self) -> dict[str, float]:
-        """The longest silence in seconds of each slide for which a thread works, see `Heartbeat.silence`."""
+        """Return the longest silence in seconds of each slide for which a thread works, see `Heartbeat.silence`."""
         longest: dict[str, float] = {}
         for heartbeat, name in self._names.copy().items():
             silence = heartbeat.silence()

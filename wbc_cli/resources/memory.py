@@ -39,7 +39,7 @@ def release_holes() -> None:
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:
-    """A function of the C library, None where it has none of this name, or is not to be had at all."""
+    """Find a function of the C library; None where it has none of this name, or is not to be had at all."""
     try:
         function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (AttributeError, TypeError):

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 
 
 def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float | None:
-    """Agreement beyond chance (Cohen, 1960); None where chance gives all of it, or there is nothing to compare."""
+    """Compute agreement beyond chance (Cohen, 1960); None where chance gives all of it, or nothing is compared."""
     total = len(first)
     counts = Counter(first), Counter(second)
     chance = sum(counts[0][name] * counts[1][name] for name in counts[0]) / max(1, total) ** 2

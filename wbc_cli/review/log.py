@@ -60,7 +60,7 @@ class ReviewLog:
         return f"{self.sha256}  {LOG}\n"
 
     def extended(self, entries: Iterable[Entry]) -> ReviewLog:
-        """The log with more entries at its end."""
+        """Return the log with more entries at its end."""
         added, text = list(entries), self.text
         previous = _hash(text.splitlines(keepends=True)[-1]) if text else _FIRST
         for entry in added:

@@ -69,7 +69,7 @@ class SlideReview:
         return tuple(self.said[cell]["class"] if cell in self.said else name for cell, name in found.items())
 
     def seen_by(self, reviewer: str) -> tuple[str, ...]:
-        """The class of each cell as one reviewer sees it."""
+        """Return the class of each cell as one reviewer sees it."""
         own = {e["cell"]: e["class"] for e in self.entries if e["kind"] == CORRECTION and e["reviewer"] == reviewer}
         return tuple(own.get(cell, name) for cell, name in self.cells.classes.items())
 
@@ -160,7 +160,7 @@ def review_of(log: ReviewLog, cells: RunCells) -> Review:
 
 
 def news_of(corrections: Iterable[Correction], review: Review, cells: RunCells, now: datetime) -> list[Entry]:
-    """The entries that corrections add to a log; what it has already is left out."""
+    """List the entries that corrections add to a log; what it has already is left out."""
     columns = ("slide", "cells_sha256", "cell", "class", "reviewer", "time")
     known = {tuple(e[column] for column in columns) for e in review.log.entries if e["kind"] == CORRECTION}
     entries = []
@@ -191,7 +191,7 @@ def news_of(corrections: Iterable[Correction], review: Review, cells: RunCells, 
 def signatures_of(
     names: Sequence[str], signable: Iterable[str], review: Review, cells: RunCells, reviewer: str, now: datetime
 ) -> list[Entry]:
-    """The entries by which a reviewer signs slides; what is signed already as it is now is left out.
+    """List the entries by which a reviewer signs slides; what is signed already as it is now is left out.
 
     Args:
         names: of slides as the tables write them, or patterns such as `monday*`.
@@ -234,5 +234,5 @@ def signatures_of(
 
 
 def _by_time(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """By when it was said: an older file that is handed in late does not overrule a newer word."""
+    """Sort entries by when they were said: an older file that is handed in late does not overrule a newer word."""
     return tuple(sorted(entries, key=lambda entry: utc_time(entry["time"])))

@@ -42,11 +42,11 @@ class RunCells:
         self._read: dict[str, SlideCells] = {}
 
     def slide_named(self, written: str) -> str | None:
-        """The slide that a table means by a name; None where the run has no such slide."""
+        """Find the slide that a table means by a name; None where the run has no such slide."""
         return self._names.get(written) or self._names.get(plain(written))
 
     def of(self, slide: str) -> SlideCells | None:
-        """The cells of a slide; None where the run has no such slide.
+        """Read the cells of a slide; None where the run has no such slide.
 
         Raises:
             UsageError: its table cannot be read.
@@ -59,12 +59,12 @@ class RunCells:
 
 
 def plain(written: str) -> str:
-    """A text of a table without the apostrophe that keeps spreadsheets from taking it for a formula."""
+    """Return a text of a table without the apostrophe that keeps spreadsheets from taking it for a formula."""
     return written[1:] if written[:1] == "'" and written[1:].startswith(FORMULA_STARTS) else written
 
 
 def _printable(name: str) -> str:
-    """File names that are not UTF-8 stand escaped in tables."""
+    """Escape a file name that is not UTF-8, as it stands in tables."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

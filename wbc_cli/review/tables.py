@@ -59,7 +59,7 @@ def write_pairs(review: Review, path: Path) -> None:
 
 
 def has_pairs(review: Review) -> bool:
-    """Whether two reviewers have seen the same slide."""
+    """Tell whether two reviewers have seen the same slide."""
     return any(len(slide.reviewers) > 1 for slide in review.slides.values())
 
 

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 
 def utc_text(time: datetime) -> str:
-    """A time such as 2026-01-31T08:15:00Z."""
+    """Write a time such as 2026-01-31T08:15:00Z."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def utc_time(text: str) -> datetime:
-    """The time that a text gives, to the second.
+    """Parse the time that a text gives, to the second.
 
     Raises:
         ValueError: it is not ISO 8601, or has no zone.

@@ -71,7 +71,7 @@ class AcquisitionFinder:
         self._lock = Lock()
 
     def find(self, key: AcquisitionKey, heartbeat: Heartbeat) -> Acquisition | None:
-        """What is known of an acquisition, measured first where nothing is; None where it has too few pictures.
+        """Find what is known of an acquisition, measured first where nothing is; None where it has too few pictures.
 
         Args:
             key: of the acquisition.
@@ -127,7 +127,7 @@ class AcquisitionFinder:
         return measurement
 
     def _by_key(self, folder: str) -> dict[AcquisitionKey, list[Picture]]:
-        """The pictures of a folder by their acquisitions, drawn; each file's head is read once."""
+        """Return the pictures of a folder by their acquisitions, drawn; each file's head is read once."""
         if folder not in self._keys:
             found: dict[AcquisitionKey, list[Picture]] = {}
             for picture in drawn(self._pictures.get(folder, ())):

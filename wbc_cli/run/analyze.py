@@ -90,7 +90,7 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
 
 @contextmanager
 def _clean(scratch: Path) -> Iterator[None]:
-    """A folder without what a run left that was killed; gone in the end."""
+    """Make a folder without what a killed run left, and remove it in the end."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     try:

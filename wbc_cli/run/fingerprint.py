@@ -20,10 +20,10 @@ Fingerprint = dict[str, str]
 
 
 def model_fingerprint(options: AnalyzeOptions) -> Fingerprint:
-    """Of the program, the weights and the options, which all slides of a run share.
+    """Return the fingerprint of the program, the weights and the options, which all slides of a run share.
 
-    Not of device, batch size or number of workers, which change nothing but rounding, and not of the products: those
-    that are missing are made of what is kept of the analysis.
+    It does not depend on device, batch size or number of workers, which change nothing but rounding, nor on the
+    products: those that are missing are made of what is kept of the analysis.
 
     Raises:
         SetupError: the weights are missing or damaged.
@@ -50,7 +50,9 @@ def model_fingerprint(options: AnalyzeOptions) -> Fingerprint:
 
 
 def input_stamp(files: Sequence[Path]) -> str:
-    """Of a slide's files by their names, sizes and times: quick to take, and where it is the same nothing has changed.
+    """Take the fingerprint of a slide's files by their names, sizes and times.
+
+    It is quick to take, and where it is the same nothing has changed.
 
     Args:
         files: the one that opens the slide, and its others.
@@ -59,7 +61,7 @@ def input_stamp(files: Sequence[Path]) -> str:
 
 
 def input_content(files: Sequence[Path], beat: Callable[[], None]) -> str:
-    """Of a slide's files by every byte they hold, and by the names of all but the one that opens it.
+    """Take the fingerprint of a slide's files by every byte, and by the names of all but the one that opens it.
 
     A file that cannot be read has a fingerprint as well: reading it for the analysis will say what is wrong.
 

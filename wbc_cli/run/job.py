@@ -59,12 +59,12 @@ class Job:
     log_level: int
 
     def to_line(self) -> str:
-        """For the worker's standard input; names that are no UTF-8 survive."""
+        """Return a line for the worker's standard input; names that are no UTF-8 survive."""
         return json.dumps(asdict(self)) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> Job:
-        """What `to_line` wrote."""
+        """Read a job from what `to_line` wrote."""
         values = json.loads(line)
         pictures = {folder: [Picture(*one) for one in found] for folder, found in values.pop("pictures").items()}
         return cls(**values, pictures=pictures)

@@ -37,7 +37,7 @@ class LazyAnalyser:
         self.closed = False
 
     def get(self) -> Analyser:
-        """The analyser.
+        """Return the analyser, loading it first if need be.
 
         Raises:
             SetupError, UsageError: weights, device or options.

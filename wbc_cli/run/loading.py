@@ -39,12 +39,12 @@ class ComputeOptions:
     profile: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return asdict(self) | {name: path and str(path) for name, path in self._files().items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ComputeOptions:
-        """What `to_dict` gave."""
+        """Make the options from what `to_dict` gave."""
         return cls(**{**values, **{name: values[name] and Path(values[name]) for name in cls()._files()}})
 
     def _files(self) -> dict[str, Path | None]:

@@ -103,7 +103,7 @@ def merge(sources: Sequence[Path], out: Path, added: NewReview = NOTHING_NEW, no
 
 
 def _parts(source: Path) -> tuple[list[_Part], list[str]]:
-    """The runs in a folder, and which of its shards are missing."""
+    """Return the runs in a folder, and which of its shards are missing."""
     files = {Shard(0, 1): source / RUN}
     if shares := read_shares(source):
         shards = (Shard(i, shares.count) for i in range(shares.count))
@@ -113,7 +113,7 @@ def _parts(source: Path) -> tuple[list[_Part], list[str]]:
 
 
 def _run(parts: Sequence[_Part], missing: list[str], absent: set[str], review: Review | None) -> dict[str, Any]:
-    """What run.json says of the merge."""
+    """Return what run.json says of the merge."""
     run: dict[str, Any] = {
         "tool": "wbc-cli",
         "version": wbc_cli.__version__,
@@ -127,7 +127,7 @@ def _run(parts: Sequence[_Part], missing: list[str], absent: set[str], review: R
 
 
 def _records(part: _Part, missing: list[str]) -> Iterator[tuple[str, SlideRecord]]:
-    """What is known of a run's slides; adds to `missing` what is not."""
+    """Yield what is known of a run's slides; add to `missing` what is not."""
     folder = RunFolder(part.folder)
     missing += [f"{part.folder}: {name} was left when the run was stopped" for name in part.run.get("left", ())]
     missing += part.run.get("missing", ())
@@ -140,7 +140,7 @@ def _records(part: _Part, missing: list[str]) -> Iterator[tuple[str, SlideRecord
 
 
 def _absent(parts: Sequence[_Part]) -> set[str]:
-    """Slides whose files have left the input of every run that has them."""
+    """Find the slides whose files have left the input of every run that has them."""
     absent = {name for part in parts for name in part.run.get("not_in_input", ())}
     present = {
         slide["name"]
@@ -156,7 +156,7 @@ def _flagged(record: SlideRecord) -> SlideRecord:
 
 
 def _unread(parts: Sequence[_Part]) -> dict[str, int]:
-    """Pictures of kinds that are not read, by extension; each shard of a run has counted all."""
+    """Count the pictures of kinds that are not read, by extension; each shard of a run has counted all."""
     counts: dict[Path, dict[str, int]] = {}
     for part in parts:
         counts.setdefault(part.folder, {}).update(part.run.get("unread", {}))

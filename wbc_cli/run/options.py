@@ -46,7 +46,7 @@ class AnalyzeOptions:
     stop_width: float = STOP_WIDTH
 
     def cache_key(self) -> dict[str, Any]:
-        """The options that the analysis of a slide depends on; which products are made of it is no matter."""
+        """Return the options that the analysis of a slide depends on; which products are made of it is no matter."""
         return {
             "um_per_px": self.um_per_px,
             "exhaustive": self.exhaustive,
@@ -55,7 +55,7 @@ class AnalyzeOptions:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """All of them, as run.json has them."""
+        """Return all of the options, as run.json has them."""
         compute = self.compute.to_dict()
         return {
             "paths": [str(path) for path in self.paths],

@@ -80,7 +80,7 @@ def make_plan(
 
 
 def _in_its_sample(record: SlideRecord, key: SampleKey | None, folder: RunFolder) -> SlideRecord:
-    """A slide's record with the sample that it belongs to now, on the disk as well."""
+    """Return a slide's record with the sample that it belongs to now, and keep it so on the disk as well."""
     if record.get("sample") == key:
         return record
     folder.confirm(record, Path(record["path"]), {"sample": key})
@@ -88,7 +88,7 @@ def _in_its_sample(record: SlideRecord, key: SampleKey | None, folder: RunFolder
 
 
 def known_names(out: Path) -> dict[str, str]:
-    """Names of files that a run folder has results of, or has given to a shard, by their absolute paths."""
+    """Name the files that a run folder has results of, or has given to a shard, by their absolute paths."""
     shares = read_shares(out)
     known = {source: file_name(name) for name, source in shares.sources.items()} if shares else {}
     for file in sorted((out / "slides").glob(f"*/{RECORD}")):
@@ -101,9 +101,9 @@ def known_names(out: Path) -> dict[str, str]:
 def absent(
     folder: RunFolder, present: Collection[SlideSource], records: Iterable[SlideRecord]
 ) -> dict[str, SlideRecord]:
-    """The records of slides whose files are not in the input any more, flagged so.
+    """Return the records of slides whose files are not in the input any more, flagged so.
 
-    Not of those that failed, of which there is nothing to keep, nor of those whose very file is there under another
+    Left out are those that failed, of which there is nothing to keep, and those whose very file is there under another
     name, or with other fields: they would count twice.
 
     Args:
@@ -125,7 +125,7 @@ def absent(
 
 
 def share_out(slides: Sequence[SlideSource], shard: Shard, out: Path) -> Callable[[str], bool]:
-    """Which slides belong to a shard: whether one does, by its name.
+    """Assign slides to the shards, and return a function that tells by a slide's name whether it belongs to this one.
 
     The first shard to come writes it down; the others, and one that is sent again, keep to it, whatever has become of
     the files meanwhile.

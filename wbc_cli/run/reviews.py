@@ -47,7 +47,7 @@ NOTHING_NEW = NewReview()
 
 
 def _account() -> str:
-    """The name of the account that the program runs under."""
+    """Return the name of the account that the program runs under."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container without users
@@ -55,7 +55,7 @@ def _account() -> str:
 
 
 def kept_review(folder: RunFolder, records: Iterable[SlideRecord]) -> tuple[Review | None, str]:
-    """The review in a run folder, its tables made anew for the slides as they are now.
+    """Read the review in a run folder, and make its tables anew for the slides as they are now.
 
     Returns:
         The review, None where there is none; and what is wrong with its log, which then has no tables.
@@ -75,7 +75,7 @@ def kept_review(folder: RunFolder, records: Iterable[SlideRecord]) -> tuple[Revi
 
 
 def joined_log(out: Path, sources: Iterable[Path]) -> ReviewLog:
-    """The log of a folder with what those of other run folders have beside it.
+    """Join the log of a folder with what those of other run folders have beside it.
 
     Raises:
         UsageError: one of the logs is damaged.

@@ -100,7 +100,7 @@ def _by_table(slides: Sequence[SlideSource], table: Path) -> Samples:
 
 
 def _read(table: Path) -> dict[str, _Entry]:
-    """The lines by real path."""
+    """Read the lines by real path."""
     entries: dict[str, _Entry] = {}
     for line, row in read_rows(table, ("path", "sample")):
         if not row["path"] or not row["sample"]:

@@ -67,7 +67,7 @@ def assign_shards(sizes: Mapping[str, int], count: int) -> dict[str, int]:
 
 
 def shard_of_new_slide(name: str, count: int) -> int:
-    """The shard of a slide that came after the others had been assigned: by its name, the same whoever asks."""
+    """Choose the shard of a slide that came after the others had been assigned: by its name, the same whoever asks."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % count
 
 
@@ -86,7 +86,7 @@ class Shares:
     sources: dict[str, str] = field(default_factory=dict)
 
     def shard_of(self, name: str) -> int:
-        """The shard of a slide, also of one that came late."""
+        """Return the shard of a slide, also of one that came late."""
         return self.slides.get(name, shard_of_new_slide(name, self.count))
 
     def write(self, file: Path) -> None:
@@ -101,7 +101,7 @@ class Shares:
 
 
 def read_shares(out: Path) -> Shares | None:
-    """What SHARDS of a run folder says; None where it was begun without shards.
+    """Read what SHARDS of a run folder says; None where it was begun without shards.
 
     Raises:
         SetupError: it is damaged, or cannot be read.

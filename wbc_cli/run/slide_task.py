@@ -117,7 +117,7 @@ class SlideTask:
         return {"event": "done", "slide": name, "cells": cells}
 
     def _input(self, name: str, files: list[Path], heartbeat: Heartbeat) -> Fingerprint:
-        """The fingerprints of a slide's files; where these hold many fields, they are read once for all."""
+        """Return the fingerprints of a slide's files; where these hold many fields, they are read once for all."""
         stamp = input_stamp(files)
         known = self.job.known.get(name)
         if known and known["stamp"] == stamp:
@@ -133,7 +133,7 @@ class SlideTask:
             return {"stamp": stamp, "content": self.contents[key]}
 
     def _standing(self, name: str, own: Fingerprint) -> SlideRecord | None:
-        """The record of a slide whose analysis is of just these files, which have been touched or copied at most."""
+        """Return the record of a slide whose analysis is of just these files, at most touched or copied since."""
         known = self.job.known.get(name)
         return self.folder.record(name) if known and known["content"] == own["content"] else None
 
@@ -161,7 +161,7 @@ class SlideTask:
 
 
 def _room(path: Path) -> int:
-    """The memory that a slide is taken to need, in bytes: a picture's pixels, or a part of a slide's file."""
+    """Estimate the memory that a slide needs, in bytes: a picture's pixels, or a part of a slide's file."""
     own = named_format(path)
     if own and own.companions:  # a small file may stand for large ones
         return _MAX_SLIDE_BYTES

@@ -64,7 +64,7 @@ class RunSummary:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Return what `--json` prints."""
         listed = {
             what: [{"slide": name, "reason": reason} for name, reason in slides]
             for what, slides in (("refused", self.refused), ("failed", self.failed))
@@ -72,7 +72,7 @@ class RunSummary:
         return {**asdict(self), **listed, "exit_code": int(self.exit_code)}
 
     def table(self) -> Table:
-        """The differential of all slides together."""
+        """Tabulate the differential of all slides together."""
         table = Table(title=f"White cells: {self.differential.cells}, slides: {len(self.done)}", title_justify="left")
         for column in ("class", "cells", "percent", "95 % interval"):
             table.add_column(column, justify="left" if column == "class" else "right")

@@ -171,7 +171,7 @@ class Supervisor:
         return worker
 
     def _events(self, worker: _Worker, orders: IO[bytes], events: IO[bytes]) -> Iterator[Event]:
-        """What the worker says, until it ends or has to be ended."""
+        """Yield what the worker says, until it ends or has to be ended."""
         told: float | None = None
         heard = time.monotonic()
         rest = b""

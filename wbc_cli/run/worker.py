@@ -123,7 +123,9 @@ def _run_all(pool: ThreadPoolExecutor, task: SlideTask, ahead: int, stop: thread
 
 
 def _slides_at_once(job: Job, network: LazyAnalyser) -> int:
-    """Enough that camera fields, with a window or two each, fill a batch for every lane while another is filled.
+    """Count the slides to do at once.
+
+    They are enough that camera fields, with a window or two each, fill a batch for every lane while another is filled.
 
     Where all slides may be analysed already a core each will do, and the network is not loaded.
     """

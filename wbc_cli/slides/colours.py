@@ -16,7 +16,7 @@ _GREEN = 15  # levels by which the brightest are greener than red and blue: stai
 
 
 def colour_flags(image: RGBImage) -> tuple[str, ...]:
-    """What is odd about the colours of a whole picture: grey, or the negative of one."""
+    """Tell what is odd about the colours of a whole picture: grey, or the negative of one."""
     small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float32)
     if np.quantile(np.ptp(small, axis=1), 0.99) <= _GREY:
         return (NO_COLOUR,)

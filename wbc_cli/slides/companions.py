@@ -113,7 +113,7 @@ class DicomSeries:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files in a folder, by name; none where it cannot be read, which opening the slide will tell."""
+    """List the files in a folder, sorted by name; none where it cannot be read, which opening the slide will tell."""
     try:
         return list(filter(_is_file, sorted(folder.iterdir())))
     except OSError:
@@ -126,7 +126,7 @@ def _is_file(path: Path) -> bool:
 
 @lru_cache(_MAX_KNOWN_SERIES)
 def _series(path: Path) -> str:
-    """The series that a DICOM file belongs to; nothing where it is damaged, or none, so that the run reports it."""
+    """Find the series of a DICOM file; nothing where it is damaged, or no DICOM, so that the run reports it."""
     # Here and not above: it takes a tenth of a second, and most slides are none of its kind.
     from pydicom.errors import InvalidDicomError  # noqa: PLC0415
     from pydicom.filereader import read_partial  # noqa: PLC0415

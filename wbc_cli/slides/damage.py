@@ -81,7 +81,7 @@ def _refuse_noise(pixels: NDArray[Any]) -> None:
 
 
 def _is_hole(black: NDArray[np.bool_], start: int, end: int) -> bool:
-    """Whether a run of black pixels, which are counted row by row, is no shape in the picture."""
+    """Tell whether a run of black pixels, which are counted row by row, is no shape in the picture."""
     rows, columns = black.shape
     (first, left), (last, right) = divmod(start, columns), divmod(end, columns)
     if first == last or (left == 0 and right == 0):

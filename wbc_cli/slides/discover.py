@@ -123,7 +123,7 @@ def discover(
 
 
 def _contents(search: _Search, known_by: dict[Path, PurePath], known: Container[str]) -> dict[Path, Contents]:
-    """What each file is made of that may hold several fields; of a set of files all but one go out of `known_by`.
+    """Find what each file is made of that may hold several fields; of a set of files all but one go out of `known_by`.
 
     The first by name stands for its set, or the one that has done so before.
     """
@@ -141,7 +141,7 @@ def _contents(search: _Search, known_by: dict[Path, PurePath], known: Container[
 
 
 def _fields(slide: SlideSource, contents: Contents) -> list[SlideSource]:
-    """Each field of a TIFF as a slide of its own."""
+    """Return each field of a TIFF as a slide of its own."""
     whole = replace(slide, parts=tuple(sorted(contents.files - {slide.path})))
     if contents.fields == 1:
         return [whole]
@@ -152,7 +152,7 @@ def _fields(slide: SlideSource, contents: Contents) -> list[SlideSource]:
 
 
 def file_size(path: Path) -> int:
-    """Of a slide's file in bytes; 1 for what cannot be asked, as opening it will say what is wrong."""
+    """Return the size of a file in bytes; 1 for what cannot be asked, as opening it will say what is wrong."""
     try:
         return max(1, path.stat().st_size)
     except OSError:
@@ -212,7 +212,7 @@ class _Search:
             self._take(_Found(path, known_by or PurePath(path.name)))
 
     def watched(self, function: Callable[[Path], T], path: Path) -> T | None:
-        """What a function makes of a file; None, and a problem of the file, where its read does not return."""
+        """Call a function on a file; return None, and note a problem of the file, where its read does not return."""
         try:
             return self._watchdog.call(function, path)
         except TimeoutError as error:
@@ -274,7 +274,7 @@ class _Search:
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes of a file; none where it cannot be read, which opening it will tell."""
+    """Read the first bytes of a file; none where it cannot be read, which opening it will tell."""
     try:
         with path.open("rb") as file:
             return file.read(HEAD_BYTES)

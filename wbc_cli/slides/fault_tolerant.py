@@ -77,7 +77,7 @@ class FaultTolerantReader(ReaderWrapper):
         return picture
 
     def _decoded(self, box: Box, downsample: float) -> RGBImage | None:
-        """The pixels of a box at a downsample, or at 1 if only the full picture can be decoded; None if neither can."""
+        """Decode a box at a downsample, or at 1 if only the full picture can be decoded; None if neither can."""
         width, height = box.x1 - box.x0, box.y1 - box.y0
         downsamples = {downsample}
         if width * height <= _AT_ONCE and not self.gaps.touch(box):
@@ -98,13 +98,13 @@ class FaultTolerantReader(ReaderWrapper):
 
 
 def gaps_of(reader: SlideReader) -> UnreadableTiles:
-    """What a reader has shown white so far; nothing where it raises an error instead."""
+    """Return what a reader has shown white so far; nothing where it raises an error instead."""
     gaps = _gaps(reader)
     return UnreadableTiles(reader.width, reader.height, (reader.width, reader.height)) if gaps is None else gaps
 
 
 def is_slide(reader: SlideReader) -> bool:
-    """Whether a reader is a FaultTolerantReader, or wraps one: plain images have none."""
+    """Tell whether a reader is a FaultTolerantReader, or wraps one: plain images have none."""
     return _gaps(reader) is not None
 
 
@@ -125,6 +125,6 @@ def _halves(start: int, end: int, side: int) -> list[tuple[int, int]]:
 
 
 def _span(start: int, end: int, scale: float, limit: int) -> tuple[int, int]:
-    """The pixels of a shrunk picture that stand for a stretch of it, one at least."""
+    """Return the first and end of the pixels of a shrunk picture that stand for a stretch of it, one at least."""
     first = min(round(start * scale), limit - 1)
     return first, max(first + 1, round(end * scale))

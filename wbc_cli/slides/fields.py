@@ -50,7 +50,7 @@ class Field:
 
 
 def is_in_one_page(series: TiffPageSeries) -> bool:
-    """Whether all planes of a series lie behind each other, and the file describes the first one only."""
+    """Tell whether all planes of a series lie behind each other, and the file describes the first one only."""
     return len(series.pages) == 1 and math.prod(series.shape) > math.prod(series.keyframe.shape)
 
 
@@ -74,7 +74,7 @@ def open_tiff(path: Path) -> Iterator[TiffFile]:
 
 
 def fields_of(tiff: TiffFile) -> list[Field]:
-    """The fields of a TIFF, without thumbnails, labels, overviews, masks and the smaller levels of pyramids.
+    """Find the fields of a TIFF, without thumbnails, labels, overviews, masks and the smaller levels of pyramids.
 
     Raises:
         SlideError: one has channels that make no colours.
@@ -143,7 +143,7 @@ _Picture = tuple[TiffPageSeries, pixel_size.PixelSize | None]
 
 
 def _is_field(picture: _Picture, largest: _Picture) -> bool:
-    """Whether a picture is a field like the largest one, and not a smaller copy of it, its label or an overview."""
+    """Tell whether a picture is a field like the largest one, not a smaller copy of it, its label or an overview."""
     (series, size), (most, its_size) = picture, largest
     page, other = series.keyframe, most.keyframe
     if (page.samplesperpixel, page.bitspersample) != (other.samplesperpixel, other.bitspersample):
@@ -166,13 +166,13 @@ def _is_copy(small: TiffPageSeries, large: TiffPageSeries) -> bool:
 
 
 def _glance(series: TiffPageSeries) -> NDArray[np.float32]:
-    """A series' first page, small and grey."""
+    """Read a series' first page, small and grey."""
     samples = series.keyframe.asarray(squeeze=False)[:, 0].astype(np.float32)  # [planes, H, W, samples]
     return np.asarray(cv2.resize(samples.mean(axis=(0, 3)), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _split(tiff: TiffFile, series: TiffPageSeries) -> list[tuple[tuple[int, ...], ...]]:
-    """The fields of a series, as `Field.planes`."""
+    """Divide a series into fields, as `Field.planes`."""
     within = series.keyframe.axes
     if not series.axes.endswith(within):
         return [((place,),) for place in range(len(series.pages))]
@@ -193,7 +193,7 @@ def _split(tiff: TiffFile, series: TiffPageSeries) -> list[tuple[tuple[int, ...]
 
 
 def _colour_order(tiff: TiffFile, series: TiffPageSeries) -> list[int]:
-    """Which of three channels are red, green and blue: as OME-XML names or colours them, else in this order."""
+    """Find which of three channels are red, green and blue: as OME-XML names or colours them, else in this order."""
     described = _CHANNEL.findall(tiff.ome_metadata or "") if series.kind == "ome" else []
     words = [set(re.findall(r"[a-z]+|-?\d+", attributes.lower())) for attributes in described[:3]]
     found = [[place for place, own in enumerate(words) if own & set(colour)] for colour in _COLOURS]

@@ -29,7 +29,7 @@ def find_companions(files: Collection[Path], known: Container[str] = ()) -> dict
 
 
 def find_parts(slides: Collection[Path]) -> dict[Path, tuple[Path, ...]]:
-    """The other files of each slide that has several, by the file that opens it; also those of no picture's extension.
+    """Find the other files of each slide that has several, by the one that opens it, whatever their extension.
 
     Args:
         slides: files that each open a slide.

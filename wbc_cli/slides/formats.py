@@ -126,13 +126,13 @@ HEAD_BYTES = max(len(signature) for own in FORMATS for signature in own.signatur
 
 
 def named_format(path: Path) -> Format | None:
-    """The format that a file's extension stands for, whatever the file holds; None for an unknown one."""
+    """Return the format that a file's extension stands for, whatever the file holds; None for an unknown one."""
     suffix = path.suffix.lower()
     return next((own for own in FORMATS if suffix in own.suffixes), None)
 
 
 def recognise(head: bytes, vendor: str | None = None) -> Format | None:
-    """The format of a file by its content, whatever it is named; None where it is none of these.
+    """Recognise the format of a file by its content, whatever it is named; None where it is none of these.
 
     Args:
         head: its first HEAD_BYTES or more.

@@ -36,7 +36,7 @@ class Segment(NamedTuple):
 
 
 def segments(stream: bytes) -> Iterator[Segment]:
-    """The segments of the header, of which the first scan's is the last.
+    """Yield the segments of the header, of which the first scan's is the last.
 
     Raises:
         ValueError, struct.error: it is no JPEG, or cut short.
@@ -92,7 +92,7 @@ def check(stream: bytes) -> None:
 
 
 def _may_be_zeros(stream: bytes, parts: list[Segment]) -> bool:
-    """Whether a scan may hold many zeros in a row: each then codes an empty block, as where the picture is one colour.
+    """Tell whether a scan may hold many zeros in a row: each codes an empty block, as where the picture is one colour.
 
     With the usual tables a row of zeros codes blocks full of the finest detail, which the decoder takes for pixels.
     """

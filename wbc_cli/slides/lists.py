@@ -76,7 +76,7 @@ def _entries(rows: Sequence[Row], folder: Path) -> list[Entry]:
 
 
 def _column(first: Sequence[str], folder: Path) -> int | None:
-    """Where the paths are by the header; None where the first row is none."""
+    """Find the column of the paths by the header; None where the first row is no header."""
     if _path(first[0], folder).exists():
         return None
     names = [cell.casefold().replace(" ", "_") for cell in first]
@@ -85,7 +85,7 @@ def _column(first: Sequence[str], folder: Path) -> int | None:
 
 
 def _path(text: str, folder: Path) -> Path:
-    """A path as the list gives it; where there is no such file, as Windows would have meant it."""
+    """Return a path as the list gives it; where there is no such file, as Windows would have meant it."""
     plain, quoted, windows = folder / text, folder / text.strip('"'), folder / from_windows(text)
     return next((path for path in (plain, quoted, windows) if os.path.lexists(path)), plain)
 

@@ -10,5 +10,5 @@ HEAD_BYTES = 4096
 
 
 def is_product(head: bytes) -> bool:
-    """Whether a file, by its first HEAD_BYTES, is a picture that this tool made."""
+    """Tell whether a file, by its first HEAD_BYTES, is a picture that this tool made."""
     return MARK.encode("ascii") in head

@@ -45,12 +45,12 @@ def unique_names(relative: Mapping[Path, PurePath], known: Mapping[str, str] = M
 
 
 def field_name(name: str, field: int, count: int) -> str:
-    """The name of a field (from 0) of a file that has several."""
+    """Name a field (from 0) of a file that has several."""
     return f"{name}{_FIELD}{field + 1:0{len(str(count))}}"
 
 
 def file_name(name: str) -> str:
-    """The name of a slide's file, of which it may be a field."""
+    """Return the name of a slide's file, of which it may be a field."""
     return name.partition(_FIELD)[0]
 
 

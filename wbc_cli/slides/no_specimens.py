@@ -44,7 +44,7 @@ def _is_of_qupath(folder: Path, beside: Collection[str]) -> bool:
 
 
 def _is_of_tiles(folder: Path, beside: Collection[str]) -> bool:
-    """Of Deep Zoom or Zoomify."""
+    """Tell whether a folder holds tiles of Deep Zoom or Zoomify."""
     name = folder.name
     if name.endswith("_files"):
         return f"{name.removesuffix('_files')}.dzi" in beside or any(_has(folder / "0", tile) for tile in _ZOOM_TILES)

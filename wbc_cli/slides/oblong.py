@@ -17,7 +17,7 @@ _SQUARE = 0.01  # by how much the sides of a pixel may differ: cells do not show
 
 
 def is_oblong(pixel_um: PixelSize | None) -> bool:
-    """Whether pixels are visibly not square."""
+    """Tell whether pixels are visibly not square."""
     return pixel_um is not None and max(pixel_um) > (1 + _SQUARE) * min(pixel_um)
 
 
@@ -79,14 +79,14 @@ class SquareReader:
 
 
 def _span(start: int, length: int, pixels: float, limit: int) -> tuple[int, int]:
-    """The first and the number of the file's pixels that show a stretch of square ones, and those that curves need."""
+    """Find the first and number of the file's pixels that show a stretch of square ones, and those that curves need."""
     margin = 0 if pixels == 1.0 else _CURVE
     first = max(0, math.floor(start * pixels) - margin)
     return first, min(math.ceil((start + length) * pixels) + margin, limit) - first
 
 
 def _steps(start: int, downsample: float, pixels: float, first: int, factor: float) -> tuple[float, float]:
-    """From the place of an answer's pixel to that of what was read: how far one step goes, and where the first is.
+    """Relate the place of an answer's pixel to that of what was read: how far one step goes, and where the first is.
 
     Args:
         start: of the region, in square pixels.

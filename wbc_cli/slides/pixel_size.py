@@ -27,25 +27,25 @@ PixelSize = tuple[float, float]
 
 
 def plausible(width: float, height: float | None = None) -> PixelSize | None:
-    """A pixel's size if a microscope can have it (0.03 to 2 um), else None; it is square if it has one side."""
+    """Return a pixel's size if a microscope can have it (0.03 to 2 um), else None; it is square if it has one side."""
     size = (width, height if height is not None and height > 0 else width)
     possible = all(_MIN_UM <= side <= _MAX_UM for side in size) and max(size) <= _MAX_PIXEL_ASPECT * min(size)
     return size if possible else None
 
 
 def from_density(across: float, down: float, um_per_unit: float) -> PixelSize | None:
-    """A pixel's size from how many there are to a unit of length, if plausible."""
+    """Compute a pixel's size from how many there are to a unit of length, if plausible."""
     return plausible(um_per_unit / across, um_per_unit / down if down > 0 else None) if across > 0 else None
 
 
 def from_named_unit(across: float, down: float, unit: str) -> PixelSize | None:
-    """A pixel's size from how many there are to a unit, by its name (`micron`, `mm`, ...), if plausible."""
+    """Compute a pixel's size from how many there are to a unit, by its name (`micron`, `mm`, ...), if plausible."""
     um_per_unit = _UM_PER_UNIT.get(unit.strip().lower())
     return from_density(across, down, um_per_unit) if um_per_unit else None
 
 
 def from_ome(xml: str, image: int = 0) -> PixelSize | None:
-    """PhysicalSizeX and Y of an image of an OME-XML description, by its place, if it is there and plausible."""
+    """Read PhysicalSizeX and Y of an image of an OME-XML description, by its place, if it is there and plausible."""
     if not re.search(r"<(\w+:)?OME\b", xml[:2000]):
         return None
     try:

@@ -42,7 +42,7 @@ def to_uint8(samples: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _top(samples: NDArray[Any]) -> float:
-    """The largest of the samples but for the stray ones, of which a small picture has none."""
+    """Return the largest of the samples but for the stray ones, of which a small picture has none."""
     place = samples.size - 1 - math.floor(samples.size * _STRAY)
     return float(np.partition(samples, place, axis=None)[place])
 
@@ -96,5 +96,5 @@ def shrink_in_bands(
 
 
 def shrunk_size(width: int, height: int, downsample: float) -> tuple[int, int]:
-    """Width and height of a region's picture, as `SlideReader.read` promises them."""
+    """Return the width and height of a region's picture, as `SlideReader.read` promises them."""
     return max(1, round(width / downsample)), max(1, round(height / downsample))

@@ -73,7 +73,7 @@ def refuse_compression(path: Path, page: TiffPage) -> None:
 
 
 def _planes(field: Field) -> Iterator[NDArray[Any]]:
-    """The planes of a stack, each [H, W, samples]."""
+    """Yield the planes of a stack, each [H, W, samples]."""
     for channels in field.planes:
         volumes = [_decode(field.series, place) for place in channels]
         for depth in range(len(volumes[0])):
@@ -126,7 +126,7 @@ def _refuse_damage(page: TiffPage | TiffFrame, first: TiffPage) -> None:
 
 
 def _sharpness(samples: NDArray[Any]) -> float:
-    """How much fine detail a plane has, for its brightness."""
+    """Measure how much fine detail a plane has, for its brightness."""
     grey = samples.mean(axis=2, dtype=np.float32)
     return float(cv2.Laplacian(grey, cv2.CV_32F).var() / max(1e-6, float(grey.mean())) ** 2)
 

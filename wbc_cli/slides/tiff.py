@@ -47,7 +47,7 @@ def refuse_missing_tiles(path: Path) -> None:
 
 
 def pixel_um(tiff: TiffFile, page: TiffPage, image: int = 0) -> pixel_size.PixelSize | None:
-    """A pixel's size as OME-XML, ImageJ or the page's resolution states it, if that is plausible.
+    """Read a pixel's size as OME-XML, ImageJ or the page's resolution states it, if that is plausible.
 
     Args:
         tiff: the file.

@@ -23,7 +23,7 @@ class TileCache:
         self._lock = Lock()
 
     def get(self, index: int) -> RGBImage | None:
-        """The tile, not to be written to, if it is still there."""
+        """Return the tile, not to be written to, if it is still there."""
         with self._lock:
             tile = self._tiles.get(index)
             if tile is not None:

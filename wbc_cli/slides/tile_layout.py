@@ -91,7 +91,7 @@ def read_layout(path: Path, page: int = 0) -> Layout | None:
 
 
 def _pyramid(tiff: TiffFile, page: int) -> list[TiffPage] | None:
-    """The pages of the levels by falling size, as OpenSlide chooses them, or None if one of them is not plain.
+    """Find the pages of the levels by falling size, as OpenSlide chooses them; None if one of them is not plain.
 
     `TiffFile.series` knows fewer: Aperio's second page for it is a thumbnail, and levels are each of half, a third or
     a fourth of the one before.
@@ -128,7 +128,7 @@ def _is_plain(page: TiffPage) -> bool:
 
 
 def _is_smaller_copy(page: TiffPage, first: TiffPage) -> bool:
-    """Whether it has the same proportions, each side being right within two pixels."""
+    """Tell whether a page is smaller and of the same proportions, each side being right within two pixels."""
     skew = abs(first.imagewidth * page.imagelength - first.imagelength * page.imagewidth)
     return bool(page.imagewidth < first.imagewidth and skew <= 2 * (first.imagewidth + first.imagelength))
 
@@ -174,7 +174,7 @@ def _other_decoder(page: TiffPage) -> TileDecoder:
 
 
 def _is_whole(level: Level, tiff: TiffFile) -> bool:
-    """Whether the file holds every tile, as far as that shows without decoding more than the first."""
+    """Tell whether the file holds every tile, as far as that shows without decoding more than the first."""
     rows = -(-level.height // level.tile_height)
     if not len(level.offsets) == len(level.sizes) == rows * level.columns:
         return False

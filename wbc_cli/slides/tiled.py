@@ -94,7 +94,7 @@ class TiledTiffReader:
         self._cache.clear()
 
     def _source(self, downsample: float) -> tuple[Level, int]:
-        """The coarsest level that is fine enough, and by how much to shrink its tiles."""
+        """Choose the coarsest level that is fine enough, and by how much to shrink its tiles."""
         most = downsample * _LEVEL_TOLERANCE
         level = max((own for own in self._levels if own.downsample <= most), key=lambda own: own.downsample)
         return level, max(r for r in level.reductions if level.downsample * r <= most)
@@ -112,7 +112,7 @@ class TiledTiffReader:
         return picture
 
     def _tile(self, level: Level, reduction: int, column: int, row: int) -> RGBImage:
-        """The part of a tile that is inside the level, not to be written to.
+        """Return the part of a tile that is inside the level, not to be written to.
 
         Neighbouring windows share tiles of the full picture, which are kept; coarse pictures are looked at once.
         """
@@ -159,7 +159,7 @@ class TiledTiffReader:
 
 
 def _span(start: int, length: int, step: float, limit: int) -> tuple[int, int]:
-    """The first and the number of the pixels, `step` apart and `limit` in all, that cover a stretch best."""
+    """Return the first and the number of the pixels, `step` apart and `limit` in all, that cover a stretch best."""
     first = min(math.floor(start / step + 0.5), limit - 1)
     end = min(math.floor((start + length) / step + 0.5), limit)
     return first, max(1, end - first)

@@ -49,11 +49,11 @@ class UnreadableTiles:
         return self._area / (self._width * self._height)
 
     def hold(self, x: float, y: float) -> bool:
-        """Whether a point lies in one of them."""
+        """Tell whether a point lies in one of the tiles."""
         return (int(x // self.tile_size[0]), int(y // self.tile_size[1])) in self._tiles
 
     def touch(self, box: Box) -> bool:
-        """Whether one of them reaches into a box."""
+        """Tell whether one of the tiles reaches into a box."""
         if not self._tiles:
             return False
         columns, rows = (

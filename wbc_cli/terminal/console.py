@@ -85,7 +85,7 @@ def _lasting(stream: TextIO | None, number: int, errors: str) -> LastingStream:
 
 
 def _as_it_is(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes that the system handed out as surrogates, since they are no text, as they were; other letters escaped."""
+    """Restore bytes that the system handed out as surrogates, since they are no text; escape other letters."""
     if isinstance(error, UnicodeEncodeError):
         error.end = error.start + 1  # one letter at a time: what follows may be of the other kind
     try:
@@ -98,7 +98,7 @@ class Advance(Protocol):
     """Tells that more is done."""
 
     def __call__(self, done: int, total: int, what: str = "") -> None:
-        """So many of so many are done; `what` was the last."""
+        """Tell that so many of so many are done; `what` was the last."""
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Terminal:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Advance]:
-        """A bar on a terminal; elsewhere a plain line every quarter of a minute."""
+        """Show a bar on a terminal; elsewhere a plain line every quarter of a minute."""
         if self.quiet:
             yield lambda done, total, what="": None
         elif self.err.is_terminal:

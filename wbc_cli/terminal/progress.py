@@ -44,7 +44,7 @@ class RunProgress:
         self._run = bars.add_task("slides", total=len(sizes), cells=0, left="") if bars else None
 
     def watch(self, name: str, done: int, planned: int, cells: int) -> None:
-        """A slide has so many windows done of so many, which showed about so many cells."""
+        """Note that a slide has so many windows done of so many, which showed about so many cells."""
         with self._lock:
             slide = self._slides.setdefault(name, _Slide())
             slide.done, slide.planned, slide.cells = done, planned, cells
@@ -55,7 +55,7 @@ class RunProgress:
             self._say()
 
     def finish(self, name: str, cells: int) -> None:
-        """A slide is done, or has failed."""
+        """Note that a slide is done, or has failed."""
         with self._lock:
             slide = self._slides.pop(name, None)
             self._finished += 1
@@ -68,7 +68,7 @@ class RunProgress:
             self._say()
 
     def _say(self) -> None:
-        """What is left, beside the bar; or a plain line now and then."""
+        """Tell what is left, beside the bar; or in a plain line now and then."""
         now = time.monotonic()
         if self._bars and self._run is not None:
             self._bars.update(self._run, left=self._left(now))

@@ -181,7 +181,7 @@ def _label(sample: Sample) -> int:
 
 
 def _is_typed(sample: Sample, index: int) -> bool:
-    """Whether the label speaks of this instance: in crops of one cell only of the central one, which is the first."""
+    """Tell whether the label speaks of this instance: in crops of one cell only of the central one, the first."""
     return bool(sample.boxes) or index == 0
 
 

@@ -148,7 +148,7 @@ def is_trained(
     exclude: Sequence[str],
     start: Start = _FROM_SCRATCH,
 ) -> bool:
-    """Whether a folder holds the weights of a run with these options that came to its end."""
+    """Tell whether a folder holds the weights of a run with these options that came to its end."""
     file = folder / RUN_NAME
     same = file.exists() and file.read_text(encoding="utf-8") == _options(config, settings, exclude, start)
     return same and (folder / CONFIG_NAME).exists()  # which is written after the weights

@@ -129,5 +129,5 @@ def _short(name: str) -> str:
 
 
 def colour_of(name: str) -> str:
-    """The colour of a class, as #rrggbb."""
+    """Return the colour of a class, as #rrggbb."""
     return "#{:02x}{:02x}{:02x}".format(*BY_NAME[name].colour)

@@ -16,7 +16,7 @@ from wbc_cli.classes import BY_NAME
 
 
 def templates(package: str) -> Environment:
-    """The templates in the folder of a package, and those here; whatever a file name holds comes out escaped."""
+    """Load the templates in the folder of a package, and those here; whatever a file name holds comes out escaped."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("wbc_cli.products.report", ".")]),
         autoescape=True,
@@ -32,12 +32,12 @@ def templates(package: str) -> Environment:
 
 
 def part(name: str) -> str:
-    """A file of this folder: the style, or a script."""
+    """Read a file of this folder: the style, or a script."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def style() -> str:
-    """The style of every page, with the colours of the classes: the policy allows no style in an element."""
+    """Return the style of every page, with the colours of the classes: the policy allows no style in an element."""
     colours = (".c-{}{{background:rgb({},{},{})}}\n".format(kind.name, *kind.colour) for kind in BY_NAME.values())
     return part("page.css") + "".join(colours)
 
@@ -55,5 +55,5 @@ def policy(style: str, script: str = "") -> str:
 
 
 def image(svg: str | None) -> str | None:
-    """A chart as the source of an image: by itself, so that its ids and styles meet no others."""
+    """Return a chart as the source of an image: by itself, so that its ids and styles meet no others."""
     return svg and "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")

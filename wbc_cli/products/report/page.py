@@ -100,7 +100,7 @@ def write_report(
 
 
 def _small(records: Sequence[SlideRecord]) -> dict[str, int]:
-    """How many slides have too few cells for narrow intervals."""
+    """Count the slides that have too few cells for narrow intervals."""
     flags = {"below_100": FEWER_THAN_100, "below_200": FEWER_THAN_200}
     return {name: sum(flag in record["flags"] for record in records) for name, flag in flags.items()}
 
@@ -112,7 +112,7 @@ def _differentials(records: Sequence[SlideRecord]) -> list[tuple[str, Mapping[st
 def _charts(
     differentials: Sequence[tuple[str, Mapping[str, Any]]], whole: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """A chart a class for every forty slides or samples; none where one is all there is."""
+    """Draw a chart a class for every forty slides or samples; none where one is all there is."""
     shown = [(name, counts["classes"]) for name, counts in differentials if counts["differential_cells"]][:MAX_CHARTED]
     groups = [shown[i : i + SLIDES_A_CHART] for i in range(0, len(shown), SLIDES_A_CHART)] if len(shown) > 1 else []
     return [
@@ -129,7 +129,7 @@ def _charts(
 
 
 def _sample(sample: Sample) -> dict[str, Any]:
-    """A sample as its row shows it."""
+    """Describe a sample as its row shows it."""
     return {
         "name": sample.name,
         "status": sample.status,
@@ -179,7 +179,7 @@ def _cells(gallery: Gallery, slides: Sequence[str], of_sample: Mapping[str, str]
 
 
 def _queue(cells: Sequence[ReportCell]) -> list[int]:
-    """Places of the cells to review, the least certain first; a refused slide is to be made again, not reviewed."""
+    """List the places of the cells to review, least certain first; a refused slide is to be made anew, not reviewed."""
     trusted = [i for i, cell in enumerate(cells) if not cell.refused]
     by_confidence = sorted(trusted, key=lambda i: cells[i].confidence)
     least = set(by_confidence[:LEAST_CERTAIN_CELLS])

@@ -10,7 +10,7 @@ from wbc_cli.review.reviewed import Review, Signature, SlideReview
 
 
 def review_part(review: Review | None, problem: str) -> dict[str, Any]:
-    """What the template is told.
+    """Gather what the template is told of the review.
 
     Args:
         review: of the run; None where nobody has reviewed it.
@@ -45,5 +45,5 @@ def _signature(signature: Signature) -> dict[str, Any]:
 
 
 def _short(time: str) -> str:
-    """A time of a log for people: 2026-01-31 08:15 UTC."""
+    """Write a time of a log for people: 2026-01-31 08:15 UTC."""
     return f"{time[:10]} {time[11:16]} UTC"

@@ -14,7 +14,7 @@ _LEFT_OUT = frozenset(
 
 
 def settings_of(run: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Settings of a run, or of each run that differs among those that were merged; the shards of one do not.
+    """List the settings of a run, or of each merged run that differs; the shards of one run do not differ.
 
     How long it took is left out: a page made again is to be the same.
     """
@@ -27,7 +27,7 @@ def settings_of(run: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def profiles_of(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What is known of the laboratory's profiles that a run, or those that were merged, used; each once."""
+    """List what is known of the laboratory's profiles that a run, or those that were merged, used; each once."""
     found: list[Mapping[str, Any]] = []
     for single in _singles(run):
         profile = single.get("profile")

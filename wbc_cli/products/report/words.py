@@ -41,5 +41,5 @@ CELL_FLAGS: dict[str, str] = {
 
 
 def in_words(flag: str, words: dict[str, str]) -> str:
-    """What a flag means; the flag itself where nobody has said."""
+    """Return what a flag means; the flag itself where nobody has said."""
     return words.get(flag, flag.replace("_", " "))
