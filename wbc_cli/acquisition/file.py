@@ -36,7 +36,7 @@ class PooledScale:
 
     @property
     def scale(self) -> Scale:
-        """As the analysis takes it."""
+        """The pooled scale as the analysis takes it."""
         return Scale(self.um_per_px, "pooled", self.relative_error)
 
 
@@ -62,7 +62,7 @@ class Acquisition:
 
     @property
     def digest(self) -> str:
-        """Of what the results of its pictures depend on; empty where they are those of pictures by themselves."""
+        """A digest of what its pictures' results depend on; empty where they are those of pictures by themselves."""
         if not self.scales and self.light is None:
             return ""
         values = json.dumps([[asdict(scale) for scale in self.scales], self.light])

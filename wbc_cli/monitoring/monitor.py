@@ -74,7 +74,7 @@ class FigureChart:
 
 @dataclass(frozen=True)
 class Monitoring:
-    """What is found.
+    """The findings of a monitoring.
 
     Attributes:
         groups: days or batches, in order.

@@ -56,18 +56,18 @@ class Sample:
 
     @property
     def twice(self) -> int:
-        """Cells that an overlapping field has, too."""
+        """The number of cells that an overlapping field has, too."""
         return sum(len(record.get(TWICE, ())) for record in self.used)
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Of the sample as a whole."""
+        """The flags of the sample as a whole."""
         doubts = (flag for flag in (OVERLAP, OVERLAP_UNCHECKED) if any(flag in r["flags"] for r in self.used))
         return (*doubts, *self.differential.flags)
 
     @property
     def status(self) -> str:
-        """Of a sample of which something is counted that it is done, else why not."""
+        """The status of the sample: done where something is counted, else refused or failed."""
         if self.used:
             return DONE
         return REFUSED if any(record["status"] == REFUSED for record in self.left_out) else FAILED

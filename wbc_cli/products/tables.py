@@ -208,10 +208,10 @@ def _share_columns(name: str, share: Mapping[str, Any]) -> dict[str, str]:
 
 
 def fixed(value: float | None, decimals: int) -> str:
-    """Write a number with its decimals; empty where there is none."""
+    """Format a number with its decimals; empty where there is none."""
     return "" if value is None else f"{value:.{decimals}f}"
 
 
 def text(value: str) -> str:
-    """Write a value as text that no spreadsheet takes for a formula."""
+    """Return a value as text that no spreadsheet takes for a formula."""
     return f"'{value}" if value.startswith(FORMULA_STARTS) else value

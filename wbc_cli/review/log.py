@@ -51,12 +51,12 @@ class ReviewLog:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What run.json says of it."""
+        """The entry of run.json on the log: number of entries and checksum."""
         return {"entries": len(self.entries), "sha256": self.sha256}
 
     @property
     def sum_line(self) -> str:
-        """What the file with the checksum says."""
+        """The content of the file with the checksum."""
         return f"{self.sha256}  {LOG}\n"
 
     def extended(self, entries: Iterable[Entry]) -> ReviewLog:

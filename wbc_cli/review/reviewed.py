@@ -20,7 +20,7 @@ from wbc_cli.review.times import utc_text, utc_time
 
 @dataclass(frozen=True)
 class Signature:
-    """That somebody vouches for the reviewed classes of a slide.
+    """The word of a reviewer who vouches for the reviewed classes of a slide.
 
     Attributes:
         reviewer: who.
@@ -54,7 +54,7 @@ class SlideReview:
 
     @cached_property
     def reviewers(self) -> Mapping[str, str]:
-        """Who has corrected or confirmed cells, and when for the last time."""
+        """The time at which each reviewer last corrected or confirmed a cell, by the reviewer's name."""
         return {entry["reviewer"]: entry["time"] for entry in self.entries if entry["kind"] == CORRECTION}
 
     @property
@@ -75,7 +75,7 @@ class SlideReview:
 
     @cached_property
     def disputed(self) -> int:
-        """Cells on which the reviewers differ."""
+        """The number of cells on which the reviewers differ."""
         views = [self.seen_by(reviewer) for reviewer in self.reviewers]
         return sum(len(set(classes)) > 1 for classes in zip(*views, strict=True))
 
@@ -87,7 +87,7 @@ class SlideReview:
 
     @cached_property
     def signatures(self) -> tuple[Signature, ...]:
-        """The last one of everybody who has signed."""
+        """The last signature of everybody who has signed."""
         last = {entry["reviewer"]: entry for entry in self.entries if entry["kind"] == SIGNATURE}
         return tuple(Signature(who, e["time"], e["review_sha256"] == self.sha256) for who, e in last.items())
 
@@ -120,7 +120,7 @@ class Review:
 
     @property
     def in_words(self) -> tuple[str, ...]:
-        """What a user is told of it, a line each."""
+        """The lines that a user is told of the review."""
         agreement = "not defined" if self.kappa is None else f"{self.kappa:.3f}"
         slides = self.slides.values()
         signed = sum(any(signature.stands for signature in slide.signatures) for slide in slides)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 def utc_text(time: datetime) -> str:
-    """Write a time such as 2026-01-31T08:15:00Z."""
+    """Format a time such as 2026-01-31T08:15:00Z."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

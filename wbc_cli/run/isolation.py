@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Outcome:
-    """What came of the work on a file.
+    """The outcome of the work on a file.
 
     Attributes:
         failure: why it failed; None where it did not.

@@ -20,7 +20,7 @@ Emit = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker has to do.
+    """The work that a worker has to do.
 
     Attributes:
         out: the run folder.

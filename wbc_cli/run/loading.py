@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """How to compute.
+    """The options of how to compute.
 
     Attributes:
         device: auto, cpu, cuda or cuda:N.

@@ -27,7 +27,7 @@ from wbc_cli.run.shards import SHARDS, Shard, read_shares
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of a merge.
+    """The outcome of a merge.
 
     Attributes:
         slides: that the tables hold.
@@ -43,7 +43,7 @@ class Merged:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What failed or is missing is told to the scheduler."""
+        """The exit code, by which the scheduler learns whether slides failed or are missing."""
         return ExitCode.SOME_FAILED if self.failed or self.missing else ExitCode.OK
 
 

@@ -25,7 +25,7 @@ from wbc_cli.slides.names import file_name
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run has to do.
+    """The work that a run has to do.
 
     Attributes:
         slides: by name.

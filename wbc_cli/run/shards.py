@@ -29,7 +29,7 @@ class Shard:
 
     @property
     def label(self) -> str:
-        """For file names, in an order that sorts."""
+        """The name of the shard in file names, which sort in the order of the shards."""
         return f"{self.index:0{len(str(self.count - 1))}d}-of-{self.count}"
 
     @classmethod

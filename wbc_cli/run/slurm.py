@@ -44,7 +44,7 @@ def batch_script(
     options: Sequence[str] = (),
     program: Sequence[str] = PROGRAM,
 ) -> str:
-    """Write the script that `sbatch` takes: `tasks` shards of the analysis of `paths` into `out`, then their merge.
+    """Return the script that `sbatch` takes: `tasks` shards of the analysis of `paths` into `out`, then their merge.
 
     `options` go to `analyze` as they are, so paths among them have to be absolute. `program` is the command of this
     tool. Nothing has to exist before the script is submitted: it makes `out` and the folder `out/logs` itself.

@@ -32,7 +32,7 @@ class Stop:
 
     @property
     def exit_code(self) -> ExitCode:
-        """By what was asked for: Ctrl-C is the user's own wish."""
+        """The exit code by what was asked for: Ctrl-C is the user's own wish."""
         return ExitCode.INTERRUPTED if self.signal == signal.SIGINT else ExitCode.STOPPED
 
     def check(self) -> None:

@@ -18,7 +18,7 @@ from wbc_cli.run.stopping import Stop
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
         done: slides that are analysed.

@@ -47,7 +47,7 @@ class _Worker:
 
     @property
     def crash(self) -> str | None:
-        """How it ended, if not of itself."""
+        """The signal or exit code with which the worker ended, None if it ended as it should; waits for the end."""
         code = self.process.wait()
         if code == 0:
             return None

@@ -15,7 +15,7 @@ _MAX_KNOWN_SERIES = 100_000  # files whose series is remembered from one questio
 
 
 class Companions(Protocol):
-    """Which other files belong to the slides of a format.
+    """The other files that belong to the slides of a format.
 
     Attributes:
         in_file: whether a slide's file says itself which these are, so that it has to be read for it.
@@ -45,7 +45,7 @@ class Companions(Protocol):
 
 
 class MiraxFolder:
-    """Of MRXS: all that lies in the folder beside the file that has its name."""
+    """The companions of MRXS: all that lies in the folder beside the file that has its name."""
 
     in_file = False
 
@@ -60,7 +60,7 @@ class MiraxFolder:
 
 
 class HamamatsuIndex:
-    """Of VMS and VMU: the files that the index file names."""
+    """The companions of VMS and VMU: the files that the index file names."""
 
     in_file = True
 
@@ -85,7 +85,7 @@ class HamamatsuIndex:
 
 
 class DicomSeries:
-    """Of DICOM: the files of its series in its folder."""
+    """The companions of DICOM: the files of its series in its folder."""
 
     in_file = True
 

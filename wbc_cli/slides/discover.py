@@ -53,7 +53,7 @@ class SlideSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All of them, the one that opens it first."""
+        """The files of the slide, the one that opens it first."""
         return self.path, *self.parts
 
 

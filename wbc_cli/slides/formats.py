@@ -63,7 +63,7 @@ class Format:
 
     @property
     def contents_of(self) -> Callable[[Path], Contents] | None:
-        """What counts the fields of a file; None where it has one."""
+        """The function that counts the fields of a file; None where it has one."""
         count: Callable[[Path], Contents] | None = resolve_name(self.contents) if self.contents else None
         return count
 

@@ -45,7 +45,7 @@ class UnreadableTiles:
 
     @property
     def share(self) -> float:
-        """Of the slide's area, 0 to 1."""
+        """The share of the slide's area that is unreadable, 0 to 1."""
         return self._area / (self._width * self._height)
 
     def hold(self, x: float, y: float) -> bool:

@@ -147,7 +147,7 @@ def _dicts(classes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _cells(gallery: Gallery, slides: Sequence[str], of_sample: Mapping[str, str]) -> dict[str, Any]:
-    """What the script knows of the cells, by columns."""
+    """Return what the script knows of the cells, by columns."""
     cells = gallery.cells
     samples = {name: i for i, name in enumerate(dict.fromkeys(of_sample.values()))}
     place, kind = ({name: i for i, name in enumerate(names)} for names in (slides, BY_NAME))

@@ -45,5 +45,5 @@ def _signature(signature: Signature) -> dict[str, Any]:
 
 
 def _short(time: str) -> str:
-    """Write a time of a log for people: 2026-01-31 08:15 UTC."""
+    """Format a time of a log for people: 2026-01-31 08:15 UTC."""
     return f"{time[:10]} {time[11:16]} UTC"
