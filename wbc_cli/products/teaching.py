@@ -7,15 +7,18 @@ from numpy.typing import NDArray
 
 _SEED = 0
 _MIN_DEVIATION = 1e-3  # deviation of a feature that hardly varies
+_MIN_DISTANCE = 1e-6  # of the mean squared length of a gradient: what lies nearer is a copy
 _MIN_DOUBT = 0.05  # share of the probability that is not the likeliest class's: a sure cell may teach, too
 
 
 def teaching_order(features: NDArray[np.floating], probabilities: NDArray[np.floating], most: int) -> NDArray[np.int64]:
-    """Choose cells by BADGE (Ash et al., Deep batch active learning by diverse, uncertain gradients, ICLR 2020).
+    """Choose cells to review: in turn one by BADGE and one at random.
 
-    Each cell stands for the gradient that its likeliest class would have on the type head: long where the class is
-    uncertain, in another direction where class or looks are others. Cells are drawn one by one, each the likelier the
-    farther it lies from all that were drawn before (k-means++), so near-copies are not.
+    BADGE (Ash et al., Deep batch active learning by diverse, uncertain gradients, ICLR 2020): each cell stands for the
+    gradient that its likeliest class would have on the type head, long where the class is uncertain, in another
+    direction where class or features are others. Cells are drawn one by one, each the likelier the farther it lies from
+    all that were drawn before (k-means++), which finds the rare and the doubtful ones. They alone would teach that
+    everything is doubtful: the random ones are for how sure the model may be. No near-copy of a drawn cell is drawn.
 
     Args:
         features: float [N, width], type features of the cells.
@@ -23,7 +26,7 @@ def teaching_order(features: NDArray[np.floating], probabilities: NDArray[np.flo
         most: cells to choose.
 
     Returns:
-        int64 [at most `most`], places in the arrays; the same for the same cells.
+        int64 [at most `most`], indices of the cells; the same for the same cells.
     """
     if not len(features):
         return np.zeros(0, np.int64)
@@ -42,8 +45,9 @@ def teaching_order(features: NDArray[np.floating], probabilities: NDArray[np.flo
         distance = length + length[last] - 2 * (wide @ wide[last]) * (error @ error[last])
         nearest = np.minimum(nearest, distance.clip(0))
         nearest[chosen] = 0
-        total = nearest.sum()
-        if total <= 0:
+        others = nearest > _MIN_DISTANCE * length.mean()
+        if not others.any():
             break  # all that is left are copies
-        chosen.append(int(rng.choice(len(wide), p=nearest / total)))
+        weights = np.where(others, nearest if len(chosen) % 2 else 1.0, 0.0)
+        chosen.append(int(rng.choice(len(wide), p=weights / weights.sum())))
     return np.array(chosen, np.int64)
