@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -43,8 +44,12 @@ def found_cells(call, folder):
     options = ("--samples", table, "--precision", "fp32", "--device", "cpu", "--write", "none", "-o", folder / "out")
     outcome = call("analyze", *(s.image for s in chosen), *options)
     assert outcome.code == 0, outcome.err
+    slides = json.loads((folder / "out/run.json").read_text(encoding="utf-8"))["slides"]
+    picture_of = {slide["name"]: Path(slide["path"]).relative_to(DATA).as_posix() for slide in slides}
     with (folder / "out/cells.csv").open(encoding="utf-8", newline="") as file:
-        return [{name: row["slide" if name == "picture" else name] for name in COLUMNS} for row in csv.DictReader(file)]
+        cells = [{**row, "picture": picture_of[row["slide"]]} for row in csv.DictReader(file)]
+    cells.sort(key=lambda cell: (cell["picture"], int(cell["cell"])))
+    return [{name: cell[name] for name in COLUMNS} for cell in cells]
 
 
 def golden_cells():
