@@ -42,7 +42,7 @@ class PooledScale:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What the pictures of an acquisition share.
+    """An acquisition holds what its pictures share.
 
     Attributes:
         key: what tells which pictures these are.

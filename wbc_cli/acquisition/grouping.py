@@ -36,7 +36,7 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class AcquisitionKey:
-    """What the pictures of an acquisition have in common.
+    """A key holds what the pictures of one acquisition have in common.
 
     Attributes:
         folder: absolute path of the folder that holds them.

@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 
 
 class Lighting(NamedTuple):
-    """What one picture tells of light and stain.
+    """A lighting holds what one picture tells of light and stain.
 
     Attributes:
         glass: float32 [rows, columns, 3], natural logarithm of the light of the glass in each block, white being 0;
