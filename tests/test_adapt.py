@@ -25,7 +25,8 @@ from wbc_cli.profile.few_shot import few_shot
 from wbc_cli.profile.file import Profile, read_profile
 from wbc_cli.profile.head import FeatureStatistics, LinearHead, TrainingCells, fit_head
 
-WIDTH = 128
+POOLED = 128
+WIDTH = POOLED + len(CLASS_NAMES)
 KINDS = 5
 
 
@@ -95,11 +96,9 @@ def test_a_class_of_few_cells_keeps_the_shipped_head():
 def model():
     """A small model, as if it had been loaded, with a shipped head for `laboratory`."""
     torch.manual_seed(0)
-    network = SGCLDFF(ModelConfig(backbone="efficientnet_lite0", width=WIDTH // 2)).eval()
+    network = SGCLDFF(ModelConfig(backbone="efficientnet_lite0", width=POOLED // 2)).eval()
     _, head = laboratory(1, 0)
-    with torch.no_grad():
-        network.types.classify.weight.copy_(torch.from_numpy(head.weight))
-        network.types.classify.bias.copy_(torch.from_numpy(head.bias))
+    network.set_read_out(torch.from_numpy(head.weight), torch.from_numpy(head.bias))
     return LoadedModel(network, None, "made up")
 
 
@@ -212,7 +211,7 @@ def test_analyze_uses_a_profile_and_says_so(call, toy_network, toy_weights, tmp_
     common = (*common, "--write", "report")
     assert call("analyze", tmp_path / "in", *common).code == 0
     checksum = json.loads((tmp_path / "out/run.json").read_text())["weights_sha256"]
-    head = toy_network.types.classify
+    head = toy_network.read_out()
     profile_of(checksum, head).write(tmp_path / "lab.json")
     assert call("analyze", tmp_path / "in", *common, "--profile", tmp_path / "lab.json").code == 0
     with (tmp_path / "out/cells.csv").open() as file:
@@ -230,6 +229,6 @@ def test_analyze_uses_a_profile_and_says_so(call, toy_network, toy_weights, tmp_
 def profile_of(checksum, head):
     """A profile that calls a monocyte what the head calls a neutrophil."""
     swapped = [4, 1, 2, 3, 0, *range(5, len(CLASS_NAMES))]
-    weight, bias = head.weight.detach()[swapped].tolist(), head.bias.detach()[swapped].tolist()
+    weight, bias = (parameter.detach()[swapped].tolist() for parameter in head)
     evidence = vars(Evidence(100, 30, 0.8, 0.9, 0.05, 0.15, 0.1, 0.1, 0.05, 0.8, 0.95, 0.97))
     return Profile(checksum, CLASS_NAMES, {"monocyte": 100}, ("monocyte",), weight, bias, 1.0, 0.0, evidence)

@@ -29,7 +29,7 @@ from wbc_cli.training.start import Start
 
 CPU = torch.device("cpu")
 # The average is slow: of a few steps one would see next to nothing otherwise.
-TINY = TrainSettings(steps=4, batch=4, prior_steps=3, scale_steps=3, learning_rate=1e-3, ema=0.5)
+TINY = TrainSettings(steps=4, batch=4, prior_steps=3, scale_steps=3, shape_steps=3, learning_rate=1e-3, ema=0.5)
 UM_PER_PX = 0.2
 
 
@@ -43,7 +43,7 @@ def test_settings_are_given_by_name_and_the_others_stay():
     assert apply_settings([]) == (ModelConfig(), TrainSettings())
 
 
-@pytest.mark.parametrize("pair", ["ema=7", "seed=-1", "steps=0", "learning_rate=nan", "um_per_px=700"])
+@pytest.mark.parametrize("pair", ["ema=7", "seed=-1", "batch=0", "learning_rate=nan", "um_per_px=700"])
 def test_a_setting_out_of_its_range_is_refused_with_the_range(pair):
     with pytest.raises(UsageError, match=f"--set {pair}: .* from .* to "):
         apply_settings([pair])
@@ -135,7 +135,7 @@ def test_training_changes_the_weights_of_every_part(trained, manifest):
     start = SGCLDFF(ModelConfig(), imagenet_weights(ModelConfig().backbone)).state_dict()
     end = load_file(trained / "sg_cldff.safetensors")
     moved = {name.split(".")[0] for name, tensor in end.items() if (tensor.float() - start[name]).abs().max() > 1e-3}
-    assert moved == {"prior", "scale", "backbone", "fusion", "segmentation", "types"}
+    assert moved == {"prior", "scale", "backbone", "fusion", "segmentation", "types", "shape"}
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(trained, manifest, tmp_path, monkeypatch):
@@ -204,7 +204,7 @@ def parts_that_differ(first, second):
 def test_a_run_from_earlier_weights_keeps_their_prior_and_scale_estimator(manifest, trained, tmp_path):
     train(manifest, tmp_path, ModelConfig(), TINY, ("elsewhere",), CPU, Start(weights=trained))
     changed = parts_that_differ(trained, tmp_path)
-    assert {name.split(".")[0] for name in changed} == {"backbone", "fusion", "segmentation", "types"}
+    assert {name.split(".")[0] for name in changed} == {"backbone", "fusion", "segmentation", "types", "shape"}
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert "--from WEIGHTS" in card
     assert checksum(trained) in card

@@ -24,6 +24,7 @@ class CellClass:
     white_cell: bool
 
 
+BASOPHIL = "basophil"
 BLAST = "blast"
 ERYTHROBLAST = "erythroblast"
 OTHER = "platelet"
@@ -35,7 +36,7 @@ NOT_BLAST = "not_blast"
 CLASSES: tuple[CellClass, ...] = (
     CellClass("neutrophil", "Neutrophil", (0, 114, 178), True, True),
     CellClass("eosinophil", "Eosinophil", (213, 94, 0), True, True),
-    CellClass("basophil", "Basophil", (86, 60, 140), True, True),
+    CellClass(BASOPHIL, "Basophil", (86, 60, 140), True, True),
     CellClass("lymphocyte", "Lymphocyte", (0, 158, 115), True, True),
     CellClass("monocyte", "Monocyte", (230, 159, 0), True, True),
     CellClass("immature_granulocyte", "Immature granulocyte", (86, 180, 233), False, True),

@@ -25,6 +25,7 @@ from wbc_cli.inference.windows import Window, read_window
 from wbc_cli.manifest import Sample
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
+from wbc_cli.model.shape_head import cell_maps
 from wbc_cli.slides.reader import SlideReader
 
 Map = NDArray[np.float32]
@@ -148,9 +149,13 @@ class Probe:
         weights = torch.from_numpy(mask).to(device)[None].float()
         found = []
         for batch in torch.split(_tensor(windows, device), self.engine.batch_size):
-            features = network(batch).features
-            pooled_mask = F.adaptive_avg_pool2d(weights, features.shape[-1]).expand(len(batch), -1, -1)
-            logits = network.types.logits(network.types.pool(features, pooled_mask))
+            output = network(batch)
+            pooled_mask = F.adaptive_avg_pool2d(weights, output.features.shape[-1]).expand(len(batch), -1, -1)
+            owners = torch.arange(len(batch), device=device)
+            maps = cell_maps(batch, output.maps.segments, weights.expand(len(batch), -1, -1), owners)
+            pooled = network.types.pool(output.features, pooled_mask)
+            evidence = network.weigh_evidence(pooled, network.shape.log_probabilities(maps))
+            logits = network.type_logits(pooled, evidence)
             found.append((logits / self.engine.config.temperature).softmax(dim=1)[:, kind])
         return torch.cat(found).cpu().numpy()
 

@@ -23,6 +23,7 @@ from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF, NetworkOutput
 from wbc_cli.model.saliency import STRIDE, folded
+from wbc_cli.model.shape_head import cell_maps
 from wbc_cli.resources.cores import available_cores
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class WindowCell:
         cam_stability: correlation of the Grad-CAM with that of the same class in a window shifted by 1.6 um; None for a
             cell whose type is clear, whose window is not augmented.
         morphology: int64 [attributes], the likeliest value of each of `morphology.ATTRIBUTES`.
-        features: float16 [width], what the type head typed it from: the type features' mean over the cell.
+        features: float16 [width + classes], what it was typed from: the type features' mean over the cell, and the
+            weighed evidence of the shape head.
     """
 
     label: int
@@ -282,13 +284,16 @@ class Engine:
         # Windows with fewer cells have empty masks, too: that costs less than a copy of the features for each cell.
         windows = (upload(labels, self.device)[:, None] == numbers).float()
         masks, pooled_masks = windows[n, k], F.adaptive_avg_pool2d(windows, side)
-        first = types.logits(types.pool(output.features, pooled_masks)[n, k])
+        shape = self.network.shape.log_probabilities(cell_maps(pixels, output.maps.segments, masks, n))
+        pooled = types.pool(output.features, pooled_masks)[n, k]
+        first = self.network.type_logits(pooled, self.network.weigh_evidence(pooled, shape))
         # What the window's border cuts gets a window of its own, and is augmented there.
         whole = np.flatnonzero(~at_border(labels, owners))
         first, owned = first[upload(whole, self.device)], torch.from_numpy(owners[whole, 0])
         augmented = augment_unclear(self._type_features, pixels, output.features, first, owned)
         pooled = types.pool(augmented.features, pooled_masks)[n, k]
-        logits, distance = types.logits(pooled), self.network.typicality(pooled)
+        evidence, distance = self.network.weigh_evidence(pooled, shape), self.network.typicality(pooled)
+        logits = self.network.type_logits(pooled, evidence)
         likeliest = torch.zeros(windows.shape[:2], dtype=torch.int64, device=self.device)
         likeliest[n, k] = logits.argmax(dim=1)
         cam = types.cam(augmented.features, likeliest)[n, k]
@@ -301,7 +306,8 @@ class Engine:
         cam = cam / cam.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
         head = self.network.morphology
         attributes = head.predict(head.pool(augmented.features, output.texture, output.maps.segments, windows)[n, k])
-        columns = download(logits, distance, cam, energy, salient, agreement, attributes, pooled.half(), stability)
+        typed_from = torch.cat([pooled, evidence], dim=1).half()
+        columns = download(logits, distance, cam, energy, salient, agreement, attributes, typed_from, stability)
         *columns, values, kept, found = columns
         stable = dict(zip(unclear.tolist(), found.tolist(), strict=True))
         numeric = (column.tolist() if column.ndim == 1 else column for column in columns)

@@ -18,6 +18,7 @@ from wbc_cli.model.heads import Maps, SegmentationHead, TypeHead
 from wbc_cli.model.morphology_head import MorphologyHead
 from wbc_cli.model.saliency import SaliencyPrior, folded, window_saliency
 from wbc_cli.model.scale_network import ScaleNet
+from wbc_cli.model.shape_head import ShapeHead, evidence_weight
 from wbc_cli.model.stages import STRIDES
 from wbc_cli.model.stain import normalise_stain
 from wbc_cli.model.typicality import Typicality
@@ -62,6 +63,7 @@ class SGCLDFF(nn.Module):
         self.segmentation = SegmentationHead(config.width, channels[1], channels[0], config.class_weights)
         self.types = TypeHead(config.width, 2 * config.width, len(config.classes))
         self.typicality = Typicality(2 * config.width, len(config.classes))
+        self.shape = ShapeHead(len(config.classes))
         fine = sum(c for c, stride in zip(channels, STRIDES, strict=True) if stride <= FUSED_STRIDE)
         self.morphology = MorphologyHead(2 * config.width + fine)
 
@@ -92,6 +94,40 @@ class SGCLDFF(nn.Module):
         stages, _ = self._stages(windows)
         features: Tensor = self.types(self.fusion(stages))
         return features
+
+    def read_out(self) -> tuple[Tensor, Tensor]:
+        """Return what types a cell from its pooled features and evidence, as one linear layer.
+
+        Returns:
+            The weight, float [classes, 2 * width + classes], and the bias, float [classes].
+        """
+        return torch.cat([self.types.classify.weight, self.shape.mixing], dim=1), self.types.classify.bias
+
+    @torch.no_grad()
+    def set_read_out(self, weight: Tensor, bias: Tensor) -> None:
+        """Type cells by another linear layer, of the shapes that `read_out` returns."""
+        width = self.types.classify.in_features
+        self.types.classify.weight.copy_(weight[:, :width])
+        self.shape.mixing.copy_(weight[:, width:])
+        self.types.classify.bias.copy_(bias)
+
+    def weigh_evidence(self, pooled: Tensor, shape: Tensor) -> Tensor:
+        """Weigh what the shape of cells says of their type, float [N, classes].
+
+        Args:
+            pooled: float [N, 2 * width], the type features' mean over each cell.
+            shape: float [N, classes], from `ShapeHead.log_probabilities`.
+        """
+        return evidence_weight(self.typicality(pooled))[:, None] * shape
+
+    def type_logits(self, pooled: Tensor, evidence: Tensor) -> Tensor:
+        """Compute the class logits of cells, float [N, classes], from their texture and colour and from their shape.
+
+        Args:
+            pooled: float [N, 2 * width], the type features' mean over each cell.
+            evidence: float [N, classes], from `weigh_evidence`.
+        """
+        return self.types.logits(pooled) + evidence @ self.shape.mixing.T
 
     def for_inference(self, dtype: torch.dtype) -> SGCLDFF:
         """Return a copy that gives the same outputs sooner, under autocast to `dtype`; it cannot be trained."""

@@ -16,7 +16,9 @@ _NAME = "features"
 
 
 def write_features(result: SlideResult, _reader: SlideReader, path: Path) -> None:
-    """Write the features of all cells, float16 [cells, width], half a kilobyte a cell; row i is of cell i + 1.
+    """Write the features of all cells, float16 [cells, width + classes]; row i is of cell i + 1.
+
+    It takes half a kilobyte a cell.
 
     Raises:
         OSError: the disk is full or read-only.

@@ -24,15 +24,15 @@ class ProfileLearner:
 
     def __init__(self, model: LoadedModel) -> None:
         self.config, self.checksum, self._network = model.network.config, model.checksum, model.network
-        types = model.network.types.classify
-        weight, bias = (parameter.detach().double().cpu().numpy() for parameter in (types.weight, types.bias))
+        weight, bias = (parameter.detach().double().cpu().numpy() for parameter in model.network.read_out())
         self.head = LinearHead(weight, bias).cooled(self.config.temperature)
 
     @torch.inference_mode()
     def cells(self, features: np.ndarray, labels: np.ndarray, slides: np.ndarray) -> TrainingCells:
-        """Make cells to learn from of features [N, width], labels [N] and slides [N]."""
+        """Make cells to learn from of features [N, width + classes], labels [N] and slides [N]."""
         typicality = self._network.typicality
-        inputs = torch.from_numpy(features.astype(np.float32)).to(typicality.centres.device)
+        pooled = features[:, : typicality.centres.shape[1]].astype(np.float32)
+        inputs = torch.from_numpy(pooled).to(typicality.centres.device)
         distances = typicality(inputs).cpu().numpy()
         flatter: Floats = np.array([damping(self.config, float(distance)) for distance in distances])
         return TrainingCells(features.astype(np.float64), labels, slides, flatter)

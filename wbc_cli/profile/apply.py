@@ -26,7 +26,5 @@ def apply_profile(profile: Profile, model: LoadedModel, path: Path) -> None:
     """
     profile.refuse_other_weights(model.checksum, path)
     network = model.network
-    with torch.no_grad():
-        network.types.classify.weight.copy_(torch.tensor(profile.weight))
-        network.types.classify.bias.copy_(torch.tensor(profile.bias))
+    network.set_read_out(torch.tensor(profile.weight), torch.tensor(profile.bias))
     network.config = replace(network.config, temperature=profile.temperature, min_confidence=profile.min_confidence)

@@ -26,7 +26,7 @@ class Profile:
         classes: the outputs of the head, in order.
         reviewed: cells of each class that it was learned from.
         learned: classes whose part of the head is its own; the others have the shipped one's.
-        weight: [classes][width] of the type head.
+        weight: [classes][width + classes], see `network.SGCLDFF.read_out`.
         bias: [classes].
         temperature: divides the logits.
         min_confidence: below it a cell is called unidentified.

@@ -17,6 +17,7 @@ from wbc_cli.inference.engine import choose_precision
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.test_time_augmentation import augment_unclear
 from wbc_cli.model.network import SGCLDFF, NetworkOutput
+from wbc_cli.model.shape_head import cell_maps
 from wbc_cli.training.batches import to_tensor
 from wbc_cli.training.data import IGNORE, NOT_BLAST_TYPE, UNKNOWN_TYPE, TrainingImage
 from wbc_cli.training.sampling import warp
@@ -85,12 +86,13 @@ def centred_views(
         probabilities, cells = find_cells(output.maps, config.um_per_px)
         central = [_nearest_middle(labels) for labels in cells]
         masks = np.stack([labels == c if c else _disc(labels.shape) for labels, c in zip(cells, central, strict=True)])
-        pooled, logits = _typed(network, output.features, masks)
+        shape = _shape(network, windows, output, masks)
+        pooled, logits = _typed(network, output.features, masks, shape)
         if test_time_augmentation:
             every = torch.arange(len(windows), device=device)
             first = torch.from_numpy(logits).to(device)
             features = augment_unclear(type_features, windows, features, first, every).features
-            pooled, logits = _typed(network, features, masks)
+            pooled, logits = _typed(network, features, masks, shape)
         parts = _parts(network, output._replace(features=features), masks)
         for i, image in enumerate(chunk):
             yield CentredView(
@@ -171,13 +173,21 @@ def _disc(shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return disc
 
 
+def _shape(network: SGCLDFF, windows: Tensor, output: NetworkOutput, masks: NDArray[np.bool_]) -> Tensor:
+    cells = torch.from_numpy(masks).float().to(windows.device)
+    with torch.no_grad():
+        owners = torch.arange(len(windows), device=windows.device)
+        return network.shape.log_probabilities(cell_maps(windows, output.maps.segments, cells, owners))
+
+
 def _typed(
-    network: SGCLDFF, features: Tensor, masks: NDArray[np.bool_]
+    network: SGCLDFF, features: Tensor, masks: NDArray[np.bool_], shape: Tensor
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     pooled_masks = F.adaptive_avg_pool2d(torch.from_numpy(masks).float().to(features.device), features.shape[-1])
     with torch.no_grad():
         pooled = network.types.pool(features, pooled_masks)
-        return pooled.cpu().numpy(), network.types.logits(pooled).cpu().numpy()
+        logits = network.type_logits(pooled, network.weigh_evidence(pooled, shape))
+        return pooled.cpu().numpy(), logits.cpu().numpy()
 
 
 def _parts(network: SGCLDFF, output: NetworkOutput, masks: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -32,6 +32,7 @@ from wbc_cli.training.morphology_training import fit_morphology
 from wbc_cli.training.prior_training import train_prior
 from wbc_cli.training.scale_training import train_scale
 from wbc_cli.training.settings import TrainSettings
+from wbc_cli.training.shape_training import fit_shape
 from wbc_cli.training.start import Start
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def train(
 
     Raises:
         UsageError: the manifest has nothing to train or validate on, `folder` holds another run, or a share of earlier
-            weights is asked for and there are none.
+            weights, or no step, is asked for and there are none.
         SetupError: the ImageNet weights are not installed, or weights to begin from cannot be read.
     """
     samples = [s for s in read_manifest(manifest, check_files=True) if s.dataset not in exclude]
@@ -81,6 +82,8 @@ def train(
         raise UsageError(f"{manifest}: training needs rows of the splits train and val")
     if settings.start_share and not start.weights:
         raise UsageError("--set start_share is a share of the weights of --from; give --from, or leave it out")
+    if not settings.steps and not start.weights:
+        raise UsageError("--set steps=0 keeps the network of --from; give --from, or at least one step")
     torch.manual_seed(settings.seed)
     network = start.network(config, settings.imagenet).to(device).to(memory_format=torch.channels_last)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,17 +103,20 @@ def train(
     held_out = _load(validation_split, network)
     averaged = train_network(training, images, _examples(held_out, settings.seed, _MAX_VALIDATED))
     start.blend(averaged, settings.start_share)
+    fit_shape(averaged, images, settings, device)
     held_out = _examples(held_out, settings.seed, _MAX_HELD_OUT)
     views = list(centred_views(averaged, held_out, device, test_time_augmentation=True))
     examples = _examples(images, settings.seed, _MAX_TYPICAL)
     fit_typicality(averaged, list(centred_views(averaged, examples, device, test_time_augmentation=True)), views)
+    views = list(centred_views(averaged, held_out, device, test_time_augmentation=True))  # the distance weighs in
     described = [image for image in images if image.sample.morphology]
     described = [described[i] for i in np.random.default_rng((settings.seed, 6)).permutation(len(described))]
     described_views = list(centred_views(averaged, described[:_MAX_DESCRIBED], device, test_time_augmentation=True))
     fit_morphology(averaged.morphology, described_views, views, settings.seed)
     config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)
-    draw_curve(folder)
+    if settings.steps:
+        draw_curve(folder)
     write_card(folder, samples, config, settings, exclude, validate(views, BLAST_INDEX), start)
     log.info("wrote %s, temperature %.3f", folder, config.temperature)
     return config

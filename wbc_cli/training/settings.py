@@ -11,8 +11,9 @@ from wbc_cli.errors import UsageError
 from wbc_cli.model.config import ModelConfig
 
 _LIMITS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("steps", "batch", "prior_steps", "scale_steps", "width"), (1, 1e9)),
+    **dict.fromkeys(("batch", "prior_steps", "scale_steps", "shape_steps", "width"), (1, 1e9)),
     **dict.fromkeys(("min_confidence", "saliency_threshold", "start_share"), (0, 1)),
+    "steps": (0, 1e9),
     "ema": (0, 0.99999),
     "learning_rate": (1e-9, 1),
     "weight_decay": (0, 1),
@@ -31,7 +32,8 @@ class TrainSettings:
     """The budget and the recipe.
 
     Attributes:
-        steps: optimiser steps of the network proper.
+        steps: optimiser steps of the network proper; with 0 the network of --from stays, and what is learned after it
+            is learned anew.
         batch: windows a step.
         learning_rate: peak for new layers; the backbone learns at half of it.
         weight_decay: of AdamW.
@@ -40,6 +42,7 @@ class TrainSettings:
             third, sets of old go as with the old ones, and new sets as with the new ones.
         prior_steps: steps of the saliency prior.
         scale_steps: steps of the scale estimator.
+        shape_steps: steps of the shape head.
         imagenet: the backbone begins with ImageNet's weights, where there are some for it, and not with random ones.
         seed: of everything that is drawn.
     """
@@ -52,6 +55,7 @@ class TrainSettings:
     start_share: float = 0.0
     prior_steps: int = 2000
     scale_steps: int = 2000
+    shape_steps: int = 3500
     imagenet: bool = True
     seed: int = 0
 

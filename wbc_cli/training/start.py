@@ -17,7 +17,8 @@ from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.stages import PRETRAINED
 from wbc_cli.model.storage import load, read_config, read_state
 
-_TRAINED_APART = ("prior.", "scale.", "morphology.", "typicality.")
+_TRAINED_APART = ("prior.", "scale.", "morphology.", "typicality.", "shape.")
+_LEARNED_LAST = ("morphology.", "shape.")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Start:
             )
         network = SGCLDFF(config)
         state = read_state(folder)
-        anew = ("prior.", "morphology.") if self.new_prior else ("morphology.",)  # the latter is learned last anyway
+        anew = ("prior.", *_LEARNED_LAST) if self.new_prior else _LEARNED_LAST
         state = {name: tensor for name, tensor in state.items() if not name.startswith(anew)}
         state |= {name: tensor for name, tensor in network.state_dict().items() if name.startswith(anew)}
         try:
