@@ -10,7 +10,6 @@ import numpy as np
 
 from wbc_cli.cells import ATYPICAL, NUCLEUS, Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
-from wbc_cli.errors import SlideError
 from wbc_cli.inference.assembly import Detection
 from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.coarse import slide_colours
@@ -22,7 +21,6 @@ from wbc_cli.inference.quality_metrics import measure_quality
 from wbc_cli.inference.scale_estimation import check_scale, slide_scale
 from wbc_cli.inference.search import Progress, Search
 from wbc_cli.inference.stream import Stream
-from wbc_cli.inference.windows import Window
 from wbc_cli.morphology import ATTRIBUTES, Morphology
 from wbc_cli.resources.heartbeat import Heartbeat
 from wbc_cli.resources.parallel import Tasks
@@ -38,8 +36,6 @@ _MAX_SCALE_ERROR = 0.2
 # signs, and 26 of 30 objects that are no white cells do.
 _MIN_SALIENCY, _MIN_NUCLEUS_UM2, _MIN_CAM_IN_CELL, _MIN_SIGNS = 0.1, 10.0, 0.3, 2
 _GAP_MARGIN_UM = 0.5  # outlines are about as exact
-# Of the windows: where coarse levels are whole, the area alone would not tell that cells are lost.
-_MAX_LOST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,6 @@ class Analyser:
             windows = search.exhaustive() if self.exhaustive else search.salient()
             searched = time.perf_counter()
             found, window_count = search.detect(windows)
-        _refuse_lost_windows(windows, reader)
         cells = self._cells(found, reader, scale)
         seconds = {"candidates": searched - began, "network": time.perf_counter() - searched}
         quality = measure_quality(reader, cells, windows, scale.um_per_px, colours.background)
@@ -180,16 +175,6 @@ def _morphology(likeliest: str, cell: WindowCell) -> Morphology:
     if likeliest not in DIFFERENTIAL_NAMES or cell.mahalanobis_distance > 1:
         return {}
     return {name: values[i] for (name, values), i in zip(ATTRIBUTES.items(), cell.morphology.tolist(), strict=True)}
-
-
-def _refuse_lost_windows(windows: list[Window], reader: SlideReader) -> None:
-    gaps = gaps_of(reader)
-    lost = sum(gaps.hold(*window.centre) for window in windows)
-    if lost > _MAX_LOST_SHARE * len(windows):
-        raise SlideError(
-            f"{reader.path}: {lost} of the {len(windows)} places to look at cannot be decoded, more than "
-            f"{_MAX_LOST_SHARE:.0%}. Copy the slide again from its source."
-        )
 
 
 def _slide_flags(scale: Scale, cells: tuple[Cell, ...], reader: SlideReader) -> tuple[str, ...]:
