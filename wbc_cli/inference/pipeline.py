@@ -26,7 +26,7 @@ from wbc_cli.resources.heartbeat import Heartbeat
 from wbc_cli.resources.parallel import Tasks
 from wbc_cli.slides.fault_tolerant import gaps_of
 from wbc_cli.slides.reader import SlideReader
-from wbc_cli.slides.unreadable_tiles import Box
+from wbc_cli.slides.unreadable_tiles import Rectangle
 
 # Below these an explanation is flagged: more of the Grad-CAM's energy outside the cell than inside, or a map that is
 # unlike the prior or, shifted, unlike itself. Of 897 validation cells 1, 6, and 2 of 33 of unclear type, lie below.
@@ -139,7 +139,7 @@ class Analyser:
         flags = []
         near = round(_GAP_MARGIN_UM / scale.um_per_px)
         at_border = x0 == 0 or y0 == 0 or x1 == reader.width or y1 == reader.height
-        if at_border or gaps_of(reader).touch(Box(x0 - near, y0 - near, x1 + near, y1 + near)):
+        if at_border or gaps_of(reader).touch(Rectangle(x0 - near, y0 - near, x1 + near, y1 + near)):
             flags.append("edge")
         if detection.cell.cam_in_cell < _LOW_CAM_IN_CELL or detection.cell.cam_saliency < _LOW_CAM_SALIENCY:
             flags.append("explanation")
