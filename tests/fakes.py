@@ -12,10 +12,11 @@ import numpy as np
 from wbc_cli.cells import CYTOPLASM, NUCLEUS, Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import SlideError
+from wbc_cli.slides.reader import SlideReader
 
 
 @dataclass
-class ArrayReader:
+class ArrayReader(SlideReader):
     """A slide held in memory; `broken` makes every read fail."""
 
     pixels: np.ndarray

@@ -29,7 +29,6 @@ class FaultTolerantReader(ReaderWrapper):
     The full picture stands in for a damaged coarser level.
 
     Attributes:
-        reader: what it reads from.
         gaps: the tiles that reads have come upon so far and that are shown white.
     """
 
@@ -109,8 +108,11 @@ def is_slide(reader: SlideReader) -> bool:
 
 
 def _gaps(reader: SlideReader) -> UnreadableTiles | None:
-    gaps = getattr(reader, "gaps", None)  # also of a FaultTolerantReader that is wrapped
-    return gaps if isinstance(gaps, UnreadableTiles) else None
+    while isinstance(reader, ReaderWrapper):
+        if isinstance(reader, FaultTolerantReader):
+            return reader.gaps
+        reader = reader.reader
+    return None
 
 
 def _quarters(rectangle: Rectangle, tile_size: tuple[int, int]) -> list[Rectangle]:
