@@ -15,11 +15,10 @@ from typing import Any
 
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, DIFFERENTIAL_NAMES
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
-from wbc_cli.products.drawing import NOTICE
 from wbc_cli.products.registry import THUMBNAILS
 from wbc_cli.products.report.cells import Gallery, ReportCell, collect
 from wbc_cli.products.report.charts import class_chart, differential_chart
-from wbc_cli.products.report.frame import image, part, policy, style, templates
+from wbc_cli.products.report.frame import image, part, write_page
 from wbc_cli.products.report.settings import profiles_of, settings_of
 from wbc_cli.products.report.words import CELL_FLAGS, SAMPLE_FLAGS, SLIDE_FLAGS, in_words
 from wbc_cli.products.samples import Sample, samples_of, stop_width_of
@@ -54,13 +53,11 @@ def write_report(
     """
     samples = samples_of(records, stop_width_of(run))
     of_sample = {record["name"]: sample.name for sample in samples for record in (*sample.used, *sample.left_out)}
-    look, script = style(), "".join(map(part, _SCRIPTS))
-    template = templates("wbc_cli.products.report").get_template("page.html")
-    text = template.render(
-        notice=NOTICE,
-        policy=policy(look, script),
-        style=look,
-        script=script,
+    write_page(
+        path,
+        "wbc_cli.products.report",
+        "page.html",
+        "".join(map(part, _SCRIPTS)),
         run=run,
         reviews=reviews,
         settings=settings_of(run),
@@ -71,8 +68,6 @@ def write_report(
         **_counts_part(records, samples, of_sample),
         **_cells_part(records, slides, of_sample),
     )
-    # file names that are not UTF-8 reach us as surrogates, which no encoding takes as they are
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _counts_part(
