@@ -82,7 +82,7 @@ class Acquisition:
 
 
 Acquisitions = dict[str, Acquisition]
-"""By their ids."""
+"""The acquisitions of a run folder by their ids."""
 
 
 def provenance_of(key: AcquisitionKey | None, acquisition: Acquisition | None) -> dict[str, str] | None:

@@ -25,7 +25,7 @@ _ROW_PX = 1024  # level-0 pixels
 _MAX_LOST_SHARE = 0.05
 
 Progress = Callable[[int, int, int], None]
-"""Is told how many windows of a slide are done, how many are planned, and how many cells were detected in them."""
+"""A function that is told how many windows of a slide are done, how many are planned, and how many cells they showed."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ SHARDS = "shards.json"
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `index` (from 0, as in Slurm arrays) of `count`."""
+    """The part `index` (from 0, as in Slurm arrays) of `count`."""
 
     index: int
     count: int

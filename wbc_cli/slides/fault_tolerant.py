@@ -16,7 +16,7 @@ from wbc_cli.slides.unreadable_tiles import Rectangle, UnreadableTiles
 log = logging.getLogger(__name__)
 
 MAX_UNREADABLE_SHARE = 0.01
-"""Share of a slide's area that may be unreadable; beyond it the slide fails."""
+"""The share of a slide's area that may be unreadable; beyond it the slide fails."""
 
 _MIN_TILE_SIDE = 64  # pixels a side; smaller tiles, such as strips of 8 rows, are tried several at a time
 _WHOLE_PERCENT = 0.1  # share from which on a digit behind the point says nothing

@@ -14,19 +14,19 @@ from wbc_cli.slides.pixel_size import PixelSize
 RGBImage = NDArray[np.uint8]
 
 NO_COLOUR = "no_colour"
-"""Flag of a grey picture."""
+"""The flag of a grey picture."""
 
 INVERTED = "inverted"
-"""Flag of a picture that is the negative of one in transmitted light."""
+"""The flag of a picture that is the negative of one in transmitted light."""
 
 SHARPEST = "sharpest_plane"
-"""Flag of a picture that is one of a stack."""
+"""The flag of a picture that is one of a stack."""
 
 RESAMPLED = "oblong_pixels"
-"""Flag of a slide whose pixels are not square."""
+"""The flag of a slide whose pixels are not square."""
 
 UNEVEN = "light_evened"
-"""Flag of a picture whose light field was divided out before it was looked at."""
+"""The flag of a picture whose light field was divided out before it was looked at."""
 
 
 class SlideReader(ABC):

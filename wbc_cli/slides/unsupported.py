@@ -44,7 +44,7 @@ UNREAD_SUFFIXES: frozenset[str] = frozenset(
     )
     for name in kinds.split()
 )
-"""Pictures and slides that the tool does not read: counted, so that nobody takes them for analysed."""
+"""The pictures and slides that the tool does not read: counted, so that nobody takes them for analysed."""
 
 
 def refuse_overview(path: Path) -> None:
