@@ -25,7 +25,7 @@ _ROW_PX = 1024  # level-0 pixels
 _MAX_LOST_SHARE = 0.05
 
 Progress = Callable[[int, int, int], None]
-"""A function that is told how many windows of a slide are done, how many are planned, and how many cells they showed."""
+"""A function that is told how many windows of a slide are done, how many are planned, and how many cells they show."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ SHARES = {"neutrophil": 0.42, "lymphocyte": 0.24, "monocyte": 0.13, "eosinophil"
 RED_CELLS_PER_UM2 = 0.0112
 PLATELETS_PER_UM2 = 0.0004
 RED_CELL_KEEPS_UM, PLATELET_KEEPS_UM = 3.3, 2.5
-"""The distances from the edge of a white cell or platelet to a red cell's centre, and of a white cell to a platelet's."""
+"""The least ways from a white cell or platelet to a red cell's centre, and from a white cell to a platelet's."""
 NOISE, NOISE_SIDE = 0.02, 512
 
 
