@@ -68,7 +68,7 @@ def test_the_guide_lists_every_page_with_what_it_is_about(call):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_a_page_begins_with_its_title_and_one_sentence(path):
-    title, about = path.read_text(encoding="utf-8").split("\n\n")[:2]
+    title, about = path.read_text(encoding="utf-8").strip().split("\n\n")[:2]
     assert re.fullmatch(r"# \S.*", title)
     assert re.fullmatch(r"\S[^.!?]*(?:\.\w[^.!?]*)*\.", about.replace("\n", " "))
 
