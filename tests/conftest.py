@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from lab import Lab
+from runs_apart import COUNT, tables
 from schemas import complaints, misfits
 
 from wbc_cli.cli import main
@@ -159,6 +161,47 @@ def write_picture(path: Path, rgb: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), rgb[..., ::-1])
     return path
+
+
+@pytest.fixture(scope="session")
+def eight_pictures(tmp_path_factory):
+    """Pictures with one cell more on each than on the one before, but never more than three."""
+    folder = tmp_path_factory.mktemp("eight")
+    for number in range(COUNT):
+        places = [(100 + 130 * i, 100) for i in range(1 + number % 3)]
+        write_picture(folder / f"s{number}.png", spots(*places))
+    return folder
+
+
+@pytest.fixture
+def command(eight_pictures, toy_weights):
+    """The command of an analysis."""
+
+    def arguments(out, *more, source=eight_pictures):
+        common = ("--weights", toy_weights, "--mpp", TOY_UM_PER_PX, "--device", "cpu", "--write", "none")
+        return [*map(str, (sys.executable, "-m", "wbc_cli.cli", "analyze", source, "-o", out, *common, *more))]
+
+    return arguments
+
+
+@pytest.fixture
+def analyze_apart(command):
+    """Run an analysis to its end, in a process of its own."""
+
+    def run(out, *more, **source):
+        return subprocess.run(command(out, *more, **source), capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def undisturbed(eight_pictures, toy_weights, tmp_path_factory):
+    """The tables of a run that nothing disturbed, by name."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    common = ("--weights", toy_weights, "--mpp", TOY_UM_PER_PX, "--device", "cpu", "--write", "none", "-q")
+    arguments = (sys.executable, "-m", "wbc_cli.cli", "analyze", eight_pictures, "-o", out, *common)
+    subprocess.run([*map(str, arguments)], check=True, capture_output=True)
+    return tables(out)
 
 
 @pytest.fixture

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from conftest import spots
 
 from wbc_cli.cells import CYTOPLASM, NUCLEUS, Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import SlideError
+from wbc_cli.slides.reader import SlideReader
 
 
 @dataclass
-class ArrayReader:
+class ArrayReader(SlideReader):
     """A slide held in memory; `broken` makes every read fail."""
 
     pixels: np.ndarray
@@ -169,3 +171,19 @@ def read_png(path):
 
 def committed(run):
     return [run.record(folder.name) for folder in run.slides.iterdir()]
+
+
+def vignette(strength, height=240, width=320):
+    """A light field with a dark, pinkish rim: float [h, w, 3]."""
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    return 1 - strength * ((x**2 + y**2) / 2)[..., None] * np.array([0.5, 1.0, 0.8])
+
+
+def unevenly_lit(light, count=10, seed=0, centred=False, radius=14):
+    """Spots at random on glass under a light field."""
+    rng = np.random.default_rng(seed)
+    height, width = light.shape[:2]
+    for _ in range(count):
+        places = [(width // 2, height // 2)] if centred else rng.integers(0, (width, height), (12, 2)).tolist()
+        radius = height // 4 if centred else radius
+        yield ArrayReader(np.rint(spots(*places, width=width, height=height, radius=radius) * light).astype(np.uint8))

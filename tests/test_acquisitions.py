@@ -5,212 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import random
-import subprocess
-import sys
 from dataclasses import replace
 
-import cv2
-import numpy as np
 import pytest
-import tifffile
 from conftest import NO_NETWORK, spots, write_picture
-from fakes import ArrayReader
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
+from fakes import unevenly_lit, vignette
 
 from wbc_cli.acquisition.file import ACQUISITIONS, add_acquisitions, read_acquisitions
-from wbc_cli.acquisition.grouping import drawn, key_of, pictures_by_folder
-from wbc_cli.acquisition.light import even, field_of, measure_light, pool_light
-from wbc_cli.acquisition.scale import pool_scales, zooms_of
-from wbc_cli.cells import Scale
-from wbc_cli.inference.scale_estimation import slide_scale
 from wbc_cli.resources.heartbeat import Heartbeats
-from wbc_cli.slides.discover import discover
 from wbc_cli.slides.reader import UNEVEN
 from wbc_cli.synthetic.fields import write_field
 
 COUNT = 6
 SIZE = {"width": 140, "height": 120, "radius": 14}
-
-
-# --- which pictures are of one acquisition
-
-
-def test_pictures_of_one_folder_size_and_camera_are_of_one_acquisition(tmp_path):
-    one, other, small = spots((60, 60)), spots((90, 90)), spots((60, 60), width=320)
-    same = [key_of(write_picture(tmp_path / name, rgb), None) for name, rgb in (("a.png", one), ("b.png", other))]
-    assert same[0] == same[1] is not None
-    elsewhere = [write_picture(tmp_path / "more/a.png", one), write_picture(tmp_path / "c.png", small)]
-    assert len({same[0], *(key_of(path, None) for path in elsewhere)}) == 3
-
-
-def test_cameras_and_stated_scales_tell_acquisitions_apart(tmp_path):
-    for name, model in (("a.jpg", "One"), ("b.jpg", "One"), ("c.jpg", "Other")):
-        exif = Image.Exif()
-        exif[272] = model
-        Image.fromarray(spots()).save(tmp_path / name, exif=exif)
-    a, b, c = (key_of(tmp_path / name, None) for name in ("a.jpg", "b.jpg", "c.jpg"))
-    assert a == b != c
-    write_field(tmp_path / "d.png", spots(), 0.1)
-    assert key_of(tmp_path / "d.png", None).um_per_px == pytest.approx(0.1)
-    tifffile.imwrite(tmp_path / "e.tif", spots(), photometric="rgb", extratags=[(272, "s", 0, "Third", False)])
-    assert key_of(tmp_path / "e.tif", None).camera == "Third"
-
-
-def test_damaged_exif_data_tell_no_camera_and_nobody_is_warned(tmp_path):
-    exif = Image.Exif()
-    exif[272] = "A camera of a long name"
-    Image.fromarray(spots()).save(tmp_path / "a.jpg", exif=exif)
-    whole = (tmp_path / "a.jpg").read_bytes()
-    start = whole.index(b"Exif\0\0") + 6
-    (tmp_path / "b.jpg").write_bytes(whole[: start + 10] + b"\x01\x10\0\x02\xff\xff" + whole[start + 16 :])
-    code = "import sys, pathlib, wbc_cli.acquisition.grouping as g; print(g.key_of(pathlib.Path(sys.argv[1]), None))"
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "b.jpg"], capture_output=True, text=True, check=True)
-    assert "camera=''" in done.stdout
-    assert done.stderr == ""
-
-
-def test_whole_slides_and_what_cannot_be_read_are_of_none(tmp_path):
-    tifffile.imwrite(tmp_path / "slide.tif", spots(width=512, height=512), photometric="rgb", tile=(64, 64))
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert key_of(tmp_path / "slide.tif", None) is key_of(tmp_path / "broken.png", None) is None
-
-
-def test_all_pictures_of_a_shards_folders_are_known_and_drawn_in_one_order(tmp_path):
-    for name in ("a/1.png", "a/2.png", "b/3.png", "a/slide.svs"):
-        write_picture(tmp_path / name.replace(".svs", ".png"), spots()).rename(tmp_path / name)
-    slides = discover([tmp_path]).slides
-    first = next(slide for slide in slides if slide.name == "a__1.png")
-    found = pictures_by_folder(slides, [first])
-    assert {folder: [picture.name for picture in pictures] for folder, pictures in found.items()} == {
-        str(tmp_path / "a"): ["a__1.png", "a__2.png"]
-    }
-    pictures = found[str(tmp_path / "a")]
-    assert drawn(pictures) == drawn(pictures[::-1])
-
-
-# --- the scale they share
-
-ZOOMS = zooms_of(640, 480)
-
-
-def measured(um_per_px, count, spread=0.08, seed=0):
-    """What an estimator says that is right at a readable size, and draws what is smaller or larger to the middle."""
-    rng = np.random.default_rng(seed)
-    true = np.log(um_per_px)
-    off = np.clip(true - np.log(ZOOMS) - np.log(0.2), None, 0) + np.clip(true - np.log(ZOOMS) - np.log(0.4), 0, None)
-    return true - 0.4 * off + rng.normal(0, spread, (count, 1)) + rng.normal(0, 0.03, (count, len(ZOOMS)))
-
-
-@given(st.floats(0.05, 0.3), st.integers(10, 24), st.integers(0, 99))
-def test_ten_pictures_have_one_scale_that_is_right(um_per_px, count, seed):
-    (pooled,) = pool_scales(measured(um_per_px, count, 0.04, seed), ZOOMS)
-    assert pooled.um_per_px == pytest.approx(um_per_px, rel=0.08)
-    assert pooled.pictures == count
-    assert 0.06 <= pooled.relative_error < 0.08
-
-
-@pytest.mark.parametrize("factor", [1.6, 2.5])
-def test_a_change_of_zoom_is_found(factor):
-    both = np.concatenate([measured(0.08, 14, 0.05), measured(0.08 * factor, 6, 0.05, seed=1)])
-    np.random.default_rng(2).shuffle(both)
-    first, second = pool_scales(both, ZOOMS)
-    assert (first.pictures, second.pictures) == (14, 6)
-    assert second.um_per_px / first.um_per_px == pytest.approx(factor, rel=0.08)
-
-
-def test_a_few_pictures_that_mislead_the_estimator_are_no_change_of_zoom():
-    misled = np.concatenate([measured(0.1, 22), measured(0.25, 2)])
-    (pooled,) = pool_scales(misled, ZOOMS)
-    assert pooled.um_per_px == pytest.approx(0.1, rel=0.08)
-
-
-@pytest.mark.parametrize(
-    ("pooled", "own", "taken", "source"),
-    [
-        ([0.1], 0.12, 0.1, "pooled"),
-        ([0.1], 0.3, 0.3, "estimate"),
-        ([0.1, 0.25], 0.22, 0.25, "pooled"),
-        ([0.1, 0.25], 0.11, 0.1, "pooled"),
-        ([0.1, 0.25], 0.8, 0.8, "estimate"),
-        ([], 0.3, 0.3, "estimate"),
-    ],
-)
-def test_a_picture_takes_the_zoom_that_its_cells_fit_and_else_its_own(monkeypatch, pooled, own, taken, source):
-    monkeypatch.setattr(
-        "wbc_cli.inference.scale_estimation.estimate_scale", lambda *_, **__: Scale(own, "estimate", 0.1)
-    )
-    shared = [Scale(um_per_px, "pooled", 0.06) for um_per_px in pooled]
-    found = slide_scale(None, ArrayReader(spots()), None, shared)
-    assert (found.um_per_px, found.source) == (taken, source)
-    assert slide_scale(None, ArrayReader(spots()), 0.2, shared) == Scale(0.2, "option")
-    assert slide_scale(None, ArrayReader(spots(), um_per_px=0.4), None, shared) == Scale(0.4, "file")
-
-
-# --- the light they share
-
-
-def vignette(strength, height=240, width=320):
-    """A light field with a dark, pinkish rim: float [h, w, 3]."""
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    return 1 - strength * ((x**2 + y**2) / 2)[..., None] * np.array([0.5, 1.0, 0.8])
-
-
-def pictures(light, count=10, seed=0, centred=False, radius=14):
-    """Spots at random on glass under a light field."""
-    rng = np.random.default_rng(seed)
-    height, width = light.shape[:2]
-    for _ in range(count):
-        places = [(width // 2, height // 2)] if centred else rng.integers(0, (width, height), (12, 2)).tolist()
-        radius = height // 4 if centred else radius
-        yield ArrayReader(np.rint(spots(*places, width=width, height=height, radius=radius) * light).astype(np.uint8))
-
-
-def test_a_light_field_is_found_and_divided_out():
-    light = vignette(0.5)
-    pooled = pool_light([measure_light(reader) for reader in pictures(light)])
-    known = field_of(pooled, *light.shape[:2])
-    off = np.abs(known / known[120, 160] / (light / light[120, 160]) - 1)
-    assert off.mean() < 0.02
-    assert off.max() < 0.1  # in the corners
-    evened = even(next(pictures(light, seed=7)), pooled)
-    plain = next(pictures(np.ones_like(light), seed=7)).pixels
-    seen = evened.read(0, 0, 320, 240).astype(float)
-    off = np.abs(seen / plain / np.median(seen / plain, axis=(0, 1)) - 1)
-    assert off.mean() < 0.02
-    assert off.max() < 0.1
-    assert evened.flags == (UNEVEN,)
-
-
-def test_regions_of_an_evened_picture_fit_the_whole():
-    reader = next(pictures(vignette(0.5)))
-    evened = even(reader, pool_light([measure_light(reader) for reader in pictures(vignette(0.5))]))
-    whole = evened.read(0, 0, 320, 240)
-    assert np.array_equal(evened.read(40, 60, 100, 80), whole[60:140, 40:140])
-    small = cv2.resize(whole[60:140, 40:140], (50, 40), interpolation=cv2.INTER_AREA).astype(int)
-    assert np.abs(evened.read(40, 60, 100, 80, 2.0) - small).max() <= 2
-
-
-def test_even_light_a_cell_in_every_middle_and_few_pictures_are_left_as_they_are():
-    assert pool_light([measure_light(reader) for reader in pictures(vignette(0.02))]) is None
-    assert pool_light([measure_light(reader) for reader in pictures(vignette(0.0), centred=True)]) is None
-    assert pool_light([measure_light(reader) for reader in pictures(vignette(0.5), count=7)]) is None
-    mixed = [*pictures(vignette(0.5), count=5), *pictures(vignette(0.0), count=5)]
-    assert pool_light([measure_light(reader) for reader in mixed]) is None
-    reader = next(pictures(vignette(0.0)))
-    assert even(reader, None) is reader
-
-
-def test_under_an_eyepiece_only_the_field_counts():
-    disc = np.zeros((240, 320, 1))
-    cv2.circle(disc, (160, 120), 118, 1, -1)
-    lights = [measure_light(reader) for reader in pictures(vignette(0.0) * disc)]
-    assert np.isnan(lights[0].glass[0, 0]).all()
-    assert np.isfinite(lights[0].glass[7, 10]).all()
-
-
-# --- in a run
 
 
 @pytest.fixture
@@ -348,7 +155,7 @@ def test_a_picture_that_brings_down_the_worker_fails_alone(analyze, folder, tmp_
 
 
 def test_an_uneven_light_is_evened_out_and_a_product_asked_for_later_measures_nothing(analyze, sabotage, tmp_path):
-    for number, reader in enumerate(pictures(vignette(0.5, 120, 140), radius=10)):
+    for number, reader in enumerate(unevenly_lit(vignette(0.5, 120, 140), radius=10)):
         write_picture(tmp_path / f"in/s{number}.png", reader.pixels)
     out = tmp_path / "out"
     analyze(tmp_path / "in", out, "--mpp", 0.2)

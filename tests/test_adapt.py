@@ -16,7 +16,7 @@ from wbc_cli.errors import UsageError
 from wbc_cli.evaluation.predictions import Prediction
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.network import SGCLDFF
-from wbc_cli.model.storage import LoadedModel
+from wbc_cli.model.storage import LoadedModel, load, save
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.profile.adapt import ProfileLearner, adapt
 from wbc_cli.profile.apply import apply_profile
@@ -135,6 +135,26 @@ def test_a_profile_survives_the_disk_and_changes_the_head(run, model):
     assert not torch.equal(network.types.classify.weight, model.network.types.classify.weight)
     with pytest.raises(UsageError, match="learned with other weights"):
         apply_profile(again, LoadedModel(network, None, "others"), run / "lab.json")
+
+
+def test_the_command_writes_a_profile_only_where_it_is_better(call, run, model):
+    save(model.network, model.network.config, run / "weights")
+    checksum = load(run / "weights").checksum
+    for file in run.glob("run/slides/*/slide.json"):
+        file.write_text(file.read_text().replace("made up", checksum))
+    command = ("adapt", run / "run", "--weights", run / "weights", "-o", run / "lab.json", "--review")
+    lines = (run / "review.csv").read_text().splitlines()
+    kinds = np.random.default_rng(0).permutation([line.split(",")[2] for line in lines[1:]])
+    at_random = [line.rpartition(",")[0] + f",{kind}" for line, kind in zip(lines[1:], kinds, strict=True)]
+    (run / "random.csv").write_text("\n".join([lines[0], *at_random]))
+    refused = call(*command, run / "random.csv")
+    assert refused.code == 4
+    assert "no profile is written" in refused.err
+    assert not (run / "lab.json").exists()
+    answer = call(*command, run / "review.csv")
+    assert answer.code == 0
+    assert "from 120 cells on 30 slides" in " ".join(answer.err.split())
+    assert read_profile(run / "lab.json").weights_sha256 == checksum
 
 
 def test_reviews_of_several_runs_teach_together_and_unidentified_ones_nothing(run, model):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -271,3 +273,10 @@ def test_a_file_whose_read_never_returns_is_a_slide_that_fails_and_holds_up_no_o
     unstuck.set()
     assert problems.pop(name).startswith(f"{tmp_path / name}: cannot be read: no answer within 0.2 s.")
     assert problems == {"a.tif": "", "b.png": ""}
+
+
+def test_importing_the_package_loads_no_heavy_library() -> None:
+    code = "import sys, wbc_cli.slides, wbc_cli.slides.discover as d; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "wbc_cli.slides.discover" in loaded
+    assert not {"cv2", "openslide", "tifffile", "numpy", "PIL"} & set(loaded)

@@ -15,10 +15,11 @@ from wbc_cli.slides import open_slide
 from wbc_cli.slides.discover import discover
 from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.formats import FORMATS, Format, named_format
+from wbc_cli.slides.reader import TiledReader
 from wbc_cli.slides.unsupported import UNREAD_SUFFIXES
 
 
-class NewReader(ArrayReader):
+class NewReader(ArrayReader, TiledReader):
     """Of a format that nobody has thought of."""
 
     tile_size = (64, 64)

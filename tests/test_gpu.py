@@ -269,17 +269,7 @@ def test_nothing_makes_the_host_wait_but_the_answers(engine, windows):
 def test_a_card_whose_memory_is_full_gets_smaller_batches_and_gives_the_same(engine, windows):
     engine.batch_size = len(windows)
     engine.predict(windows[:1])
-    kept = emptied()
-    torch.cuda.reset_peak_memory_stats(0)
-    expected = engine.predict(windows)
-    needed = torch.cuda.max_memory_allocated(0) - kept
-    kept = emptied()
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((kept + needed / 3) / total, 0)
-    try:
-        answers = engine.predict(windows)
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, 0)
+    expected, answers = with_all_and_with_less_memory(1 / 3, lambda: engine.predict(windows))
     assert engine.batch_size < len(windows)
     assert_alike(answers, expected, 1e-3)
 
@@ -289,18 +279,23 @@ def test_a_card_whose_memory_is_full_gets_smaller_batches_and_gives_the_same(eng
 def test_a_coarse_pass_that_a_card_does_not_hold_is_done_in_halves(engine):
     density = np.random.default_rng(0).random((1, 4096, 1024, 3), np.float32)
     engine.saliency(density[:, :64, :64])
+    expected, found = with_all_and_with_less_memory(1 / 2, lambda: engine.saliency(density))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def with_all_and_with_less_memory(share, work):
+    """What some work gives with all of the first card's memory, and with a share of what it took of it then."""
     kept = emptied()
     torch.cuda.reset_peak_memory_stats(0)
-    expected = engine.saliency(density)
+    expected = work()
     needed = torch.cuda.max_memory_allocated(0) - kept
     kept = emptied()
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((kept + needed / 2) / total, 0)
+    torch.cuda.set_per_process_memory_fraction((kept + needed * share) / total, 0)
     try:
-        found = engine.saliency(density)
+        return expected, work()
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, 0)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def emptied():

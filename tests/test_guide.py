@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import csv
-import importlib
 import json
 import math
 import re
 from collections import Counter
 from dataclasses import fields
-from graphlib import TopologicalSorter
 from io import StringIO
 from itertools import takewhile
 from pathlib import Path
@@ -18,11 +15,11 @@ from pathlib import Path
 import pytest
 import typer
 from conftest import TOY_UM_PER_PX, spots, write_picture
+from documents import DOCUMENTS, GUIDE, PAGES, README, names, page, rows, section
 from lab import make_cell
 from rich.console import Console
 
-import wbc_cli
-from wbc_cli.classes import CLASS_NAMES, CLASSES, DIFFERENTIAL_NAMES
+from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.cli import app
 from wbc_cli.cross_validation.away import write_away
 from wbc_cli.errors import ExitCode
@@ -40,53 +37,8 @@ from wbc_cli.run.acquisitions import MIN_PICTURES
 from wbc_cli.slides.formats import PICTURES, SLIDES
 from wbc_cli.training.settings import TrainSettings
 
-PACKAGE = Path(wbc_cli.__file__).parent
-README = PACKAGE.parent / "README.md"
-GUIDE = PACKAGE / "guide"
-PAGES = sorted(GUIDE.glob("*.md"))
-DOCUMENTS = [README, *PAGES]
 COMMANDS = typer.main.get_command(app).commands
-
-OTHER_NAMES = tuple(name for name in CLASS_NAMES if name not in DIFFERENTIAL_NAMES)
-WORDS = {
-    "TYPE": DIFFERENTIAL_NAMES,
-    "CLASS": CLASS_NAMES,
-    "OTHER": OTHER_NAMES,
-    "ATTRIBUTE": tuple(ATTRIBUTES),
-    "LABEL": tuple(kind.label for kind in CLASSES),
-}
 OPTION = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
-FOREIGN = {"--dry-run", "-e", "-m", "-n", "-x", "-o"}  # of pip, python, pytest and flock, which commands call as well
-
-
-def page(topic):
-    return (GUIDE / f"{topic}.md").read_text(encoding="utf-8")
-
-
-def section(text, title):
-    """What stands below a heading, up to the next one of any depth."""
-    after = re.split(rf"^#+ {re.escape(title)}$", text, flags=re.MULTILINE)
-    assert len(after) == 2, f"one heading {title}"
-    return re.split(r"^#+ ", after[1], flags=re.MULTILINE)[0]
-
-
-def rows(text):
-    """The cells of each row of the tables in a text, without their heads."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    heads = {i for i, row in enumerate(table) if set("".join(row)) <= set("- ")}
-    return [row for i, row in enumerate(table) if i not in heads and i + 1 not in heads]
-
-
-def names(text):
-    """What the first columns of the tables in a text name, with the words that stand for several spelled out."""
-    found = []
-    for row in rows(text):
-        listed = re.findall(r"`([^`]+)`", row[0])
-        word = next((word for word in WORDS if any(word in name for name in listed)), "")
-        found += [name.replace(word, each) for each in WORDS.get(word, ()) for name in listed if word in name]
-        found += [name for name in listed if not word or word not in name]
-    return found
 
 
 def commands(text):
@@ -116,7 +68,7 @@ def test_the_guide_lists_every_page_with_what_it_is_about(call):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_a_page_begins_with_its_title_and_one_sentence(path):
-    title, about = path.read_text(encoding="utf-8").split("\n\n")[:2]
+    title, about = path.read_text(encoding="utf-8").strip().split("\n\n")[:2]
     assert re.fullmatch(r"# \S.*", title)
     assert re.fullmatch(r"\S[^.!?]*(?:\.\w[^.!?]*)*\.", about.replace("\n", " "))
 
@@ -307,46 +259,3 @@ def test_the_settings_of_training_are_listed_with_their_defaults():
     assert listed.keys() == own.keys()
     for name, default in own.items():
         assert listed[name] == "on" if default is True else type(default)(listed[name]) == default, name
-
-
-def test_the_modules_that_the_architecture_and_the_recipes_name_exist():
-    for topic in ("architecture", "contributing"):
-        for name in re.findall(r"(?<![\w/.])(?:wbc_cli/)?((?:[a-z_]+/)*[a-z_]+\.py)\b", page(topic)):
-            root = PACKAGE.parent if name.startswith("tests/") else PACKAGE
-            assert (root / name).is_file(), name
-
-
-def test_the_examples_of_style_stand_in_the_code():
-    examples = re.findall(r"^```python\n(.*?)^```", page("contributing"), flags=re.MULTILINE | re.DOTALL)
-    code = [
-        path.read_text(encoding="utf-8")
-        for part in ("wbc_cli", "tests")
-        for path in (PACKAGE.parent / part).rglob("*.py")
-    ]
-    assert len(examples) >= 2
-    for example in examples:
-        assert any(example in text for text in code), example
-
-
-def test_what_the_packages_import_of_each_other_is_as_drawn():
-    listed = {
-        row[0].strip("`"): set(re.findall(r"`([^`]+)`", row[2]))
-        for row in rows(section(page("architecture"), "Packages"))
-    }
-    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert listed.keys() == packages
-    for name in packages:
-        imported = {
-            node.module.split(".")[1]
-            for path in (PACKAGE / name).rglob("*.py")
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wbc_cli.")
-        }
-        assert imported & packages - {name} == listed[name]
-    assert list(TopologicalSorter(listed).static_order())  # no arrow runs back: a cycle raises an error
-
-
-def test_the_words_of_the_glossary_are_in_the_code():
-    for _, _, where in rows(section(page("architecture"), "Glossary")):
-        module, _, name = where.strip("`").rpartition(".")
-        assert hasattr(importlib.import_module(f"wbc_cli.{module}"), name), where

@@ -16,8 +16,8 @@ import tifffile
 from conftest import TOY_UM_PER_PX, spots, write_picture
 from fuzz import fuzz
 from PIL import Image
-from test_runs import ON_OPEN
-from test_slides import BAD_FILES
+from runs_apart import ON_OPEN
+from test_bad_files import BAD_FILES
 
 RGB = spots((100, 100))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import get_annotations
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from wbc_cli.resources.heartbeat import Heartbeat
 from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.fault_tolerant import FaultTolerantReader, gaps_of
+from wbc_cli.slides.reader import SlideReader
 
 SQUARE = cv2.GaussianBlur(picture(480, 640), (0, 0), 3)
 
@@ -74,7 +76,7 @@ def test_whatever_wraps_a_slide_says_the_same_of_it(tile: tuple[int, int] | None
     Image.fromarray(np.zeros((480, 640), np.uint8)).save(mask)
     watched = WatchedReader(reader, Heartbeat())
     for wrapped in (watched, FieldReader(watched, np.ones((192, 256), np.bool_)), CutOutReader(reader, mask)):
-        for what in ("path", "width", "height", "um_per_px", "pixel_um", "file_pixels", "flags", "bounds"):
+        for what in get_annotations(SlideReader):
             assert getattr(wrapped, what) == getattr(reader, what)
     if tile:
         assert gaps_of(watched) is gaps_of(reader)

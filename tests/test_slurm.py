@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import spots, write_picture
 
 from wbc_cli.errors import UsageError
 from wbc_cli.run.slurm import MAX_RESTARTS, Resources, batch_script
@@ -165,3 +166,15 @@ def test_outside_slurm_the_script_says_how_it_is_meant(cluster, tmp_path):
     assert done.returncode != 0
     assert "sbatch" in done.stderr
     assert cluster.arguments("srun") == []
+
+
+def test_the_command_prints_the_script_and_tries_the_options_of_analyze_out(call, tmp_path):
+    write_picture(tmp_path / "in/a.png", spots((100, 100)))
+    command = ("slurm", tmp_path / "in", "-o", tmp_path / "out", "--tasks", 3, "--gpus-per-task", 1, "--")
+    answer = call(*command, "--mpp", 0.25)
+    assert answer.code == 0
+    assert {"--array=0-2", "--gpus-per-task=1"} <= set(header(answer.out))
+    assert f"analyze {tmp_path / 'in'} -o {tmp_path / 'out'} --mpp 0.25" in answer.out
+    for wrong in (("--shard", "0/2"), ("--mpp", "wide")):
+        refused = call(*command, *wrong)
+        assert (refused.code, refused.out) == (2, "")

@@ -28,6 +28,7 @@ def picture(height: int, width: int, sigma: float = 5) -> np.ndarray:
     return np.rint((smooth - low) / (high - low) * 255).astype(np.uint8)
 
 
+LOSSY = 6  # grey levels that JPEG may move a pixel of a smooth picture
 FIELD = picture(301, 407)  # its sides are no multiples of anything
 
 
@@ -114,3 +115,12 @@ def most_apart(first: np.ndarray, second: np.ndarray) -> int:
     assert first.shape == second.shape
     assert first.dtype == second.dtype == np.uint8
     return int(np.abs(first.astype(int) - second).max())
+
+
+def assert_close(image: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    if expected.ndim == 2:
+        expected = np.repeat(expected[..., None], 3, axis=2)
+    assert image.dtype == np.uint8
+    assert image.shape == expected.shape
+    difference = int(np.abs(image.astype(int) - expected.astype(int)).max())
+    assert difference <= tolerance

@@ -15,14 +15,14 @@ CYTOPLASM = 1
 NUCLEUS = 2
 
 ATYPICAL = "atypical"
-"""Flag of a cell that is given no type, however confident the network is."""
+"""The flag of a cell that is given no type, however confident the network is."""
 
 ScaleSource = Literal["file", "option", "pooled", "estimate"]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Micrometres per level-0 pixel, and how it is known.
+    """The micrometres per level-0 pixel, and how they are known.
 
     Attributes:
         um_per_px: micrometres a level-0 pixel.
@@ -162,6 +162,6 @@ class SlideResult:
 
     @property
     def pixel_um(self) -> tuple[float, float]:
-        """Width and height of the file's pixels in micrometres."""
+        """The width and height of the file's pixels in micrometres."""
         across, down = self.file_pixels
         return self.scale.um_per_px / across, self.scale.um_per_px / down

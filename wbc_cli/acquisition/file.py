@@ -11,8 +11,7 @@ from typing import Any
 
 from wbc_cli.acquisition.grouping import AcquisitionKey
 from wbc_cli.cells import Scale
-from wbc_cli.errors import SetupError
-from wbc_cli.products.constants import SCHEMA_VERSION
+from wbc_cli.products.shared_json import read_shared, write_shared
 
 ACQUISITIONS = "acquisitions.json"
 
@@ -83,7 +82,7 @@ class Acquisition:
 
 
 Acquisitions = dict[str, Acquisition]
-"""By their ids."""
+"""The acquisitions of a run folder by their ids."""
 
 
 def provenance_of(key: AcquisitionKey | None, acquisition: Acquisition | None) -> dict[str, str] | None:
@@ -110,20 +109,13 @@ def read_acquisitions(out: Path) -> Acquisitions:
     Raises:
         SetupError: it is damaged, or cannot be read.
     """
-    file = out / ACQUISITIONS
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-        found = [Acquisition.from_dict(entry) for entry in value["acquisitions"]]
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise SetupError(f"{file}: cannot be read ({error.strerror}); check the disk and its permissions") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SetupError(
-            f"{file}: damaged ({type(error).__name__}: {error}). Put it back from a copy, or remove it: the next run "
-            "measures the acquisitions anew, and analyses again the pictures for which something else comes out."
-        ) from error
-    return {acquisition.key.id: acquisition for acquisition in found}
+    found = read_shared(
+        out / ACQUISITIONS,
+        lambda value: [Acquisition.from_dict(entry) for entry in value["acquisitions"]],
+        "Put it back from a copy, or remove it: the next run measures the acquisitions anew, and analyses again the "
+        "pictures for which something else comes out.",
+    )
+    return {acquisition.key.id: acquisition for acquisition in found or ()}
 
 
 def add_acquisitions(out: Path, new: Iterable[Acquisition]) -> Acquisitions:
@@ -137,16 +129,8 @@ def add_acquisitions(out: Path, new: Iterable[Acquisition]) -> Acquisitions:
     Raises:
         SetupError: the file is damaged, or cannot be written.
     """
-    file = out / ACQUISITIONS
     known = read_acquisitions(out)
     joined = {acquisition.key.id: acquisition for acquisition in new} | known
     if joined != known:
-        entries = [asdict(joined[name]) for name in sorted(joined)]
-        text = json.dumps({"schema_version": SCHEMA_VERSION, "acquisitions": entries}, indent=1)
-        fresh = file.with_name(f".{file.name}")
-        try:
-            fresh.write_text(text + "\n", encoding="utf-8")
-            fresh.replace(file)
-        except OSError as error:
-            raise SetupError(f"{file}: {error.strerror}; check permissions and free space") from error
+        write_shared({"acquisitions": [asdict(joined[name]) for name in sorted(joined)]}, out / ACQUISITIONS)
     return joined

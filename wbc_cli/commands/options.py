@@ -52,14 +52,14 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also say what go
 
 
 def terminal_of(quiet: bool, verbose: bool) -> Terminal:
-    """The streams of a command, as its user wants them."""
+    """Return the streams of a command, as its user wants them."""
     terminal = Terminal(quiet=quiet)
     terminal.log_to(log_level(quiet, verbose))
     return terminal
 
 
 def log_level(quiet: bool, verbose: bool) -> int:
-    """The least level of what is logged."""
+    """Return the least level of what is logged."""
     return logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
 
 
@@ -72,7 +72,7 @@ def compute_options(
     min_confidence: float | None,
     profile: Path | None = None,
 ) -> ComputeOptions:
-    """How to compute.
+    """Put together how to compute, from the options of a command.
 
     Raises:
         UsageError: no such batch size.
@@ -84,7 +84,7 @@ def compute_options(
 
 
 def products(text: str) -> frozenset[str]:
-    """The products that `--write` names.
+    """Read the names of products that `--write` lists.
 
     Raises:
         UsageError: there are no such products.

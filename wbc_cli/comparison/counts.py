@@ -11,11 +11,11 @@ from wbc_cli.classes import BY_NAME, DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
 NON_DIFFERENTIAL_NAMES: tuple[str, ...] = tuple(
     name for name in BY_NAME if name not in (*DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED.name)
 )
-"""Classes beside the differential that are compared where the readers tell them apart."""
+"""The classes beside the differential that are compared where the readers tell them apart."""
 
 Counts = Mapping[str, int]
 CellKey = tuple[str, str]
-"""Slide and number of a cell."""
+"""The slide and number of a cell."""
 
 
 @dataclass(frozen=True)

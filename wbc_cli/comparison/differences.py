@@ -17,7 +17,7 @@ _Z = float(norm.ppf(1 - _TAIL))
 
 @dataclass(frozen=True)
 class BlandAltman:
-    """Differences tested - reference, in the unit of both.
+    """The differences tested - reference, in the unit of both.
 
     Attributes:
         bias: their mean.

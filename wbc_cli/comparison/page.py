@@ -10,8 +10,7 @@ from wbc_cli.classes import BY_NAME
 from wbc_cli.comparison.abnormal import DISTRIBUTION, EITHER, MORPHOLOGY
 from wbc_cli.comparison.charts import difference_chart, scatter_chart
 from wbc_cli.comparison.compare import Comparison
-from wbc_cli.products.drawing import NOTICE
-from wbc_cli.products.report.frame import image, policy, style, templates
+from wbc_cli.products.report import frame
 
 MIN_CHARTED_SAMPLES = 5  # samples: of fewer the table shows as much
 _KINDS = (DISTRIBUTION, MORPHOLOGY, EITHER)
@@ -28,26 +27,22 @@ def write_page(comparison: Comparison, about: Mapping[str, Any], path: Path) -> 
     Raises:
         OSError: the disk is full or read-only.
     """
-    css = style()
     first = comparison.pairs[0]
     charts = {
-        found.name: [image(draw(found, first.reference, first.tested)) for draw in (scatter_chart, difference_chart)]
+        found.name: [
+            frame.image(draw(found, first.reference, first.tested)) for draw in (scatter_chart, difference_chart)
+        ]
         for found in first.classes
         if len(found.samples) >= MIN_CHARTED_SAMPLES
     }
-    text = (
-        templates("wbc_cli.comparison")
-        .get_template("comparison.html")
-        .render(
-            notice=NOTICE,
-            policy=policy(css),
-            style=css,
-            about=about,
-            comparison=comparison,
-            first=first,
-            charts=charts,
-            labels={name: kind.label for name, kind in BY_NAME.items()},
-            kinds=_KINDS,
-        )
+    frame.write_page(
+        path,
+        "wbc_cli.comparison",
+        "comparison.html",
+        about=about,
+        comparison=comparison,
+        first=first,
+        charts=charts,
+        labels={name: kind.label for name, kind in BY_NAME.items()},
+        kinds=_KINDS,
     )
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -13,7 +13,7 @@ _MARKS = (
 )
 _SAMPLE = 400  # bytes
 DELIMITERS = ",;\t"
-"""Between the columns of a table: Excel takes semicolons where the comma is for decimals."""
+"""What stands between the columns of a table: Excel takes semicolons where the comma is for decimals."""
 
 
 def decode(data: bytes) -> str:

@@ -42,12 +42,12 @@ from wbc_cli.synthetic.slide import write_slide
 ROUNDS = 3
 SLIDE_UM_PER_PX = 0.25
 WHITE_CELLS_A_MM2 = 12.0
-"""As in a smear of blood with 6,000 white cells a microlitre."""
+"""The white cells of the synthetic slide lie as thick as in a smear of blood with 6,000 white cells a microlitre."""
 
 
 @dataclass
 class Bench:
-    """Seconds of each part, one a round.
+    """The seconds that each part took, one value a round.
 
     Attributes:
         slide: what was measured.

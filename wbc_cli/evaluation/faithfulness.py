@@ -38,7 +38,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class OrderScore:
-    """Areas under the curves of one order of pixels.
+    """The areas under the curves of one order of pixels.
 
     Attributes:
         deletion: mean probability of the reported class while the first pixels are blurred away; low is faithful.

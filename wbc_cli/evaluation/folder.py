@@ -12,6 +12,8 @@ from wbc_cli.evaluation.figure import Figure
 from wbc_cli.evaluation.pictures import draw_confusion, draw_coverage_risk, draw_reliability
 from wbc_cli.evaluation.predictions import CONSISTENCY, OUTCOMES
 from wbc_cli.evaluation.report import Evaluation
+from wbc_cli.evaluation.scoring import ImageScore
+from wbc_cli.evaluation.summary import SetSummary
 
 _FIGURE = ("value", "low", "high", "n", "unit", "baselines")
 
@@ -33,11 +35,17 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(evaluation.to_dict(), indent=2) + "\n"
     (folder / "figures.json").write_text(text, encoding="utf-8")
-    sets = [*evaluation.datasets, evaluation.pooled]
+    _write_summaries([*evaluation.datasets, evaluation.pooled], folder)
+    _write_cells(evaluation.scores, folder / "cells.csv")
+    _draw_pictures(evaluation, folder)
+
+
+def _write_summaries(summaries: Sequence[SetSummary], folder: Path) -> None:
+    """Write figures.csv, classes.csv and confusion.csv."""
     _write(
         [
             {"dataset": summary.name, "figure": name, **_columns(figure)}
-            for summary in sets
+            for summary in summaries
             for name, figure in summary.figures.items()
         ],
         ("dataset", "figure", *_FIGURE),
@@ -46,7 +54,7 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
     _write(
         [
             {"dataset": summary.name, "class": label, "figure": name, **_columns(figure)}
-            for summary in sets
+            for summary in summaries
             for label, figures in summary.classes.items()
             for name, figure in figures.items()
         ],
@@ -56,12 +64,15 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
     _write(
         [
             {"dataset": summary.name, "truth": label, **counts}
-            for summary in sets
+            for summary in summaries
             for label, counts in summary.confusion.items()
         ],
         ("dataset", "truth", *OUTCOMES),
         folder / "confusion.csv",
     )
+
+
+def _write_cells(scores: Sequence[ImageScore], path: Path) -> None:
     _write(
         [
             {
@@ -74,12 +85,16 @@ def write_folder(evaluation: Evaluation, folder: Path) -> None:
                 "right": prediction.right,
                 **prediction.consistency,
             }
-            for score in evaluation.scores
+            for score in scores
             for prediction in score.predictions
         ],
         ("image", "dataset", "truth", "answer", "confidence", "probability", "right", *CONSISTENCY),
-        folder / "cells.csv",
+        path,
     )
+
+
+def _draw_pictures(evaluation: Evaluation, folder: Path) -> None:
+    """Draw what there are figures for; pictures of an earlier evaluation go in any case."""
     for picture in ("confusion.png", "reliability.png", "coverage_risk.png"):
         (folder / picture).unlink(missing_ok=True)
     if evaluation.pooled.classes:

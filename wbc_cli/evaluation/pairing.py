@@ -23,7 +23,7 @@ from wbc_cli.manifest import WHITE_CELL, Box, Sample
 
 @dataclass(frozen=True)
 class DetectionScore:
-    """Counts of one field: true boxes, reported cells, and their pairs by box overlap and by centre.
+    """The counts of one field: true boxes, reported cells, and their pairs by box overlap and by centre.
 
     A reported cell that the image's border cuts and that matches no box is not among them: many sets leave such
     cells without a box.

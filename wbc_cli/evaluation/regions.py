@@ -21,7 +21,7 @@ LabelMask = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class RegionScore:
-    """Agreement of a reported region with the true one, beside a disc of the true area at the image's centre."""
+    """The agreement of a reported region with the true one, beside a disc of the true area at the image's centre."""
 
     iou: float
     dice: float

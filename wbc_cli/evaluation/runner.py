@@ -73,20 +73,11 @@ def evaluate(
         )
         for index, (sample, analysed) in enumerate(zip(samples, results, strict=True)):
             blast_or_not = sample.dataset in with_normal_cells
-            if isinstance(analysed, SlideError):
-                failures.append(Failure(str(sample.image), str(analysed)))
-                scores.append(score_image(sample, None, blast_or_not=blast_or_not))
-            else:
-                scores.append(_score(sample, analysed, blast_or_not, check if index in checked else None, failures))
+            score, failure = _score(sample, analysed, blast_or_not, check if index in checked else None)
+            scores.append(score)
+            failures += [failure] if failure else []
             progress(index + 1, len(samples))
-    names = sorted({score.dataset for score in scores})
-    return Evaluation(
-        conditions=conditions,
-        datasets=tuple(summarise(name, [score for score in scores if score.dataset == name]) for name in names),
-        pooled=summarise("pooled", scores),
-        failures=tuple(failures),
-        scores=tuple(scores),
-    )
+    return _summed_up(conditions, scores, failures)
 
 
 @dataclass(frozen=True)
@@ -124,16 +115,18 @@ def _analyse_image(
 
 
 def _score(
-    sample: Sample, analysed: _Analysed, blast_or_not: bool, check: Check | None, failures: list[Failure]
-) -> ImageScore:
-    """Score one image and close it; as one that failed where its rim or a window cannot be read.
+    sample: Sample, analysed: _Analysed | SlideError, blast_or_not: bool, check: Check | None
+) -> tuple[ImageScore, Failure | None]:
+    """Score one image and close it; as one that failed, with why, where it or a window of it cannot be read.
 
     Raises:
         UsageError: the mask cannot be read or does not fit.
     """
-    with closing(analysed.reader):
-        try:
-            return score_image(
+    try:
+        if isinstance(analysed, SlideError):
+            raise analysed
+        with closing(analysed.reader):
+            score = score_image(
                 sample,
                 analysed.result,
                 blast_or_not=blast_or_not,
@@ -141,6 +134,18 @@ def _score(
                 border=border_colour(analysed.reader),
                 check=partial(check, analysed.reader, analysed.result) if check else None,
             )
-        except SlideError as error:
-            failures.append(Failure(str(sample.image), str(error)))
-            return score_image(sample, None, blast_or_not=blast_or_not)
+    except SlideError as error:
+        return score_image(sample, None, blast_or_not=blast_or_not), Failure(str(sample.image), str(error))
+    return score, None
+
+
+def _summed_up(conditions: Conditions, scores: Sequence[ImageScore], failures: Sequence[Failure]) -> Evaluation:
+    """Summarise the scores of all images, by data set and together."""
+    names = sorted({score.dataset for score in scores})
+    return Evaluation(
+        conditions=conditions,
+        datasets=tuple(summarise(name, [score for score in scores if score.dataset == name]) for name in names),
+        pooled=summarise("pooled", scores),
+        failures=tuple(failures),
+        scores=tuple(scores),
+    )

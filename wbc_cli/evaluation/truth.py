@@ -51,7 +51,7 @@ class MaskedCells:
 
     @property
     def at_middle(self) -> int:
-        """The number of the cell that holds the middle of the image; 0 where none does."""
+        """Return the number of the cell that holds the middle of the image; 0 where none does."""
         height, width = self.labels.shape
         return int(self.labels[height // 2, width // 2])
 

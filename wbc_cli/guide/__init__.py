@@ -9,7 +9,7 @@ from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.model.files import default_folder
 
 MODEL_CARD = "model-card"
-"""Topic of the one page that belongs to the weights and lies beside them."""
+"""The topic of the one page that belongs to the weights and lies beside them."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Detection:
 
     @property
     def centre_distance(self) -> float:
-        """Distance from the centre of the window in level-0 pixels; truncated cells count as farther."""
+        """Compute the distance from the centre of the window in level-0 pixels; truncated cells count as farther."""
         x, y = self.window.centre
         return float(np.hypot(self.x - x, self.y - y)) + (self.window.side if self.truncated else 0)
 

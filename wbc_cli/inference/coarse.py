@@ -24,7 +24,7 @@ from wbc_cli.model.saliency import (
 from wbc_cli.resources.parallel import Tasks
 from wbc_cli.slides.fault_tolerant import gaps_of
 from wbc_cli.slides.reader import SlideReader
-from wbc_cli.slides.unreadable_tiles import Box
+from wbc_cli.slides.unreadable_tiles import Rectangle
 
 _SAMPLES_PER_SIDE, _SAMPLE_SIDE_PX = 4, 128  # squares a side, and their side in coarse pixels
 _MIN_CELL_DENSITY = 0.5  # density; no labelled cell of the training data stays below it throughout
@@ -81,11 +81,11 @@ def _squares(reader: SlideReader, um_per_px: float) -> list[NDArray[np.uint8]]:
     side = min(round(_SAMPLE_SIDE_PX * COARSE_UM_PER_PX / um_per_px), reader.width, reader.height)
     downsample = COARSE_UM_PER_PX / um_per_px
     squares = {
-        Box(x, y, x + side, y + side): read_coarse(reader, x, y, side, side, downsample)
+        Rectangle(x, y, x + side, y + side): read_coarse(reader, x, y, side, side, downsample)
         for x in _spread(reader.width, side)
         for y in _spread(reader.height, side)
     }
-    readable = [square for box, square in squares.items() if not gaps_of(reader).touch(box)]
+    readable = [square for place, square in squares.items() if not gaps_of(reader).touch(place)]
     return readable or list(squares.values())
 
 

@@ -14,7 +14,7 @@ from wbc_cli.resources.parallel import Tasks
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
 BLOCK_PX = 4096
-"""Side in level-0 pixels of what is read at once, or a power of two less: whole tiles in the usual pyramids."""
+"""The side in level-0 pixels of what is read at once, or a power of two less: whole tiles in the usual pyramids."""
 
 MAX_BLOCK_PX = 512
 """Coarse pixels that a block's side may have, about: memory does not grow with the size of the pixels."""

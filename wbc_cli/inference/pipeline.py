@@ -10,7 +10,6 @@ import numpy as np
 
 from wbc_cli.cells import ATYPICAL, NUCLEUS, Cell, Explanation, Scale, SlideResult
 from wbc_cli.classes import DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
-from wbc_cli.errors import SlideError
 from wbc_cli.inference.assembly import Detection
 from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.coarse import slide_colours
@@ -22,13 +21,12 @@ from wbc_cli.inference.quality_metrics import measure_quality
 from wbc_cli.inference.scale_estimation import check_scale, slide_scale
 from wbc_cli.inference.search import Progress, Search
 from wbc_cli.inference.stream import Stream
-from wbc_cli.inference.windows import Window
 from wbc_cli.morphology import ATTRIBUTES, Morphology
 from wbc_cli.resources.heartbeat import Heartbeat
 from wbc_cli.resources.parallel import Tasks
 from wbc_cli.slides.fault_tolerant import gaps_of
 from wbc_cli.slides.reader import SlideReader
-from wbc_cli.slides.unreadable_tiles import Box
+from wbc_cli.slides.unreadable_tiles import Rectangle
 
 # Below these an explanation is flagged: more of the Grad-CAM's energy outside the cell than inside, or a map that is
 # unlike the prior or, shifted, unlike itself. Of 897 validation cells 1, 6, and 2 of 33 of unclear type, lie below.
@@ -38,8 +36,6 @@ _MAX_SCALE_ERROR = 0.2
 # signs, and 26 of 30 objects that are no white cells do.
 _MIN_SALIENCY, _MIN_NUCLEUS_UM2, _MIN_CAM_IN_CELL, _MIN_SIGNS = 0.1, 10.0, 0.3, 2
 _GAP_MARGIN_UM = 0.5  # outlines are about as exact
-# Of the windows: where coarse levels are whole, the area alone would not tell that cells are lost.
-_MAX_LOST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,6 @@ class Analyser:
             windows = search.exhaustive() if self.exhaustive else search.salient()
             searched = time.perf_counter()
             found, window_count = search.detect(windows)
-        _refuse_lost_windows(windows, reader)
         cells = self._cells(found, reader, scale)
         seconds = {"candidates": searched - began, "network": time.perf_counter() - searched}
         quality = measure_quality(reader, cells, windows, scale.um_per_px, colours.background)
@@ -144,7 +139,7 @@ class Analyser:
         flags = []
         near = round(_GAP_MARGIN_UM / scale.um_per_px)
         at_border = x0 == 0 or y0 == 0 or x1 == reader.width or y1 == reader.height
-        if at_border or gaps_of(reader).touch(Box(x0 - near, y0 - near, x1 + near, y1 + near)):
+        if at_border or gaps_of(reader).touch(Rectangle(x0 - near, y0 - near, x1 + near, y1 + near)):
             flags.append("edge")
         if detection.cell.cam_in_cell < _LOW_CAM_IN_CELL or detection.cell.cam_saliency < _LOW_CAM_SALIENCY:
             flags.append("explanation")
@@ -180,16 +175,6 @@ def _morphology(likeliest: str, cell: WindowCell) -> Morphology:
     if likeliest not in DIFFERENTIAL_NAMES or cell.mahalanobis_distance > 1:
         return {}
     return {name: values[i] for (name, values), i in zip(ATTRIBUTES.items(), cell.morphology.tolist(), strict=True)}
-
-
-def _refuse_lost_windows(windows: list[Window], reader: SlideReader) -> None:
-    gaps = gaps_of(reader)
-    lost = sum(gaps.hold(*window.centre) for window in windows)
-    if lost > _MAX_LOST_SHARE * len(windows):
-        raise SlideError(
-            f"{reader.path}: {lost} of the {len(windows)} places to look at cannot be decoded, more than "
-            f"{_MAX_LOST_SHARE:.0%}. Copy the slide again from its source."
-        )
 
 
 def _slide_flags(scale: Scale, cells: tuple[Cell, ...], reader: SlideReader) -> tuple[str, ...]:

@@ -64,10 +64,7 @@ def measure_quality(
             colour.append(1 - max(0.0, nucleus.min()) / max(_MIN_DENSITY, nucleus.max()))
             hue.append(float(nucleus[0] - nucleus[2]) / max(_MIN_DENSITY, float(nucleus.max())))
             if enough:
-                wide, _ = _around(reader, cell, far)
-                crowding.append(
-                    float(np.mean(_density(wide, background)[..., 1] > _NUCLEAR_DENSITY_SHARE * nucleus[1]))
-                )
+                crowding.append(_nuclear_share(_around(reader, cell, far)[0], float(nucleus[1]), background))
     if not cells:
         squares = (_square(reader, window) for window in _spread(windows))
         focus = [sharpness(rgb[..., 1], um_per_px, float(background[1])) for rgb in squares]
@@ -131,6 +128,11 @@ def _density(rgb: NDArray[np.uint8], background: NDArray[np.uint8]) -> NDArray[n
     """Compute optical densities, float64 of one shape, against the background (natural logarithm; Beer-Lambert)."""
     density: NDArray[np.float64] = np.log((background + _MIN_INTENSITY) / (rgb + _MIN_INTENSITY))
     return density
+
+
+def _nuclear_share(rgb: RGBImage, nucleus: float, background: NDArray[np.uint8]) -> float:
+    """Compute the share of a picture that is about as dense in green as a nucleus."""
+    return float(np.mean(_density(rgb, background)[..., 1] > _NUCLEAR_DENSITY_SHARE * nucleus))
 
 
 def _median(figures: Sequence[float]) -> float | None:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wbc_cli.errors import SlideError
 from wbc_cli.inference.assembly import Detection, deduplicate, detections
 from wbc_cli.inference.coarse import SlideColours, candidates
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Window, read_window, sliding_windows
 from wbc_cli.resources.parallel import Tasks
+from wbc_cli.slides.fault_tolerant import gaps_of
 from wbc_cli.slides.reader import RGBImage, SlideReader
 
 _MAX_PASSES = 3  # a window shows a cell that its border cuts; another is laid around it, which may show a third
 _CENTRED_RADIUS_UM = 4.0
 _STEP_SHARE = 0.6  # of a window's side in an exhaustive search: most cells are whole in one of the windows
 _ROW_PX = 1024  # level-0 pixels
+# Of the windows: where coarse levels are whole, the area alone would not tell that cells are lost.
+_MAX_LOST_SHARE = 0.05
 
 Progress = Callable[[int, int, int], None]
-"""Is told how many windows of a slide are done, how many are planned, and how many cells were detected in them."""
+"""A function that is told how many windows of a slide are done, how many are planned, and how many cells they show."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,16 +76,18 @@ class Search:
             One detection of each cell, and how many windows it took.
 
         Raises:
-            SlideError: a window cannot be read.
+            SlideError: a window cannot be read, or too many lie where tiles cannot be decoded.
         """
         found: list[Detection] = []
         centres: list[tuple[float, float]] = []
+        planned = len(windows)
         for _ in range(_MAX_PASSES):
             found = deduplicate(found + self._predict(windows, len(centres), len(found)))
             centres += [window.centre for window in windows]
             windows = self._around_truncated(found, np.array(centres))
             if not windows:
                 break
+        self._refuse_lost(centres[:planned])
         return found, len(centres)
 
     def _predict(self, windows: list[Window], earlier_windows: int, earlier_cells: int) -> list[Detection]:
@@ -94,6 +100,15 @@ class Search:
 
     def _read(self, window: Window) -> RGBImage:
         return read_window(self.reader, window, self.stream.engine.config.window_px, self.colours.background)
+
+    def _refuse_lost(self, places: Sequence[tuple[float, float]]) -> None:
+        gaps = gaps_of(self.reader)
+        lost = sum(gaps.hold(x, y) for x, y in places)
+        if lost > _MAX_LOST_SHARE * len(places):
+            raise SlideError(
+                f"{self.reader.path}: {lost} of the {len(places)} places to look at cannot be decoded, more than "
+                f"{_MAX_LOST_SHARE:.0%}. Copy the slide again from its source."
+            )
 
     def _around_truncated(self, found: list[Detection], centres: NDArray[np.float64]) -> list[Window]:
         """Lay windows around truncated cells that no window has had in its centre yet."""

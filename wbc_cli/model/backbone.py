@@ -38,7 +38,7 @@ class SwinStage(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Features at strides 2 to 32 of a square window.
+    """The features at strides 2 to 32 of a square window.
 
     Attributes:
         channels: number of channels at each of STRIDES.

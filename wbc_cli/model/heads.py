@@ -13,7 +13,7 @@ from wbc_cli.model.norm import SmallMapNorm
 
 SEGMENT_CHANNELS = 3  # background, cytoplasm, nucleus
 SEGMENT_WEIGHTS = (1.0, 2.0, 1.5)
-"""Of background, cytoplasm, nucleus in the loss: cytoplasm is the rarest and hardest."""
+"""The weights of background, cytoplasm and nucleus in the loss: cytoplasm is the rarest and hardest."""
 
 OFFSET_UNIT_PX = 16.0
 MAP_STRIDE = 2

@@ -17,7 +17,7 @@ COARSE_UM_PER_PX = 2.0
 STRIDE = 2
 
 BACKGROUND_QUANTILE = 0.9
-"""Share of a picture's pixels, by each channel, that are darker than its background."""
+"""The share of a picture's pixels, by each channel, that are darker than its background."""
 
 _MIN_LIGHT = 0.03  # of the light, see optical_density
 _DENSITY_GAIN = 2.0  # brings nuclei, at densities around one half, near what batch normalisation is used to
@@ -28,7 +28,7 @@ _MIN_DEVIATIONS, _MAX_DEVIATIONS = -4.0, 6.0  # deviations
 
 
 class SaliencyPrior(nn.Module):
-    """Saliency of white cells from stain densities at 2 um a pixel.
+    """The saliency of white cells from stain densities at 2 um a pixel.
 
     Each density enters twice: as it is, and relative to what is stained in the same field, nearly all of it red cells.
     What differs from the red cells of its own field is a candidate, whatever the laboratory's colours.
@@ -122,7 +122,7 @@ def stain_density(rgb: Tensor, background: Tensor) -> Tensor:
 
 
 class FieldStatistics(NamedTuple):
-    """Mean and deviation of the stain densities of what a field shows, by channel.
+    """The mean and deviation of the stain densities of what a field shows, by channel.
 
     Attributes:
         mean, deviation: float [N, 3, 1, 1].

@@ -20,7 +20,7 @@ from wbc_cli.model.folded import fold
 
 STRIDES = (2, 4, 8, 16, 32)
 PRETRAINED = ("efficientnet_lite0", "efficientnet_lite2")
-"""Those that ImageNet's weights are to be had of."""
+"""The backbones that there are ImageNet's weights of."""
 
 # Where each of the strides above ends among the seven block groups of an EfficientNet.
 _STAGE_ENDS = (0, 1, 2, 4, 6)

@@ -14,7 +14,7 @@ _LIMIT_FACTOR = 1.2
 
 
 class Typicality(nn.Module):
-    """Distance of a cell's pooled features from the nearest class of the training cells, 1 at the limit.
+    """The distance of a cell's pooled features from the nearest class of the training cells, 1 at the limit.
 
     The Mahalanobis distance with one covariance for all classes (Lee et al., "A simple unified framework for detecting
     out-of-distribution samples", NeurIPS 2018). Before `fit` every cell is typical.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 EWMA_WEIGHT = 0.2
-"""Of the newest group in the moving average: it answers to a drift over some five groups."""
+"""The weight of the newest group in the moving average: it answers to a drift over some five groups."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,9 @@ from wbc_cli.monitoring.figures import FIGURES, MonitoredFigure
 from wbc_cli.monitoring.reading import Slide
 
 MIN_GROUPS = 5
-"""Groups of the reference period, below which limits mean nothing."""
+"""The groups of the reference period, below which limits mean nothing."""
 RECOMMENDED_GROUPS = 20
-"""Groups of the reference period, below which limits are so wide that a drift is seen late."""
+"""The groups of the reference period, below which limits are so wide that a drift is seen late."""
 SHEWHART, EWMA = "Shewhart", "EWMA"
 
 

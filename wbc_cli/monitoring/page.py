@@ -8,8 +8,7 @@ from typing import Any
 
 from wbc_cli.monitoring.charts import control_chart
 from wbc_cli.monitoring.monitor import Monitoring, summaries, warnings
-from wbc_cli.products.drawing import NOTICE
-from wbc_cli.products.report.frame import image, policy, style, templates
+from wbc_cli.products.report import frame
 
 
 def write_page(found: Monitoring, about: Mapping[str, Any], path: Path) -> None:
@@ -23,20 +22,17 @@ def write_page(found: Monitoring, about: Mapping[str, Any], path: Path) -> None:
     Raises:
         OSError: the disk is full or read-only.
     """
-    css = style()
     broken = {alarm.figure.name for alarm in found.alarms}
     ordered = sorted(found.figures, key=lambda each: each.figure.name not in broken)
-    page = templates("wbc_cli.monitoring").get_template("monitor.html")
-    text = page.render(
-        notice=NOTICE,
-        policy=policy(css),
-        style=css,
+    frame.write_page(
+        path,
+        "wbc_cli.monitoring",
+        "monitor.html",
         about=about,
         found=found,
         broken=broken,
         alarms=summaries(found),
-        figures=[(each, image(control_chart(each, found))) for each in ordered],
+        figures=[(each, frame.image(control_chart(each, found))) for each in ordered],
         last=len(found.groups) - 1,
         warnings=warnings(found),
     )
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")

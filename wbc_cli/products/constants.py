@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SCHEMA_VERSION = 1
-"""Of the records (JSON) in a run folder."""
+"""The version of the schemas of the records (JSON) in a run folder."""
 
 STOP_WIDTH = 15.0
-"""Percentage points of the widest interval of a sample: with the usual 200 cells that of a half is 14 wide."""
+"""The percentage points of the widest interval of a sample: with the usual 200 cells that of a half is 14 wide."""

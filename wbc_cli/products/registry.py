@@ -65,7 +65,7 @@ PRODUCTS: tuple[Product, ...] = (
         note="png is the mask of a picture of up to 100 megapixels.",
     ),
 )
-"""Tables and records are none of them: they always are written."""
+"""All products; tables and records are none of them: they always are written."""
 
 PRODUCT_NAMES = tuple(product.name for product in PRODUCTS)
 USUAL_PRODUCTS = tuple(product.name for product in PRODUCTS if product.is_usual)

@@ -56,7 +56,7 @@ class Sample:
 
     @property
     def twice(self) -> int:
-        """The number of cells that an overlapping field has, too."""
+        """The number of cells that an overlapping field has as well."""
         return sum(len(record.get(TWICE, ())) for record in self.used)
 
     @property

@@ -26,7 +26,7 @@ REFUSED = "refused"
 FAILED = "failed"
 
 NOT_IN_INPUT = "not_in_input"
-"""Flag of a slide whose file a later run of its folder has not found any more; its rows stay."""
+"""The flag of a slide whose file a later run of its folder has not found any more; its rows stay."""
 
 CELL_COLUMNS: tuple[str, ...] = (
     *("slide", "cell", "x", "y", "x0", "y0", "x1", "y1", "class"),

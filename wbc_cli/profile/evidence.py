@@ -13,8 +13,8 @@ from wbc_cli.profile.head import FeatureStatistics, Floats, LinearHead, Training
 from wbc_cli.review.agreement import cohens_kappa
 
 MIN_KAPPA = 0.4
-"""Agreement with the reviewer beyond chance, "moderate" after Landis and Koch (1977): below it the reviewed classes do
-not follow from what the cells look like."""
+"""The agreement with the reviewer beyond chance, "moderate" after Landis and Koch (1977): below it the reviewed classes
+do not follow from what the cells look like."""
 MIN_ACCURACY = 0.95
 _FOLDS = 5
 _TEMPERATURES = np.exp(np.linspace(-1, 1, 81))

@@ -69,7 +69,7 @@ class LinearHead:
 
 @dataclass(frozen=True, eq=False)
 class FeatureStatistics:
-    """Mean and deviation of the features over a laboratory's cells, float64 [width] each."""
+    """The mean and deviation of the features over a laboratory's cells, float64 [width] each."""
 
     mean: Floats
     deviation: Floats

@@ -28,7 +28,7 @@ from wbc_cli.slides import open_slide
 log = logging.getLogger(__name__)
 
 MIN_PICTURES = 5
-"""Fewer of one kind are each taken by itself."""
+"""The fewest pictures that make an acquisition; fewer are each taken by itself."""
 
 _MAX_PICTURES = 24
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wbc_cli.acquisition.file import Acquisitions, read_acquisitions, still_holds
-from wbc_cli.errors import SetupError, UsageError
+from wbc_cli.errors import UsageError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.slide_folders import RECORD
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
@@ -140,10 +140,7 @@ def share_out(slides: Sequence[SlideSource], shard: Shard, out: Path) -> Callabl
             sizes = {slide.name: file_size(slide.path) for slide in slides}
             sources = {slide.name: str(slide.path.absolute()) for slide in slides}
             shares = Shares(shard.count, assign_shards(sizes, shard.count), sources)
-            try:
-                shares.write(out / SHARDS)
-            except OSError as error:
-                raise SetupError(f"{out / SHARDS}: {error.strerror}; check permissions and free space") from error
+            shares.write(out / SHARDS)
     if shares.count != shard.count:
         raise UsageError(
             f"--shard {shard}: {out} was begun with {shares.count} shards; "

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from wbc_cli.errors import SetupError, UsageError
-from wbc_cli.products.constants import SCHEMA_VERSION
+from wbc_cli.errors import UsageError
+from wbc_cli.products.shared_json import read_shared, write_shared
 
 SHARDS = "shards.json"
 """The file in a run folder that says which slides are whose."""
@@ -19,7 +19,7 @@ SHARDS = "shards.json"
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `index` (from 0, as in Slurm arrays) of `count`."""
+    """The part `index` (from 0, as in Slurm arrays) of `count`."""
 
     index: int
     count: int
@@ -93,11 +93,9 @@ class Shares:
         """Write SHARDS in one go.
 
         Raises:
-            OSError: the disk is full or read-only.
+            SetupError: the disk is full or read-only.
         """
-        fresh = file.with_name(f".{file.name}")
-        fresh.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=1) + "\n", "utf-8")
-        fresh.replace(file)
+        write_shared(asdict(self), file)
 
 
 def read_shares(out: Path) -> Shares | None:
@@ -106,19 +104,15 @@ def read_shares(out: Path) -> Shares | None:
     Raises:
         SetupError: it is damaged, or cannot be read.
     """
-    file = out / SHARDS
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-        shares = Shares(value["count"], dict(value["slides"]), dict(value.get("sources", {})))
-        if type(shares.count) is not int or shares.count < 1 or set(map(type, shares.slides.values())) - {int}:
-            raise ValueError("no numbers where shards are counted")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise SetupError(f"{file}: cannot be read ({error.strerror}); check the disk and its permissions") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SetupError(
-            f"{file}: damaged ({type(error).__name__}: {error}). Remove it once no shard is running: the next one "
-            "writes it anew, and what is done stays done."
-        ) from error
+    return read_shared(
+        out / SHARDS,
+        _shares,
+        "Remove it once no shard is running: the next one writes it anew, and what is done stays done.",
+    )
+
+
+def _shares(value: Any) -> Shares:  # noqa: ANN401 - any JSON
+    shares = Shares(value["count"], dict(value["slides"]), dict(value.get("sources", {})))
+    if type(shares.count) is not int or shares.count < 1 or set(map(type, shares.slides.values())) - {int}:
+        raise ValueError("no numbers where shards are counted")
     return shares

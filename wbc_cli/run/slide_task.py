@@ -32,7 +32,7 @@ from wbc_cli.slides.header import read_header
 from wbc_cli.slides.reader import SlideReader
 
 MAX_OPEN_BYTES = 512 << 20
-"""Of pixels or files that are open at a time: hundreds of camera fields, or two whole slides."""
+"""The most bytes of pixels or files that are open at a time: hundreds of camera fields, or two whole slides."""
 
 _MAX_SLIDE_BYTES = MAX_OPEN_BYTES // 2  # what any file is taken for at most; a slide's memory does not grow with it
 _WATCH_SECONDS = 0.5  # from one word on a slide's progress to the next

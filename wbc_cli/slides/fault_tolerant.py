@@ -11,12 +11,12 @@ import numpy as np
 from wbc_cli.errors import SlideError
 from wbc_cli.slides.pixels import WHITE, shrink, shrunk_size
 from wbc_cli.slides.reader import ReaderWrapper, RGBImage, SlideReader
-from wbc_cli.slides.unreadable_tiles import Box, UnreadableTiles
+from wbc_cli.slides.unreadable_tiles import Rectangle, UnreadableTiles
 
 log = logging.getLogger(__name__)
 
 MAX_UNREADABLE_SHARE = 0.01
-"""Share of a slide's area that may be unreadable; beyond it the slide fails."""
+"""The share of a slide's area that may be unreadable; beyond it the slide fails."""
 
 _MIN_TILE_SIDE = 64  # pixels a side; smaller tiles, such as strips of 8 rows, are tried several at a time
 _WHOLE_PERCENT = 0.1  # share from which on a digit behind the point says nothing
@@ -29,7 +29,6 @@ class FaultTolerantReader(ReaderWrapper):
     The full picture stands in for a damaged coarser level.
 
     Attributes:
-        reader: what it reads from.
         gaps: the tiles that reads have come upon so far and that are shown white.
     """
 
@@ -54,46 +53,46 @@ class FaultTolerantReader(ReaderWrapper):
             return self.reader.read(x, y, width, height, downsample)
         except SlideError as error:
             log.info("%s", error)
-        return self._patched(Box(x, y, x + width, y + height), downsample)
+        return self._patched(Rectangle(x, y, x + width, y + height), downsample)
 
-    def _patched(self, region: Box, downsample: float) -> RGBImage:
+    def _patched(self, region: Rectangle, downsample: float) -> RGBImage:
         """Put together what can be decoded of a region, split along its tiles as far as is needed."""
         width, height = region.x1 - region.x0, region.y1 - region.y0
         columns, rows = shrunk_size(width, height, downsample)
         picture = np.empty((rows, columns, 3), np.uint8)
         picture[:] = WHITE
-        boxes = _quarters(region, self.gaps.tile_size)
-        while boxes:
-            box = boxes.pop()
-            pixels = self._decoded(box, downsample)
+        rectangles = _quarters(region, self.gaps.tile_size)
+        while rectangles:
+            rectangle = rectangles.pop()
+            pixels = self._decoded(rectangle, downsample)
             if pixels is not None:
-                left, right = _span(box.x0 - region.x0, box.x1 - region.x0, columns / width, columns)
-                top, bottom = _span(box.y0 - region.y0, box.y1 - region.y0, rows / height, rows)
+                left, right = _span(rectangle.x0 - region.x0, rectangle.x1 - region.x0, columns / width, columns)
+                top, bottom = _span(rectangle.y0 - region.y0, rectangle.y1 - region.y0, rows / height, rows)
                 picture[top:bottom, left:right] = shrink(pixels, right - left, bottom - top)
-            elif len(parts := _quarters(box, self.gaps.tile_size)) > 1:
-                boxes += parts
+            elif len(parts := _quarters(rectangle, self.gaps.tile_size)) > 1:
+                rectangles += parts
             else:
-                self._give_up(box)
+                self._give_up(rectangle)
         return picture
 
-    def _decoded(self, box: Box, downsample: float) -> RGBImage | None:
-        """Decode a box at a downsample, or at 1 if only the full picture can be decoded; None if neither can."""
-        width, height = box.x1 - box.x0, box.y1 - box.y0
+    def _decoded(self, rectangle: Rectangle, downsample: float) -> RGBImage | None:
+        """Decode a rectangle at a downsample, or at 1 if only the full picture can be decoded; None if neither can."""
+        width, height = rectangle.x1 - rectangle.x0, rectangle.y1 - rectangle.y0
         downsamples = {downsample}
-        if width * height <= _AT_ONCE and not self.gaps.touch(box):
+        if width * height <= _AT_ONCE and not self.gaps.touch(rectangle):
             downsamples.add(1.0)
         for factor in sorted(downsamples, reverse=True):
             with suppress(SlideError):
-                return self.reader.read(box.x0, box.y0, width, height, factor)
+                return self.reader.read(rectangle.x0, rectangle.y0, width, height, factor)
         return None
 
-    def _give_up(self, box: Box) -> None:
-        self.gaps.add(box.x0, box.y0)
+    def _give_up(self, rectangle: Rectangle) -> None:
+        self.gaps.add(rectangle.x0, rectangle.y0)
         if (share := self.gaps.share) > MAX_UNREADABLE_SHARE:
             percent = f"{100 * share:.{0 if share > _WHOLE_PERCENT else 1}f}"
             raise SlideError(
                 f"{self.path}: {percent} % of the slide cannot be decoded, more than {MAX_UNREADABLE_SHARE:.0%}; "
-                f"the last tile was that at ({box.x0}, {box.y0}). Copy the slide again from its source."
+                f"the last tile was that at ({rectangle.x0}, {rectangle.y0}). Copy the slide again from its source."
             )
 
 
@@ -109,14 +108,19 @@ def is_slide(reader: SlideReader) -> bool:
 
 
 def _gaps(reader: SlideReader) -> UnreadableTiles | None:
-    gaps = getattr(reader, "gaps", None)  # also of a FaultTolerantReader that is wrapped
-    return gaps if isinstance(gaps, UnreadableTiles) else None
+    while isinstance(reader, ReaderWrapper):
+        if isinstance(reader, FaultTolerantReader):
+            return reader.gaps
+        reader = reader.reader
+    return None
 
 
-def _quarters(box: Box, tile_size: tuple[int, int]) -> list[Box]:
-    """Cut a box along the tile borders nearest to its middle; the box itself if it lies in one tile."""
-    across, down = (_halves(start, end, side) for start, end, side in zip(box[:2], box[2:], tile_size, strict=True))
-    return [Box(x0, y0, x1, y1) for y0, y1 in down for x0, x1 in across]
+def _quarters(rectangle: Rectangle, tile_size: tuple[int, int]) -> list[Rectangle]:
+    """Cut a rectangle along the tile borders nearest to its middle; the rectangle itself if it lies in one tile."""
+    across, down = (
+        _halves(start, end, side) for start, end, side in zip(rectangle[:2], rectangle[2:], tile_size, strict=True)
+    )
+    return [Rectangle(x0, y0, x1, y1) for y0, y1 in down for x0, x1 in across]
 
 
 def _halves(start: int, end: int, side: int) -> list[tuple[int, int]]:

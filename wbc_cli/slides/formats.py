@@ -116,7 +116,7 @@ FORMATS: tuple[Format, ...] = (
     Format("BMP", (".bmp", ".dib"), _PICTURE, signatures=(b"BM",)),
     TIFF,
 )
-"""In the order in which they are tried: what OpenSlide knows first, as most of that begins as a TIFF or JPEG does."""
+"""All formats as they are tried: what OpenSlide knows first, since most of that begins as a TIFF or JPEG does."""
 
 SLIDES = tuple(own for own in FORMATS if own.is_slide)
 PICTURES = tuple(own for own in FORMATS if not own.is_slide)

@@ -16,10 +16,9 @@ from wbc_cli.slides.colours import colour_flags
 from wbc_cli.slides.damage import refuse_hole
 from wbc_cli.slides.fields import fields_of, open_tiff
 from wbc_cli.slides.header import Header, read_header
-from wbc_cli.slides.pixel_size import PixelSize
 from wbc_cli.slides.pixels import shrink, shrunk_size, to_rgb, to_uint8
 from wbc_cli.slides.planes import read_field
-from wbc_cli.slides.reader import SHARPEST, RGBImage
+from wbc_cli.slides.reader import SHARPEST, RGBImage, SlideReader
 from wbc_cli.slides.tiff import DAMAGE, too_large
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # an error here names the file
@@ -27,21 +26,12 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # an error he
 MAX_PIXELS = 400_000_000  # 1.2 GB as RGB, and up to three times that while decoding
 
 
-class ImageReader:
+class ImageReader(SlideReader):
     """A PNG, JPEG, BMP or TIFF as a `SlideReader`; its pixels stay in memory, and threads may share it.
 
     JPEGs are turned as their EXIF orientation says, and width and height are those after the turn. Deeper samples are
     brought to 8 bits by the range they use (see `pixels.to_uint8`), the transparent is laid on white.
     """
-
-    path: Path
-    width: int
-    height: int
-    um_per_px: float | None
-    pixel_um: PixelSize | None
-    file_pixels = (1.0, 1.0)
-    flags: tuple[str, ...] = ()
-    bounds = (0, 0)
 
     def __init__(self, path: Path, field: int = 0) -> None:
         """Decode the file.

@@ -16,7 +16,7 @@ _PADDING = 0xFFFF
 _SEGMENT = struct.Struct(">HH")
 _SEQUENTIAL = frozenset({0xFFC0, 0xFFC1})
 FRAMES = _SEQUENTIAL | {0xFFC2, 0xFFC9, 0xFFCA}
-"""Markers of the frames that are decoded: sequential and progressive, by Huffman or arithmetic codes."""
+"""The markers of the frames that are decoded: sequential and progressive, by Huffman or arithmetic codes."""
 
 _FIRST_AC_TABLE = 0x10
 _HOLE = bytes(64)  # one of these in a scan is seen in no picture of a camera, see `_may_be_zeros`

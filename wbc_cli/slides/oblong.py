@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from wbc_cli.slides.pixel_size import PixelSize
 from wbc_cli.slides.pixels import shrink, shrunk_size
-from wbc_cli.slides.reader import RESAMPLED, RGBImage, SlideReader
+from wbc_cli.slides.reader import RESAMPLED, ReaderWrapper, RGBImage, SlideReader
 
 _CURVE = 2  # pixels on either side that a cubic curve hangs on
 _SQUARE = 0.01  # by how much the sides of a pixel may differ: cells do not show it
@@ -21,20 +20,11 @@ def is_oblong(pixel_um: PixelSize | None) -> bool:
     return pixel_um is not None and max(pixel_um) > (1 + _SQUARE) * min(pixel_um)
 
 
-class SquareReader:
+class SquareReader(ReaderWrapper):
     """Another reader's slide as a `SlideReader` of square pixels, as large as the shorter sides of its own.
 
     Level-0 pixels are these.
     """
-
-    path: Path
-    width: int
-    height: int
-    um_per_px: float | None
-    pixel_um: PixelSize | None
-    file_pixels: tuple[float, float]
-    flags: tuple[str, ...]
-    bounds: tuple[int, int]
 
     def __init__(self, reader: SlideReader, pixel_um: PixelSize) -> None:
         """Read from another reader, which is closed with this one.
@@ -43,7 +33,7 @@ class SquareReader:
             reader: the slide.
             pixel_um: width and height of its pixels in micrometres.
         """
-        self._reader, self.path, self.pixel_um = reader, reader.path, pixel_um
+        super().__init__(reader)
         self.um_per_px = side = min(pixel_um)
         self.width, self.height = round(reader.width * pixel_um[0] / side), round(reader.height * pixel_um[1] / side)
         self.file_pixels = reader.width / self.width, reader.height / self.height
@@ -54,9 +44,9 @@ class SquareReader:
         """Read a region, see `SlideReader.read`; between pixels of the file it is a cubic curve through them."""
         out_width, out_height = shrunk_size(width, height, downsample)
         factor = max(1.0, downsample * min(self.file_pixels))
-        left, columns = _span(x, width, self.file_pixels[0], self._reader.width)
-        top, rows = _span(y, height, self.file_pixels[1], self._reader.height)
-        pixels = self._reader.read(left, top, columns, rows, factor)
+        left, columns = _span(x, width, self.file_pixels[0], self.reader.width)
+        top, rows = _span(y, height, self.file_pixels[1], self.reader.height)
+        pixels = self.reader.read(left, top, columns, rows, factor)
         # Along the shorter side the pixels are the file's own, and there may be more of them than are wanted.
         if self.file_pixels[0] == 1.0:
             pixels = shrink(pixels, out_width, pixels.shape[0])
@@ -72,10 +62,6 @@ class SquareReader:
             borderMode=cv2.BORDER_REPLICATE,
         )
         return np.asarray(warped, np.uint8)
-
-    def close(self) -> None:
-        """Close the other reader."""
-        self._reader.close()
 
 
 def _span(start: int, length: int, pixels: float, limit: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ _UM_PER_UNIT = {
 }
 
 PixelSize = tuple[float, float]
-"""Width and height of a pixel in micrometres."""
+"""The width and height of a pixel in micrometres."""
 
 
 def plausible(width: float, height: float | None = None) -> PixelSize | None:

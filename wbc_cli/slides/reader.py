@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from inspect import get_annotations
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +14,25 @@ from wbc_cli.slides.pixel_size import PixelSize
 RGBImage = NDArray[np.uint8]
 
 NO_COLOUR = "no_colour"
-"""Flag of a grey picture."""
+"""The flag of a grey picture."""
 
 INVERTED = "inverted"
-"""Flag of a picture that is the negative of one in transmitted light."""
+"""The flag of a picture that is the negative of one in transmitted light."""
 
 SHARPEST = "sharpest_plane"
-"""Flag of a picture that is one of a stack."""
+"""The flag of a picture that is one of a stack."""
 
 RESAMPLED = "oblong_pixels"
-"""Flag of a slide whose pixels are not square."""
+"""The flag of a slide whose pixels are not square."""
 
 UNEVEN = "light_evened"
-"""Flag of a picture whose light field was divided out before it was looked at."""
+"""The flag of a picture whose light field was divided out before it was looked at."""
 
 
-class SlideReader(Protocol):
-    """An open image or slide.
+class SlideReader(ABC):
+    """An open image or slide; readers derive from it.
+
+    A new attribute is written down here alone: whatever wraps a reader takes it over.
 
     Attributes:
         path: the file.
@@ -46,10 +49,11 @@ class SlideReader(Protocol):
     height: int
     um_per_px: float | None
     pixel_um: PixelSize | None
-    file_pixels: tuple[float, float]
-    flags: tuple[str, ...]
-    bounds: tuple[int, int]
+    file_pixels: tuple[float, float] = (1.0, 1.0)
+    flags: tuple[str, ...] = ()
+    bounds: tuple[int, int] = (0, 0)
 
+    @abstractmethod
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> RGBImage:
         """Read a region that lies inside the slide.
 
@@ -64,15 +68,13 @@ class SlideReader(Protocol):
         Raises:
             SlideError: the region cannot be decoded.
         """
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of the file; the reader is of no more use."""
-        ...
 
 
-@runtime_checkable
-class TiledReader(SlideReader, Protocol):
+class TiledReader(SlideReader):
     """A slide that is decoded tile by tile, of which a few may be damaged.
 
     Attributes:
@@ -82,27 +84,17 @@ class TiledReader(SlideReader, Protocol):
     tile_size: tuple[int, int]
 
 
-class ReaderWrapper:
+class ReaderWrapper(SlideReader):
     """What readers have in common that show another reader's slide in a changed way: its attributes, and its end.
 
     Attributes:
         reader: the other one, closed with this one; the rest is as `SlideReader` says.
     """
 
-    path: Path
-    width: int
-    height: int
-    um_per_px: float | None
-    pixel_um: PixelSize | None
-    file_pixels: tuple[float, float]
-    flags: tuple[str, ...]
-    bounds: tuple[int, int]
-
     def __init__(self, reader: SlideReader) -> None:
         self.reader = reader
-        self.path, self.width, self.height = reader.path, reader.width, reader.height
-        self.um_per_px, self.pixel_um, self.file_pixels = reader.um_per_px, reader.pixel_um, reader.file_pixels
-        self.flags, self.bounds = reader.flags, reader.bounds
+        for name in get_annotations(SlideReader):
+            setattr(self, name, getattr(reader, name))
 
     def close(self) -> None:
         """Let go of the file; the reader is of no more use."""

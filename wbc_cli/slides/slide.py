@@ -19,9 +19,9 @@ from openslide import (
 )
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.pixel_size import PixelSize, from_ome, plausible
+from wbc_cli.slides.pixel_size import from_ome, plausible
 from wbc_cli.slides.pixels import shrink_in_bands, shrunk_size, to_rgb
-from wbc_cli.slides.reader import RGBImage
+from wbc_cli.slides.reader import RGBImage, TiledReader
 from wbc_cli.slides.tiff import MAX_SLIDE_PIXELS, refuse_missing_tiles
 
 _BAND_PIXELS = 64_000_000  # of a level, read at once: 256 MB as RGBA
@@ -30,25 +30,12 @@ _MAX_TILE_PIXELS = 1 << 28  # 1 GB as RGBA; where memory for a tile is lacking, 
 _USUAL_TILE = 256  # where the file does not say, as in MRXS, whose tiles overlap
 
 
-class OpenSlideReader:
+class OpenSlideReader(TiledReader):
     """A slide that OpenSlide opens as a `SlideReader`; threads may share it.
 
     Level-0 coordinates are OpenSlide's own: (0, 0) is the corner of the whole level 0, also where the scanned area
     begins further in (`openslide.bounds-x`, `-y`). What was not scanned has the slide's background colour.
-
-    Attributes:
-        tile_size: width and height of a level-0 tile in pixels.
     """
-
-    path: Path
-    width: int
-    height: int
-    um_per_px: float | None
-    pixel_um: PixelSize | None
-    file_pixels = (1.0, 1.0)
-    flags: tuple[str, ...] = ()
-    bounds: tuple[int, int]
-    tile_size: tuple[int, int]
 
     def __init__(self, path: Path) -> None:
         """Open the slide.

@@ -21,7 +21,7 @@ DAMAGE = (
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 MAX_SLIDE_PIXELS = 500_000_000_000
-"""No slide has more: 76 x 26 mm of glass at 0.08 um a pixel are 310,000 million."""
+"""The most pixels that are believed of a slide: 76 x 26 mm of glass at 0.08 um a pixel are 310,000 million."""
 
 _UM_PER_RESOLUTION_UNIT = {2: pixel_size.UM_PER_INCH, 3: pixel_size.UM_PER_CM}
 

@@ -9,7 +9,7 @@ from wbc_cli.slides.reader import RGBImage
 
 
 class TileCache:
-    """Tiles by their index, the least recently used forgotten when they take too many bytes; threads may share it."""
+    """The tiles by their index; the least recently used go when they take too many bytes. Threads may share it."""
 
     def __init__(self, capacity: int) -> None:
         """Start with no tile.

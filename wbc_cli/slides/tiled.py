@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.pixel_size import PixelSize
 from wbc_cli.slides.pixels import shrink, shrink_in_bands, shrunk_size
-from wbc_cli.slides.reader import RGBImage
+from wbc_cli.slides.reader import RGBImage, TiledReader
 from wbc_cli.slides.tiff import DAMAGE
 from wbc_cli.slides.tile_cache import TileCache
 from wbc_cli.slides.tile_layout import Layout, Level, read_layout
@@ -23,25 +22,12 @@ _LEVEL_TOLERANCE = 1.01  # levels are rounded to whole pixels, so that a fourth 
 _CACHE_BYTES = 64_000_000
 
 
-class TiledTiffReader:
+class TiledTiffReader(TiledReader):
     """A TIFF of plain tiles (see `tile_layout.read_layout`) as a `SlideReader`; threads may share it.
 
     Pixels are those that `OpenSlideReader` gives, JPEG within rounding. Where the file lacks a level that is coarse
     enough, JPEG tiles are shrunk by up to 8 while they are decoded.
-
-    Attributes:
-        tile_size: width and height of a level-0 tile in pixels.
     """
-
-    path: Path
-    width: int
-    height: int
-    um_per_px: float | None
-    pixel_um: PixelSize | None
-    file_pixels = (1.0, 1.0)
-    flags: tuple[str, ...] = ()
-    bounds = (0, 0)
-    tile_size: tuple[int, int]
 
     def __init__(self, path: Path, layout: Layout) -> None:
         """Open the file, whose layout was read before.

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import NamedTuple
 
 
-class Box(NamedTuple):
+class Rectangle(NamedTuple):
     """A rectangle in level-0 pixels, half open."""
 
     x0: int
@@ -52,12 +52,12 @@ class UnreadableTiles:
         """Tell whether a point lies in one of the tiles."""
         return (int(x // self.tile_size[0]), int(y // self.tile_size[1])) in self._tiles
 
-    def touch(self, box: Box) -> bool:
-        """Tell whether one of the tiles reaches into a box."""
+    def touch(self, rectangle: Rectangle) -> bool:
+        """Tell whether one of the tiles reaches into a rectangle."""
         if not self._tiles:
             return False
         columns, rows = (
             range(start // side, (end - 1) // side + 1)
-            for start, end, side in zip(box[:2], box[2:], self.tile_size, strict=True)
+            for start, end, side in zip(rectangle[:2], rectangle[2:], self.tile_size, strict=True)
         )
         return any(tile in self._tiles for tile in product(columns, rows))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.formats import TIFF, named_format
+from wbc_cli.slides.formats import FORMATS, TIFF, named_format
 
 _EXPORT = "Export it as pyramidal TIFF, OME-TIFF or DICOM from the scanner's program"
 _BY_SUFFIX = {
@@ -43,8 +43,8 @@ UNREAD_SUFFIXES: frozenset[str] = frozenset(
         "tmap tron vsi zif zvi",
     )
     for name in kinds.split()
-)
-"""Pictures and slides that the tool does not read: counted, so that nobody takes them for analysed."""
+) - {suffix for own in FORMATS for suffix in own.suffixes}
+"""The pictures and slides that the tool does not read: counted, so that nobody takes them for analysed."""
 
 
 def refuse_overview(path: Path) -> None:

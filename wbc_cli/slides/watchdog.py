@@ -8,7 +8,7 @@ from multiprocessing.pool import ThreadPool
 from typing import ParamSpec, TypeVar
 
 TIME_LIMIT = 3600.0
-"""Seconds without progress after which a file counts as hung, where nothing else is said."""
+"""The seconds without progress after which a file counts as hung, where nothing else is said."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DRAW_UM = 0.1
-"""Micrometres a pixel of every drawing; the smear resamples it to its own scale."""
+"""The micrometres a pixel of every drawing; the smear resamples it to its own scale."""
 
 Plane = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from wbc_cli.errors import UsageError
 Points = NDArray[np.float64]
 
 GAP_UM = 5.0
-"""Least free way between two white cells that are not a touching pair."""
+"""The least free way between two white cells that are not a touching pair."""
 PAIR_EVERY = 6
 """Every sixth white cell touches the one before it."""
 OVERLAP_UM = 5.5

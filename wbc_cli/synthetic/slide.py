@@ -17,7 +17,7 @@ from wbc_cli.synthetic.stains import CREAM, Look
 
 TILE = 256
 STEP = 4
-"""From one level of the pyramid to the next: levels 1, 4, 16."""
+"""The step from one level of the pyramid to the next: levels 1, 4, 16."""
 JPEG_QUALITY = 88
 
 

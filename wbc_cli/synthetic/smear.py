@@ -14,11 +14,11 @@ from wbc_cli.synthetic.stains import CREAM, Look
 from wbc_cli.synthetic.stamps import UNIT, Density, Stamps
 
 SHARES = {"neutrophil": 0.42, "lymphocyte": 0.24, "monocyte": 0.13, "eosinophil": 0.12, "basophil": 0.09}
-"""Of the white cells; the rare ones more often than in blood, so that a small demo shows every type."""
+"""The shares of the white cells; the rare ones come more often than in blood, so that a small demo shows every type."""
 RED_CELLS_PER_UM2 = 0.0112
 PLATELETS_PER_UM2 = 0.0004
 RED_CELL_KEEPS_UM, PLATELET_KEEPS_UM = 3.3, 2.5
-"""From the edge of a white cell or platelet to the centre of a red cell, and of a white cell to that of a platelet."""
+"""The least ways from a white cell or platelet to a red cell's centre, and from a white cell to a platelet's."""
 NOISE, NOISE_SIDE = 0.02, 512
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_SECONDS = 15.0
-"""Between plain lines of progress."""
+"""The seconds between plain lines of progress."""
 
 
 # A pipe that nobody reads, a terminal that has been closed; and for words about the work also a full disk, since the

@@ -1,4 +1,9 @@
-"""How far a run is: a bar for the run and one for each large slide, or plain lines where no one watches."""
+"""How far a run is: a bar for the run and one for each large slide, or plain lines where no one watches.
+
+The bars are rich's, which comes with typer, and not tqdm's: into a log tqdm draws its bar again and again, or says
+nothing at all, so that the plain lines would be ours with either; and what is left is told by bytes, while slides are
+counted.
+"""
 
 from __future__ import annotations
 

@@ -39,12 +39,6 @@ def write_card(
         start: earlier weights that the run took over.
     """
     switches = ", ".join(f"{name} {_word(value)}" for name, value in asdict(config).items() if isinstance(value, bool))
-    recipe = ", ".join(f"{name} {value}" for name, value in asdict(settings).items())
-    given = {n: v for n, v in asdict(settings).items() if v != getattr(TrainSettings(), n)}
-    given |= {n: v for n, v in asdict(config).items() if v != getattr(ModelConfig(), n) and n != "temperature"}
-    options = [f"--set {n}={_word(v) if isinstance(v, bool) else v}" for n, v in given.items()]
-    options += [f"--exclude {name}" for name in exclude]
-    options += [f"{option} WEIGHTS" for option in start.files()] + (["--new-prior"] if start.new_prior else [])
     lines = [
         "# Model card",
         "",
@@ -53,11 +47,11 @@ def write_card(
         "",
         "## How it was made",
         "",
-        f"    wbc-cli train manifest.csv -o DIR {' '.join(options)}".rstrip(),
+        f"    {_command(config, settings, exclude, start)}",
         "",
         *(f"- {option}: weights of SHA-256 `{sha}`." for option, sha in start.files().items()),
         f"- Model: {config.backbone}, window {config.window_px} px at {config.um_per_px} um a pixel; {switches}.",
-        f"- Recipe: {recipe}.",
+        f"- Recipe: {', '.join(f'{name} {value}' for name, value in asdict(settings).items())}.",
         f"- Temperature {config.temperature}, fitted on the validation split; below a calibrated probability of "
         f"{config.min_confidence} a cell is called unidentified, since a type is then more likely wrong than right.",
         "",
@@ -74,6 +68,16 @@ def write_card(
         "",
     ]
     (folder / CARD_NAME).write_text("\n".join(lines), encoding="utf-8")
+
+
+def _command(config: ModelConfig, settings: TrainSettings, exclude: Sequence[str], start: Start) -> str:
+    """Write the command that trains such weights again: what is not the default, on one line."""
+    given = {n: v for n, v in asdict(settings).items() if v != getattr(TrainSettings(), n)}
+    given |= {n: v for n, v in asdict(config).items() if v != getattr(ModelConfig(), n) and n != "temperature"}
+    options = [f"--set {n}={_word(v) if isinstance(v, bool) else v}" for n, v in given.items()]
+    options += [f"--exclude {name}" for name in exclude]
+    options += [f"{option} WEIGHTS" for option in start.files()] + (["--new-prior"] if start.new_prior else [])
+    return " ".join(["wbc-cli train manifest.csv -o DIR", *options])
 
 
 def _data_rows(samples: Sequence[Sample]) -> list[str]:

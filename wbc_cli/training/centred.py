@@ -102,7 +102,7 @@ def centred_views(
 
 @dataclass(frozen=True)
 class Validation:
-    """Figures on the centred cells: share of right types, mean IoU of drawn masks, mean IoU of their nuclei."""
+    """The figures on the centred cells: share of right types, mean IoU of drawn masks, mean IoU of their nuclei."""
 
     accuracy: float
     cell_iou: float

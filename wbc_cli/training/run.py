@@ -24,7 +24,7 @@ from wbc_cli.model.storage import save
 from wbc_cli.resources.cores import available_cores
 from wbc_cli.slides import open_slide
 from wbc_cli.training.card import write_card
-from wbc_cli.training.centred import centred_views, fit_temperature, fit_typicality, validate
+from wbc_cli.training.centred import CentredView, centred_views, fit_temperature, fit_typicality, validate
 from wbc_cli.training.curve import draw_curve
 from wbc_cli.training.data import TrainingImage, load_image, scale_by_cells
 from wbc_cli.training.loop import Training, train_network
@@ -76,8 +76,7 @@ def train(
         SetupError: the ImageNet weights are not installed, or weights to begin from cannot be read.
     """
     samples = [s for s in read_manifest(manifest, check_files=True) if s.dataset not in exclude]
-    training_split = [s for s in samples if s.split == "train"]
-    validation_split = [s for s in samples if s.split == "val"]
+    training_split, validation_split = ([s for s in samples if s.split == split] for split in ("train", "val"))
     if not training_split or not validation_split:
         raise UsageError(f"{manifest}: training needs rows of the splits train and val")
     if settings.start_share and not start.weights:
@@ -88,31 +87,11 @@ def train(
     network = start.network(config, settings.imagenet).to(device).to(memory_format=torch.channels_last)
     folder.mkdir(parents=True, exist_ok=True)
     _same_run(folder, config, settings, exclude, start)
-    # They learn in stages of their own; the network proper takes them as they are.
-    network.prior.requires_grad_(False)
-    network.scale.requires_grad_(False)
-    training = Training(network, settings, folder, device)
-    resumed = training.resume()
-    if start.learns_scale and not resumed:
-        train_scale(network.scale, training_split, settings.scale_steps, settings.seed, device)
-    images = _load(training_split, network)
-    if start.learns_prior and not resumed:
-        train_prior(network.prior, images, settings.prior_steps, settings.seed, device)
-        training = Training(network, settings, folder, device)
-        training.save()
+    training, images = _begin(network, training_split, settings, folder, device, start)
     held_out = _load(validation_split, network)
     averaged = train_network(training, images, _examples(held_out, settings.seed, _MAX_VALIDATED))
     start.blend(averaged, settings.start_share)
-    fit_shape(averaged, images, settings, device)
-    held_out = _examples(held_out, settings.seed, _MAX_HELD_OUT)
-    views = list(centred_views(averaged, held_out, device, test_time_augmentation=True))
-    examples = _examples(images, settings.seed, _MAX_TYPICAL)
-    fit_typicality(averaged, list(centred_views(averaged, examples, device, test_time_augmentation=True)), views)
-    views = list(centred_views(averaged, held_out, device, test_time_augmentation=True))  # the distance weighs in
-    described = [image for image in images if image.sample.morphology]
-    described = [described[i] for i in np.random.default_rng((settings.seed, 6)).permutation(len(described))]
-    described_views = list(centred_views(averaged, described[:_MAX_DESCRIBED], device, test_time_augmentation=True))
-    fit_morphology(averaged.morphology, described_views, views, settings.seed)
+    views = _fit_to_features(averaged, images, held_out, settings, device)
     config = replace(config, temperature=round(fit_temperature(views), 4))
     save(averaged, config, folder)
     if settings.steps:
@@ -120,6 +99,55 @@ def train(
     write_card(folder, samples, config, settings, exclude, validate(views, BLAST_INDEX), start)
     log.info("wrote %s, temperature %.3f", folder, config.temperature)
     return config
+
+
+def _begin(
+    network: SGCLDFF, split: Sequence[Sample], settings: TrainSettings, folder: Path, device: torch.device, start: Start
+) -> tuple[Training, list[TrainingImage]]:
+    """Train what learns before the network proper, which takes it as it is: the scale estimator and the prior.
+
+    Returns:
+        The run, at the step where it was stopped, if it was; and the images, whose scale the estimator may have said.
+    """
+    network.prior.requires_grad_(False)
+    network.scale.requires_grad_(False)
+    training = Training(network, settings, folder, device)
+    resumed = training.resume()
+    if start.learns_scale and not resumed:
+        train_scale(network.scale, split, settings.scale_steps, settings.seed, device)
+    images = _load(split, network)
+    if start.learns_prior and not resumed:
+        train_prior(network.prior, images, settings.prior_steps, settings.seed, device)
+        training = Training(network, settings, folder, device)
+        training.save()
+    return training, images
+
+
+def _fit_to_features(
+    network: SGCLDFF,
+    images: Sequence[TrainingImage],
+    held_out: Sequence[TrainingImage],
+    settings: TrainSettings,
+    device: torch.device,
+) -> list[CentredView]:
+    """Fit what rests on the finished features: the shape head, what is typical, and the attributes of cells.
+
+    Returns:
+        Views of held-out images, for what is still to be fitted or measured on them.
+    """
+
+    def views_of(chosen: Sequence[TrainingImage]) -> list[CentredView]:
+        return list(centred_views(network, chosen, device, test_time_augmentation=True))
+
+    seed = settings.seed
+    fit_shape(network, images, settings, device)
+    validated = _examples(held_out, seed, _MAX_HELD_OUT)
+    fit_typicality(network, views_of(_examples(images, seed, _MAX_TYPICAL)), views_of(validated))
+    views = views_of(validated)  # once more: how far a cell is from the typical ones weighs in its type
+    described = [image for image in images if image.sample.morphology]
+    described = [described[i] for i in np.random.default_rng((seed, 6)).permutation(len(described))]
+    fit_morphology(network.morphology, views_of(described[:_MAX_DESCRIBED]), views, seed)
+    return views
 
 
 def _load(samples: Sequence[Sample], network: SGCLDFF) -> list[TrainingImage]:

@@ -22,7 +22,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "um_per_px": (0.03, 2),
     "temperature": (0.01, 100),
 }
-"""Least and greatest value of each setting that is a number."""
+"""The least and greatest value of each setting that is a number."""
 
 _WORDS = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 

@@ -15,11 +15,10 @@ from typing import Any
 
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, DIFFERENTIAL_NAMES
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
-from wbc_cli.products.drawing import NOTICE
 from wbc_cli.products.registry import THUMBNAILS
 from wbc_cli.products.report.cells import Gallery, ReportCell, collect
 from wbc_cli.products.report.charts import class_chart, differential_chart
-from wbc_cli.products.report.frame import image, part, policy, style, templates
+from wbc_cli.products.report.frame import image, part, write_page
 from wbc_cli.products.report.settings import profiles_of, settings_of
 from wbc_cli.products.report.words import CELL_FLAGS, SAMPLE_FLAGS, SLIDE_FLAGS, in_words
 from wbc_cli.products.samples import Sample, samples_of, stop_width_of
@@ -52,51 +51,66 @@ def write_report(
     Raises:
         OSError: the disk is full or read-only, or a slide's table is missing.
     """
-    counted = [record for record in records if record["status"] == DONE]
-    tables = [(str(r["name"]), slides / r["name"] / "cells.csv") for r in records if r["status"] != FAILED]
-    room = max(LARGEST // 10, LARGEST - _ROOM_FOR_REST - _ROOM_A_SLIDE * len(records))
-    gallery = collect(tables, THUMBNAILS, room)
-    stop_width = stop_width_of(run)
-    samples = samples_of(records, stop_width)
+    samples = samples_of(records, stop_width_of(run))
     of_sample = {record["name"]: sample.name for sample in samples for record in (*sample.used, *sample.left_out)}
-    records = sorted(records, key=lambda record: of_sample.get(record["name"], ""))
-    cells = _cells(gallery, [name for name, _ in tables], of_sample)
-    grouped = any(len(sample.used) + len(sample.left_out) > 1 for sample in samples)
-    charted = [(s.name, asdict(s.differential)) for s in samples if s.used] if grouped else _differentials(counted)
-    whole = pooled_differential(counted)
-    look, script = style(), "".join(map(part, _SCRIPTS))
-    template = templates("wbc_cli.products.report").get_template("page.html")
-    text = template.render(
-        notice=NOTICE,
-        policy=policy(look, script),
-        style=look,
-        script=script,
+    write_page(
+        path,
+        "wbc_cli.products.report",
+        "page.html",
+        "".join(map(part, _SCRIPTS)),
         run=run,
         reviews=reviews,
         settings=settings_of(run),
         profiles=profiles_of(run),
         classes=list(BY_NAME.values()),
-        whole=whole,
-        small=_small(counted),
-        whole_chart=image(differential_chart(_dicts(whole.classes))),
-        charts=_charts(charted, _dicts(whole.classes)),
-        samples=[_sample(sample) for sample in samples] if grouped else [],
         of_sample=of_sample,
-        stop_width=stop_width,
-        charted=MAX_CHARTED,
-        records=[{**record, "said": [in_words(f, SLIDE_FLAGS) for f in record.get("flags", ())]} for record in records],
-        counted=counted,
-        refused=[record for record in records if record["status"] == REFUSED],
-        failed=[record for record in records if record["status"] == FAILED],
-        gallery=gallery,
-        queue=len(cells["queue"]),
-        least=LEAST_CERTAIN_CELLS,
-        field=round(FIELD_UM),
-        data={**cells, "run": _digest(json.dumps(cells))},
-        pictures=[gallery.pictures[i : i + PICTURES_A_SCRIPT] for i in range(0, len(gallery.cells), PICTURES_A_SCRIPT)],
+        stop_width=stop_width_of(run),
+        **_counts_part(records, samples, of_sample),
+        **_cells_part(records, slides, of_sample),
     )
-    # file names that are not UTF-8 reach us as surrogates, which no encoding takes as they are
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _counts_part(
+    records: Sequence[SlideRecord], samples: Sequence[Sample], of_sample: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what the template shows of slides and samples: their tables and charts."""
+    counted = [record for record in records if record["status"] == DONE]
+    grouped = any(len(sample.used) + len(sample.left_out) > 1 for sample in samples)
+    charted = [(s.name, asdict(s.differential)) for s in samples if s.used] if grouped else _differentials(counted)
+    whole = pooled_differential(counted)
+    shown = sorted(records, key=lambda record: of_sample.get(record["name"], ""))
+    return {
+        "counted": counted,
+        "whole": whole,
+        "small": _small(counted),
+        "whole_chart": image(differential_chart(_dicts(whole.classes))),
+        "charts": _charts(charted, _dicts(whole.classes)),
+        "charted": MAX_CHARTED,
+        "samples": [_sample(sample) for sample in samples] if grouped else [],
+        "records": [
+            {**record, "said": [in_words(f, SLIDE_FLAGS) for f in record.get("flags", ())]} for record in shown
+        ],
+        "refused": [record for record in shown if record["status"] == REFUSED],
+        "failed": [record for record in shown if record["status"] == FAILED],
+    }
+
+
+def _cells_part(records: Sequence[SlideRecord], slides: Path, of_sample: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the template shows of cells, as many as the page has room for beside the rest."""
+    tables = [(str(r["name"]), slides / r["name"] / "cells.csv") for r in records if r["status"] != FAILED]
+    room = max(LARGEST // 10, LARGEST - _ROOM_FOR_REST - _ROOM_A_SLIDE * len(records))
+    gallery = collect(tables, THUMBNAILS, room)
+    cells = _cells(gallery, [name for name, _ in tables], of_sample)
+    return {
+        "gallery": gallery,
+        "queue": len(cells["queue"]),
+        "least": LEAST_CERTAIN_CELLS,
+        "field": round(FIELD_UM),
+        "data": {**cells, "run": _digest(json.dumps(cells))},
+        "pictures": [
+            gallery.pictures[i : i + PICTURES_A_SCRIPT] for i in range(0, len(gallery.cells), PICTURES_A_SCRIPT)
+        ],
+    }
 
 
 def _small(records: Sequence[SlideRecord]) -> dict[str, int]:
