@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from wbc_cli.products.features import read_features
+from wbc_cli.products.records import Records
 from wbc_cli.products.registry import FEATURES, THUMBNAILS
 from wbc_cli.products.tables import DONE, SlideRecord, open_table, text
 from wbc_cli.products.thumbnails import read_thumbnails, shown_um
@@ -60,7 +61,7 @@ class _Field:
     features: NDArray[np.float32]
 
 
-def flag_overlaps(records: Iterable[SlideRecord], slides: Path) -> list[SlideRecord]:
+def flag_overlaps(records: Records, slides: Path) -> Records:
     """Flag the slides that share cells with others of their sample, and say which cells.
 
     Args:
@@ -68,25 +69,39 @@ def flag_overlaps(records: Iterable[SlideRecord], slides: Path) -> list[SlideRec
         slides: the folder that has theirs.
 
     Returns:
-        The same records, in their order; of each pair of slides that overlap both have OVERLAP, and the later one says
-        under TWICE which cells. Those that could not be compared have OVERLAP_UNCHECKED.
+        The same records; of each pair of slides that overlap both have OVERLAP, and the later one says under TWICE
+        which cells. Those that could not be compared have OVERLAP_UNCHECKED.
     """
-    found = {record["name"]: record for record in records}
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name, record in sorted(found.items()):
+    for record in records:
         if record["status"] == DONE and record.get("sample"):
-            groups[record["sample"]["name"], record["sample"]["folder"]].append(name)
+            groups[record["sample"]["name"], record["sample"]["folder"]].append(record["name"])
+    flagged = records.copy()
     for names in groups.values():
-        by = _weights(found[names[0]])  # features of other weights cannot be compared
-        alike = [found[name] if _weights(found[name]) == by else None for name in names]
-        fields = [_read(slides, record) if record else None for record in alike] if len(names) > 1 else []
-        for name, field in zip(names, fields, strict=False):
-            if field is None:
-                found[name] = {**found[name], "flags": [*found[name]["flags"], OVERLAP_UNCHECKED]}
-        for slide, twins in _twins([field for field in fields if field]).items():
-            flags = [*found[slide]["flags"], OVERLAP]
-            found[slide] = {**found[slide], "flags": flags, TWICE: [twin for twin in twins if twin[1] < slide]}
-    return list(found.values())
+        if len(names) > 1:
+            _flag(flagged, names, slides)
+    return flagged
+
+
+def _flag(records: Records, names: Sequence[str], slides: Path) -> None:
+    """Flag slides of one sample."""
+    fields = []
+    by = None
+    for name in names:
+        record = records.get(name)
+        assert record is not None
+        by = by or _weights(record)
+        # Features of other weights cannot be compared.
+        field = _read(slides, record) if _weights(record) == by else None
+        if field is None:
+            records.add({**record, "flags": [*record["flags"], OVERLAP_UNCHECKED]})
+        else:
+            fields.append(field)
+    for name, twins in _twins(fields).items():
+        record = records.get(name)
+        assert record is not None
+        flags = [*record["flags"], OVERLAP]
+        records.add({**record, "flags": flags, TWICE: [twin for twin in twins if twin[1] < name]})
 
 
 def write_overlaps(records: Iterable[SlideRecord], path: Path) -> None:

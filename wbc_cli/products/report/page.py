@@ -14,37 +14,37 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, DIFFERENTIAL_NAMES
-from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
 from wbc_cli.products.drawing import NOTICE
+from wbc_cli.products.records import Records
 from wbc_cli.products.registry import THUMBNAILS
 from wbc_cli.products.report.cells import Gallery, ReportCell, collect
 from wbc_cli.products.report.charts import class_chart, differential_chart
 from wbc_cli.products.report.frame import image, part, policy, style, templates
 from wbc_cli.products.report.settings import profiles_of, settings_of
-from wbc_cli.products.report.words import CELL_FLAGS, SAMPLE_FLAGS, SLIDE_FLAGS, in_words
-from wbc_cli.products.samples import Sample, samples_of, stop_width_of
+from wbc_cli.products.report.slide_list import MAX_CHARTED, MAX_LISTED, list_samples, list_slides
+from wbc_cli.products.report.words import CELL_FLAGS
+from wbc_cli.products.samples import samples_of, stop_width_of
 from wbc_cli.products.selection import needs_review
-from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, pooled_differential
+from wbc_cli.products.tables import DONE, REFUSED
 from wbc_cli.products.thumbnails import FIELD_UM
 
 LARGEST = 50_000_000  # bytes of a page: what browsers and mail take
 LEAST_CERTAIN_CELLS = 24  # cells that are to be reviewed in any case
 PICTURES_A_SCRIPT = 250  # decoded together when the first of them comes into view
 SLIDES_A_CHART = 40
-MAX_CHARTED = 200  # slides; the table has all
 _ROOM_A_SLIDE = 2_000  # bytes of its rows, at most
 _ROOM_FOR_REST = 6_000_000  # charts, script, and what is said of 20,000 cells
 _SCRIPTS = ("data.js", "gallery.js", "review.js")
 
 
 def write_report(
-    run: Mapping[str, Any], records: Sequence[SlideRecord], slides: Path, reviews: Mapping[str, Any], path: Path
+    run: Mapping[str, Any], records: Records, slides: Path, reviews: Mapping[str, Any], path: Path
 ) -> None:
     """Write the page.
 
     Args:
         run: what run.json says of the run.
-        records: of its slides, by name.
+        records: of its slides.
         slides: the folder that has theirs.
         reviews: see `reviews.review_part`.
         path: of the page.
@@ -52,21 +52,20 @@ def write_report(
     Raises:
         OSError: the disk is full or read-only, or a slide's table is missing.
     """
-    counted = [record for record in records if record["status"] == DONE]
-    tables = [(str(r["name"]), slides / r["name"] / "cells.csv") for r in records if r["status"] != FAILED]
-    room = max(LARGEST // 10, LARGEST - _ROOM_FOR_REST - _ROOM_A_SLIDE * len(records))
+    room = LARGEST - _ROOM_FOR_REST - _ROOM_A_SLIDE * min(len(records), MAX_LISTED)
+    tables = ((name, slides / name / "cells.csv") for name in records.names(DONE, REFUSED))
     gallery = collect(tables, THUMBNAILS, room)
     stop_width = stop_width_of(run)
     samples = samples_of(records, stop_width)
-    of_sample = {record["name"]: sample.name for sample in samples for record in (*sample.used, *sample.left_out)}
-    records = sorted(records, key=lambda record: of_sample.get(record["name"], ""))
-    cells = _cells(gallery, [name for name, _ in tables], of_sample)
-    grouped = any(len(sample.used) + len(sample.left_out) > 1 for sample in samples)
-    charted = [(s.name, asdict(s.differential)) for s in samples if s.used] if grouped else _differentials(counted)
-    whole = pooled_differential(counted)
+    of_sample = {name: sample.name for sample in samples for name in sample.fields}
+    listed = list_slides(records, of_sample)
+    cells = _cells(gallery, of_sample)
+    grouped = any(len(sample.fields) > 1 for sample in samples)
+    charted = [(s.name, asdict(s.differential)) for s in samples if s.used] if grouped else listed.differentials
+    whole = records.differential
     look, script = style(), "".join(map(part, _SCRIPTS))
     template = templates("wbc_cli.products.report").get_template("page.html")
-    text = template.render(
+    text = template.stream(
         notice=NOTICE,
         policy=policy(look, script),
         style=look,
@@ -77,17 +76,14 @@ def write_report(
         profiles=profiles_of(run),
         classes=list(BY_NAME.values()),
         whole=whole,
-        small=_small(counted),
         whole_chart=image(differential_chart(_dicts(whole.classes))),
         charts=_charts(charted, _dicts(whole.classes)),
-        samples=[_sample(sample) for sample in samples] if grouped else [],
+        samples=list_samples(samples[:MAX_LISTED]) if grouped else [],
+        all_samples=len(samples),
         of_sample=of_sample,
         stop_width=stop_width,
         charted=MAX_CHARTED,
-        records=[{**record, "said": [in_words(f, SLIDE_FLAGS) for f in record.get("flags", ())]} for record in records],
-        counted=counted,
-        refused=[record for record in records if record["status"] == REFUSED],
-        failed=[record for record in records if record["status"] == FAILED],
+        slides=listed,
         gallery=gallery,
         queue=len(cells["queue"]),
         least=LEAST_CERTAIN_CELLS,
@@ -96,17 +92,8 @@ def write_report(
         pictures=[gallery.pictures[i : i + PICTURES_A_SCRIPT] for i in range(0, len(gallery.cells), PICTURES_A_SCRIPT)],
     )
     # file names that are not UTF-8 reach us as surrogates, which no encoding takes as they are
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def _small(records: Sequence[SlideRecord]) -> dict[str, int]:
-    """Count the slides that have too few cells for narrow intervals."""
-    flags = {"below_100": FEWER_THAN_100, "below_200": FEWER_THAN_200}
-    return {name: sum(flag in record["flags"] for record in records) for name, flag in flags.items()}
-
-
-def _differentials(records: Sequence[SlideRecord]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(record["name"], record["differential"]) for record in records]
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(text)
 
 
 def _charts(
@@ -128,28 +115,16 @@ def _charts(
     ]
 
 
-def _sample(sample: Sample) -> dict[str, Any]:
-    """Describe a sample as its row shows it."""
-    return {
-        "name": sample.name,
-        "status": sample.status,
-        "used": len(sample.used),
-        "left_out": [f"{record['name']} {record['status']}: {record['reason']}" for record in sample.left_out],
-        "differential": asdict(sample.differential),
-        "more": sample.more,
-        "twice": sample.twice,
-        "said": [in_words(flag, SAMPLE_FLAGS) for flag in sample.flags],
-    }
-
-
 def _dicts(classes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: vars(share) for name, share in classes.items()}
 
 
-def _cells(gallery: Gallery, slides: Sequence[str], of_sample: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the script knows of the cells, by columns."""
+def _cells(gallery: Gallery, of_sample: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the script knows of the cells, by columns; and of the slides that have some on the page."""
     cells = gallery.cells
-    samples = {name: i for i, name in enumerate(dict.fromkeys(of_sample.values()))}
+    slides = list(dict.fromkeys(cell.folder for cell in cells))
+    own = {of_sample[name] for name in slides if name in of_sample}
+    samples = {name: i for i, name in enumerate(sorted(own))}
     place, kind = ({name: i for i, name in enumerate(names)} for names in (slides, BY_NAME))
     looks = {words: i for i, words in enumerate(dict.fromkeys(cell.morphology for cell in cells))}
     written = {cell.folder: (cell.slide, cell.refused) for cell in cells}
@@ -158,9 +133,7 @@ def _cells(gallery: Gallery, slides: Sequence[str], of_sample: Mapping[str, str]
         "probabilities": len(CLASS_NAMES),
         "flags": CELL_FLAGS,
         "samples": list(samples),
-        "slides": [
-            [name, *written.get(name, (name, False)), samples.get(of_sample.get(name, ""), -1)] for name in slides
-        ],
+        "slides": [[name, *written[name], samples.get(of_sample.get(name, ""), -1)] for name in slides],
         "slide": [place[cell.folder] for cell in cells],
         "id": [cell.id for cell in cells],
         "x": [cell.x for cell in cells],
