@@ -10,7 +10,7 @@ from wbc_cli.acquisition.grouping import pictures_by_folder
 from wbc_cli.errors import SetupError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT
-from wbc_cli.run.job import Event, Job
+from wbc_cli.run.job import Event, Job, Order
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.plan import Plan, absent
 from wbc_cli.run.samples import Samples
@@ -87,19 +87,16 @@ class Run:
 
             for name in missing.keys() - able.keys():
                 on_failure(name, missing[name].problem)
-            Supervisor(stop, self.options.time_limit, locks, on_event, on_failure).run(self._job(able, log_level))
+            job = self._job(able, log_level)
+            Supervisor(stop, self.options.time_limit, locks, on_event, on_failure).run(job, able, self._order)
 
     def _job(self, able: Mapping[str, SlideSource], log_level: int) -> Job:
         return Job(
             out=str(self.folder.out),
             scratch=str(self.folder.scratch),
-            slides={name: [str(file) for file in slide.files] for name, slide in able.items()},
-            fields={name: slide.field for name, slide in able.items() if slide.field is not None},
             pictures=pictures_by_folder(self.discovery.slides, able.values()),
             unmeasurable=[],
-            known=dict(self.plan.known),
-            samples={name: self.samples.keys[name] for name in able if name in self.samples.keys},
-            scales={name: self.samples.um_per_px[name] for name in able if name in self.samples.um_per_px},
+            unknown=bool(able.keys() - self.plan.known.keys()),
             model=self.plan.model,
             um_per_px=self.options.um_per_px,
             write=sorted(self.options.write),
@@ -108,6 +105,17 @@ class Run:
             alone=False,
             time_limit=self.options.time_limit,
             log_level=log_level,
+        )
+
+    def _order(self, name: str) -> Order:
+        slide = self.plan.slides[name]
+        return Order(
+            name=name,
+            files=[str(file) for file in slide.files],
+            field=slide.field,
+            known=self.plan.known.get(name),
+            sample=self.samples.keys.get(name),
+            um_per_px=self.samples.um_per_px.get(name),
         )
 
     def revise(self, plan: Plan) -> None:
