@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from wbc_cli.acquisition.file import Acquisitions, read_acquisitions, still_hold
 from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.records import Records
-from wbc_cli.products.slide_folders import RECORD
+from wbc_cli.products.slide_folders import names_in, read_record
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.run.fingerprint import Fingerprint, input_stamp
 from wbc_cli.run.lock import LOCK, locked
@@ -92,9 +91,10 @@ def known_names(out: Path) -> dict[str, str]:
     """Name the files that a run folder has results of, or has given to a shard, by their absolute paths."""
     shares = read_shares(out)
     known = {source: file_name(name) for name, source in shares.sources.items()} if shares else {}
-    for file in sorted((out / "slides").glob(f"*/{RECORD}")):
+    slides = out / "slides"
+    for name in names_in(slides) if slides.is_dir() else ():
         with suppress(OSError, ValueError, KeyError, TypeError):  # what is damaged there is done again anyway
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = read_record(slides, name)
             known[record["source"]] = file_name(record["name"])
     return known
 
