@@ -61,14 +61,18 @@ class Records:
         """
         if self._statuses[name] == DONE:
             counts = Counter[str]()
-            add_counts(counts, json.loads(self._text(name)))
+            add_counts(counts, self[name])
             self._counts.subtract(counts)
         del self._texts[name], self._statuses[name]
 
     def get(self, name: str) -> SlideRecord | None:
         """Return the record of a slide; None where there is none."""
-        if name not in self._texts:
+        try:
+            return self[name]
+        except KeyError:
             return None
+
+    def __getitem__(self, name: str) -> SlideRecord:
         record: SlideRecord = json.loads(self._text(name))
         return record
 
@@ -99,6 +103,4 @@ class Records:
         return len(self._texts)
 
     def __iter__(self) -> Iterator[SlideRecord]:
-        for name in self.names():
-            record: SlideRecord = json.loads(self._text(name))
-            yield record
+        return map(self.__getitem__, self.names())
