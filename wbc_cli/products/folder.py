@@ -12,7 +12,6 @@ from wbc_cli.products.atomic import disk_errors, replace_file, write_text
 from wbc_cli.products.constants import SCHEMA_VERSION, STOP_WIDTH
 from wbc_cli.products.overlap import flag_overlaps, write_overlaps
 from wbc_cli.products.records import Records
-from wbc_cli.products.report.page import write_report
 from wbc_cli.products.report.reviews import review_part
 from wbc_cli.products.samples import samples_of, write_samples
 from wbc_cli.products.slide_folders import CELLS, SlideFolders
@@ -82,6 +81,9 @@ class RunFolder(SlideFolders):
         Raises:
             SetupError: OUT cannot be written.
         """
+        # Here and not above: the charts take half a second to load, which a run that writes no page need not wait for.
+        from wbc_cli.products.report.page import write_report  # noqa: PLC0415
+
         ordered = Records.of(records)
         reviews = review_part(review, review_problem)
         self._replace_file(REPORT, lambda path: write_report(run, ordered, self.slides, reviews, path))

@@ -20,7 +20,6 @@ from typing import IO, Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from wbc_cli.products.features import read_features
 from wbc_cli.products.records import Records
@@ -213,6 +212,9 @@ def _near(fields: _Fields) -> Iterator[tuple[int, int]]:
     """Yield pairs of cells of different fields with nearly the same features; that of the earlier field first."""
     if len(fields) < 2:
         return
+    # Here and not above: it takes a third of a second, and where nothing has changed nothing is compared.
+    from scipy.spatial import cKDTree  # noqa: PLC0415
+
     mean = reduce(np.add, (part.sum(axis=0) for part in fields.features())) / len(fields)
     centred = (part - mean for part in fields.features())
     _, directions = np.linalg.eigh(reduce(np.add, (part.T @ part for part in centred)))
