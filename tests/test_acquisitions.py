@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import random
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -12,8 +14,15 @@ from conftest import NO_NETWORK, spots, write_picture
 from fakes import unevenly_lit, vignette
 
 from wbc_cli.acquisition.file import ACQUISITIONS, add_acquisitions, read_acquisitions
-from wbc_cli.resources.heartbeat import Heartbeats
+from wbc_cli.acquisition.grouping import key_of, pictures_by_folder
+from wbc_cli.resources.heartbeat import Heartbeat, Heartbeats
+from wbc_cli.run.acquisitions import AcquisitionFinder
+from wbc_cli.run.job import Job
+from wbc_cli.run.lazy_analyser import LazyAnalyser
+from wbc_cli.run.loading import ComputeOptions
+from wbc_cli.slides.discover import discover
 from wbc_cli.slides.reader import UNEVEN
+from wbc_cli.slides.watchdog import TIME_LIMIT
 from wbc_cli.synthetic.fields import write_field
 
 COUNT = 6
@@ -169,6 +178,33 @@ def test_an_uneven_light_is_evened_out_and_a_product_asked_for_later_measures_no
     for key in ("flags", "acquisition", "scale", "differential"):
         assert {name: record[key] for name, record in after.items()} == {n: record[key] for n, record in before.items()}
     assert (out / ACQUISITIONS).read_bytes() == known
+
+
+def test_of_a_large_folder_no_more_pictures_are_looked_at_than_the_acquisition_takes(tmp_path, toy_weights):
+    for number in range(60):
+        write_picture(tmp_path / f"in/s{number}.png", spots((30 + number, 60), **SIZE))
+    slides, events = discover([tmp_path / "in"]).slides, []
+    (tmp_path / "out").mkdir()
+    job = Job(
+        out=str(tmp_path / "out"),
+        scratch=str(tmp_path / "out"),
+        pictures=pictures_by_folder(slides, slides),
+        unmeasurable=[],
+        unknown=True,
+        model={},
+        um_per_px=None,
+        write=[],
+        exhaustive=False,
+        compute=ComputeOptions(device="cpu", weights=toy_weights).to_dict(),
+        alone=False,
+        time_limit=TIME_LIMIT,
+        log_level=logging.WARNING,
+    )
+    with closing(LazyAnalyser(job, lambda _: None)) as network:
+        finder = AcquisitionFinder(job, network, Heartbeats(), events.append)
+        found = finder.find(key_of(slides[0].path, None), Heartbeat())
+    assert found.pictures == 24
+    assert len({event["slide"] for event in events}) == 24
 
 
 def test_a_picture_that_hangs_while_it_is_measured_is_noticed_though_its_own_analysis_waits_for_that():

@@ -29,6 +29,7 @@ from wbc_cli.classes import BY_NAME, CLASS_NAMES, UNIDENTIFIED
 from wbc_cli.errors import SetupError, SlideError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.masks import write_class_mask, write_mask, write_png_mask
+from wbc_cli.products.records import Records
 from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.products.tables import CELL_COLUMNS, DIFFERENTIAL_COLUMNS
 
@@ -243,6 +244,38 @@ def test_run_json_tells_how_the_run_was_made_and_how_each_slide_ended(tmp_path):
         ("bad", "failed", "no image"),
         ("good", "done", ""),
     ]
+
+
+def test_what_is_joined_stands_until_a_record_a_table_or_the_run_is_another(tmp_path):
+    run, said = RunFolder(tmp_path), {"version": "0.1", "seconds": 1.0}
+    for name in ("a", "b"):
+        run.commit(small_result(name), blank(), NO_PRODUCTS)
+    assert not run.stands(said, Records(committed(run)))
+    run.write_tables(committed(run))
+    run.write_run(said, committed(run))
+    assert run.stands({**said, "seconds": 2.0}, Records(committed(run)))
+    assert not run.stands({**said, "version": "0.2"}, Records(committed(run)))
+    (tmp_path / "cells.csv").write_text("slide\n")
+    assert not run.stands(said, Records(committed(run)))
+    run.write_tables(committed(run))
+    assert run.stands(said, Records(committed(run)))
+    run.commit(small_result("b"), blank(), NO_PRODUCTS, {"mpp": 0.2})  # and the run is killed before it writes tables
+    assert not run.stands(said, Records(committed(run)))
+
+
+def test_records_come_in_the_order_of_their_names_and_as_they_were(tmp_path):
+    run = RunFolder(tmp_path)
+    run.commit(small_result("b"), blank(), NO_PRODUCTS)
+    run.record_failure("a", Path("in/bad.png"), "no image")
+    good, bad = run.record("b"), run.record("a")
+    records = Records([good, {**bad, "reason": "older"}, bad])
+    assert list(records) == [bad, good]
+    assert records.names("failed") == ["a"]
+    assert records.differential.cells == good["differential"]["cells"]
+    other = records.copy()
+    other.remove("b")
+    assert (len(other), len(records), other.differential.cells) == (1, 2, 0)
+    assert other.checksum != records.checksum == Records([bad, good]).checksum
 
 
 # --- the run folder

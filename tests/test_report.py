@@ -20,6 +20,7 @@ from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.registry import THUMBNAILS
 from wbc_cli.products.report import page as report_page
+from wbc_cli.products.report import slide_list
 from wbc_cli.products.report.cells import collect
 from wbc_cli.products.thumbnails import read_thumbnails, write_thumbnails
 
@@ -135,6 +136,20 @@ def test_beyond_its_budget_the_page_keeps_cells_to_review_and_some_of_each_class
     monkeypatch.setattr(report_page, "LARGEST", 1_000_000)
     monkeypatch.setattr(report_page, "collect", lambda tables, name, room: collect(tables, name, size // 4))
     assert f"room for {len(part.cells)} of 400 cells" in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_of_very_many_slides_the_page_lists_the_first_and_says_which_table_has_all(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    for number in range(5):
+        run.commit(make_result(some_cells(2), 300, 200, f"s{number}"), blank(), frozenset({"report"}))
+        run.record_failure(f"bad{number}", Path("bad.png"), "cut off")
+    monkeypatch.setattr(slide_list, "MAX_LISTED", 4)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "The page lists the first 4 of 10 slides." in text
+    assert "The page lists the first 4 of 5 slides." in text
+    assert "5 slides counted" in text
+    assert "5 failed" in text
+    assert text.count("cut off") == 8
 
 
 def test_analyze_and_merge_write_the_page_and_a_run_without_it_removes_it(tmp_path, call, toy_weights):

@@ -45,8 +45,8 @@ def test_a_signal_is_heard_while_folders_are_walked(command, sabotage, tmp_path,
     mark = tmp_path / "walking"
     sabotage(
         "import os, time\n"
-        f"def walk(*_, **__):\n    open({str(mark)!r}, 'w').close(); time.sleep(1000)\n"
-        "import sys\nif 'analyze' in sys.orig_argv: os.walk = walk\n"
+        f"def scandir(*_, **__):\n    open({str(mark)!r}, 'w').close(); time.sleep(1000)\n"
+        "import sys\nif 'analyze' in sys.orig_argv: os.scandir = scandir\n"
     )
     with subprocess.Popen(command(tmp_path / "out"), stderr=subprocess.PIPE, text=True) as run:
         wait_for(mark.exists)

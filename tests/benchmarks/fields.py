@@ -19,9 +19,9 @@ from pathlib import Path
 
 from wbc_cli.diagnostics.bench import bare_network
 from wbc_cli.model.heads import TypeHead
-from wbc_cli.run.job import Job
+from wbc_cli.run.job import Job, Order
 from wbc_cli.run.loading import ComputeOptions, load_analyser
-from wbc_cli.run.worker import work
+from wbc_cli.run.worker import Orders, work
 from wbc_cli.slides.discover import discover
 from wbc_cli.slides.watchdog import TIME_LIMIT
 from wbc_cli.synthetic.fields import write_field
@@ -62,18 +62,17 @@ def main(count: int) -> None:
 
 def analysed(fields: Path, out: Path, precision: str = "auto") -> tuple[float, int]:
     compute = ComputeOptions(precision=precision)
-    slides = {slide.name: slide.path for slide in discover([fields]).slides}
+    orders = Orders()
+    for slide in discover([fields]).slides:
+        orders.put(Order(slide.name, [str(slide.path)], None, None, None, None))
+    orders.put(None)
     job = Job(
         out=str(out),
         scratch=str(out / ".scratch"),
-        slides={name: [str(path)] for name, path in slides.items()},
-        fields={},
         pictures={},
         unmeasurable=[],
-        known={},
+        unknown=True,
         model={},
-        samples={},
-        scales={},
         um_per_px=None,
         write=[],
         exhaustive=False,
@@ -83,7 +82,7 @@ def analysed(fields: Path, out: Path, precision: str = "auto") -> tuple[float, i
         log_level=logging.WARNING,
     )
     began = time.perf_counter()
-    work(job, lambda event: None, threading.Event())
+    work(job, orders, lambda event: None, threading.Event())
     took = time.perf_counter() - began
     began = time.perf_counter()
     load_analyser(compute)[0].stream.close()  # the start of the program is not what is measured

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Acquisition:
     background: tuple[float, ...]
     nuclei: tuple[float, ...]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A digest of what its pictures' results depend on; empty where they are those of pictures by themselves."""
         if not self.scales and self.light is None:

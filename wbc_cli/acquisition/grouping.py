@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -76,7 +76,7 @@ def pictures_by_folder(slides: Iterable[SlideSource], wanted: Iterable[SlideSour
     return found
 
 
-def drawn(pictures: Sequence[Picture]) -> list[Picture]:
+def drawn(pictures: Iterable[Picture]) -> list[Picture]:
     """Put pictures in an order that is as good as random and depends on nothing but their names."""
     return sorted(pictures, key=lambda picture: hashlib.sha256(picture.name.encode("utf-8", "replace")).digest())
 

@@ -53,11 +53,8 @@ def samples_of(results: Results) -> list[SampleCounts]:
         raise UsageError(
             f"{results.folder / SAMPLES}: has other samples than the slides; analyse again to write it anew"
         )
-    origins = {name: str((*group.used, *group.left_out)[0]["sample"]["folder"]) for name, group in groups.items()}
-    by_sample = {
-        name: [reviews[field["name"]] for field in group.used if field["name"] in reviews]
-        for name, group in groups.items()
-    }
+    origins = {name: group.folder for name, group in groups.items()}
+    by_sample = {name: [reviews[field] for field in group.used if field in reviews] for name, group in groups.items()}
     return [_sample(row, plain(row["sample"]), origins, by_sample) for row in rows]
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from wbc_cli.products.atomic import disk_errors, replace_file, write_json, write_text
+from wbc_cli.products.atomic import disk_errors, replace_file, write_text
 from wbc_cli.products.constants import SCHEMA_VERSION, STOP_WIDTH
 from wbc_cli.products.overlap import flag_overlaps, write_overlaps
-from wbc_cli.products.report.page import write_report
+from wbc_cli.products.records import Records
 from wbc_cli.products.report.reviews import review_part
 from wbc_cli.products.samples import samples_of, write_samples
 from wbc_cli.products.slide_folders import CELLS, SlideFolders
-from wbc_cli.products.tables import FAILED, SlideRecord, by_name, join_cells, write_differential
+from wbc_cli.products.tables import DONE, REFUSED, SlideRecord, join_cells, write_differential
 from wbc_cli.review.log import LOG, LOG_SUM, ReviewLog
 from wbc_cli.review.reviewed import Review
 from wbc_cli.review.slides import RunCells
@@ -28,6 +29,9 @@ OVERLAPS = "overlaps.csv"
 REVIEWED = "differential-reviewed.csv"
 REVIEWERS = "reviewers.csv"
 
+_JOINED = (CELLS, DIFFERENTIAL, SAMPLES, OVERLAPS, REPORT)
+_SLIDES = '  "slides": ['  # the line of run.json that comes before the first slide
+
 
 class RunFolder(SlideFolders):
     """A folder OUT with a folder for each slide and the tables of the run.
@@ -35,11 +39,11 @@ class RunFolder(SlideFolders):
     The slides' folders are the one source: the run's tables are joined from what has been committed there.
     """
 
-    def with_overlaps(self, records: Iterable[SlideRecord]) -> list[SlideRecord]:
+    def with_overlaps(self, records: Records | Iterable[SlideRecord]) -> Records:
         """Return a run's records, flagged where fields of one sample overlap, so that cells may count twice."""
-        return flag_overlaps(records, self.slides)
+        return flag_overlaps(Records.of(records), self.slides)
 
-    def write_tables(self, records: Iterable[SlideRecord], stop_width: float = STOP_WIDTH) -> None:
+    def write_tables(self, records: Records | Iterable[SlideRecord], stop_width: float = STOP_WIDTH) -> None:
         """Write differential.csv, cells.csv, and samples.csv and overlaps.csv where there are samples.
 
         From committed slides, each in one go and in the order of the names.
@@ -51,9 +55,9 @@ class RunFolder(SlideFolders):
         Raises:
             SetupError: OUT cannot be written.
         """
-        ordered = by_name(records)
-        counted = [self.slides / record["name"] / CELLS for record in ordered if record["status"] != FAILED]
-        self._replace_file(CELLS, lambda path: join_cells(counted, path))
+        ordered = Records.of(records)
+        tables = (self.slides / name / CELLS for name in ordered.names(DONE, REFUSED))
+        self._replace_file(CELLS, lambda path: join_cells(tables, path))
         self._replace_file(DIFFERENTIAL, lambda path: write_differential(ordered, path))
         samples = samples_of(ordered, stop_width)
         self._replace_or_remove(SAMPLES, bool(samples), lambda path: write_samples(samples, path))
@@ -62,7 +66,7 @@ class RunFolder(SlideFolders):
     def write_report(
         self,
         run: Mapping[str, Any],
-        records: Iterable[SlideRecord],
+        records: Records | Iterable[SlideRecord],
         review: Review | None = None,
         review_problem: str = "",
     ) -> None:
@@ -77,14 +81,16 @@ class RunFolder(SlideFolders):
         Raises:
             SetupError: OUT cannot be written.
         """
-        ordered = by_name(records)
+        # Here and not above: the charts take half a second to load, which a run that writes no page need not wait for.
+        from wbc_cli.products.report.page import write_report  # noqa: PLC0415
+
+        ordered = Records.of(records)
         reviews = review_part(review, review_problem)
         self._replace_file(REPORT, lambda path: write_report(run, ordered, self.slides, reviews, path))
 
-    def cells_of(self, records: Iterable[SlideRecord]) -> RunCells:
+    def cells_of(self, records: Records | Iterable[SlideRecord]) -> RunCells:
         """Return the cells of committed slides."""
-        counted = [str(record["name"]) for record in by_name(records) if record["status"] != FAILED]
-        return RunCells({name: self.slides / name / CELLS for name in counted})
+        return RunCells({name: self.slides / name / CELLS for name in Records.of(records).names(DONE, REFUSED)})
 
     def write_log(self, log: ReviewLog) -> None:
         """Write the log of reviews, then the checksum of it: killed in between, both are still of one chain.
@@ -123,8 +129,8 @@ class RunFolder(SlideFolders):
         """
         self._remove_file(REPORT)
 
-    def write_run(self, run: Mapping[str, Any], records: Iterable[SlideRecord], name: str = RUN) -> None:
-        """Write run.json in one go.
+    def write_run(self, run: Mapping[str, Any], records: Records | Iterable[SlideRecord], name: str = RUN) -> None:
+        """Write run.json in one go, after all that is joined from the same records.
 
         Args:
             run: what it says of the run: tool version, weights checksum, options, timings.
@@ -134,16 +140,24 @@ class RunFolder(SlideFolders):
         Raises:
             SetupError: OUT cannot be written.
         """
-        self._replace_file(name, lambda path: write_json(_run_record(run, records), path))
+        ordered = Records.of(records)
+        head = self._head(run, ordered) if name == RUN else _head(run)
+        self._replace_file(name, lambda path: _write_run(head, ordered, path))
 
-    def has_report(self, run: Mapping[str, Any], records: Iterable[SlideRecord]) -> bool:
-        """Tell whether report.html and run.json are those of just such a run already, whatever time it took."""
+    def stands(self, run: Mapping[str, Any], records: Records) -> bool:
+        """Tell whether all that is joined from records is that of just such a run already, whatever time it took."""
         try:
-            known = json.loads((self.out / RUN).read_text(encoding="utf-8"))
+            known = _read_head(self.out / RUN)
         except (OSError, ValueError):
             return False
-        wanted = {**_run_record(run, records), "seconds": known.get("seconds")}
-        return bool(known == wanted) and (self.out / REPORT).exists()
+        ours = {**self._head(run, records), "seconds": known.get("seconds")}
+        return bool(known == json.loads(json.dumps(ours)))
+
+    def _head(self, run: Mapping[str, Any], records: Records) -> dict[str, Any]:
+        """Return what run.json says but for the slides; also what was joined from which records, in bytes."""
+        files = (self.out / name for name in _JOINED)
+        sizes = {file.name: file.stat().st_size for file in files if file.exists()}
+        return {**_head(run), "records_sha256": records.checksum, "products": sizes}
 
     def _replace_or_remove(self, name: str, wanted: bool, write: Callable[[Path], None]) -> None:
         """Write a file, or remove it where it is not wanted: what an earlier run wrote would contradict the rest."""
@@ -160,6 +174,27 @@ class RunFolder(SlideFolders):
             (self.out / name).unlink(missing_ok=True)
 
 
-def _run_record(run: Mapping[str, Any], records: Iterable[SlideRecord]) -> dict[str, Any]:
-    slides = [{key: r.get(key) for key in ("name", "path", "status", "reason", "sample")} for r in by_name(records)]
-    return {"schema_version": SCHEMA_VERSION, **run, "slides": slides}
+def _head(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, **run}
+
+
+def _write_run(head: Mapping[str, Any], records: Records, path: Path) -> None:
+    """Write run.json: its head for people, then a line a slide, as there may be very many."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(head, indent=2).removesuffix("\n}") + f",\n{_SLIDES}")
+        for number, record in enumerate(records):
+            slide = {key: record.get(key) for key in ("name", "path", "status", "reason", "sample")}
+            file.write(f"{',' if number else ''}\n    {json.dumps(slide)}")
+        file.write("\n  ]\n}\n")
+
+
+def _read_head(path: Path) -> dict[str, Any]:
+    """Read what `_write_run` wrote, but for the slides.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or something else wrote it.
+    """
+    with path.open(encoding="utf-8") as file:
+        head = "".join(takewhile(lambda line: line.rstrip("\n") != _SLIDES, file))
+    value: dict[str, Any] = json.loads(head.rstrip().removesuffix(",") + "}")
+    return value

@@ -8,18 +8,21 @@ under the same shift is the same cell, too. The cost grows with the cells, not w
 from __future__ import annotations
 
 import csv
+from array import array
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryFile
+from typing import IO, Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from wbc_cli.products.features import read_features
+from wbc_cli.products.records import Records
 from wbc_cli.products.registry import FEATURES, THUMBNAILS
 from wbc_cli.products.tables import DONE, SlideRecord, open_table, text
 from wbc_cli.products.thumbnails import read_thumbnails, shown_um
@@ -40,27 +43,80 @@ _NEIGHBOURS = 6
 _COMPONENTS = 8  # of the features: a tree of more dimensions saves nothing
 _GRAIN = 3.0  # pixels of a thumbnail: what is coarser is alike in all cells of a stain
 _PATCH, _SEARCH = 52, 80  # pixels: of the part that is looked for, and of the part it is looked for in
+_AT_ONCE = 4096  # cells whose features are in memory
 _SAME_PLACE = 0.12  # of a thumbnail's width, that is 3 um
 
 
 class _Cell(NamedTuple):
     """A cell; lengths are level-0 pixels of its slide."""
 
-    id: str
+    id: int
     x: float
     y: float
     side: float  # of its thumbnail
-    picture: bytes
 
 
-@dataclass(frozen=True)
-class _Field:
-    name: str
-    cells: list[_Cell]
-    features: NDArray[np.float32]
+class _Fields:
+    """The fields of one sample, which may be very many: thumbnails and features of their cells lie in two files.
+
+    Attributes:
+        names: of the fields.
+        starts: where the cells of each field begin, and where the last ones end.
+    """
+
+    def __init__(self, pictures: IO[bytes], features: IO[bytes]) -> None:
+        """Begin with no field and two empty files."""
+        self.names: list[str] = []
+        self.starts = [0]
+        self._cells = array("d")
+        self._pictures, self._places = pictures, array("q", [0])
+        self._features, self._width = features, 0
+
+    def add(self, record: SlideRecord, folder: Path) -> bool:
+        """Add a field; tell whether enough was kept of its cells to compare them."""
+        with (folder / "cells.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        features = read_features(folder / FEATURES)
+        pictures = read_thumbnails(folder / THUMBNAILS, (int(row["cell"]) for row in rows))
+        if features is None or len(features) != len(rows) or (rows and not features.size) or len(pictures) < len(rows):
+            return False
+        for row in rows:
+            self._cells.extend(_cell(row, record))
+            self._places.append(self._places[-1] + self._pictures.write(pictures[int(row["cell"])]))
+        self._features.write(features.tobytes())
+        self._width = max(self._width, features.shape[1])
+        self.names.append(record["name"])
+        self.starts.append(len(self))
+        return True
+
+    def __len__(self) -> int:
+        return len(self._cells) // len(_Cell._fields)
+
+    def __getitem__(self, place: int) -> _Cell:
+        number, *lengths = self._cells[len(_Cell._fields) * place :][: len(_Cell._fields)]
+        return _Cell(int(number), *lengths)
+
+    def field_of(self, cell: int) -> int:
+        """Return the place of the field that has a cell."""
+        return bisect_right(self.starts, cell) - 1
+
+    def cells(self, field: int) -> list[_Cell]:
+        """Return the cells of a field."""
+        return [self[place] for place in range(self.starts[field], self.starts[field + 1])]
+
+    def picture(self, cell: int) -> bytes:
+        """Read the thumbnail of a cell."""
+        self._pictures.seek(self._places[cell])
+        return self._pictures.read(self._places[cell + 1] - self._places[cell])
+
+    def features(self) -> Iterator[NDArray[np.float64]]:
+        """Yield the features of all cells in parts, float64 [some cells, width]."""
+        self._features.seek(0)
+        while part := self._features.read(_AT_ONCE * self._width * np.dtype(np.float16).itemsize):
+            yield np.frombuffer(part, np.float16).reshape(-1, self._width).astype(np.float64)
 
 
-def flag_overlaps(records: Iterable[SlideRecord], slides: Path) -> list[SlideRecord]:
+def flag_overlaps(records: Records, slides: Path) -> Records:
     """Flag the slides that share cells with others of their sample, and say which cells.
 
     Args:
@@ -68,25 +124,34 @@ def flag_overlaps(records: Iterable[SlideRecord], slides: Path) -> list[SlideRec
         slides: the folder that has theirs.
 
     Returns:
-        The same records, in their order; of each pair of slides that overlap both have OVERLAP, and the later one says
-        under TWICE which cells. Those that could not be compared have OVERLAP_UNCHECKED.
+        The same records; of each pair of slides that overlap both have OVERLAP, and the later one says under TWICE
+        which cells. Those that could not be compared have OVERLAP_UNCHECKED.
     """
-    found = {record["name"]: record for record in records}
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name, record in sorted(found.items()):
+    for record in records:
         if record["status"] == DONE and record.get("sample"):
-            groups[record["sample"]["name"], record["sample"]["folder"]].append(name)
+            groups[record["sample"]["name"], record["sample"]["folder"]].append(record["name"])
+    flagged = records.copy()
     for names in groups.values():
-        by = _weights(found[names[0]])  # features of other weights cannot be compared
-        alike = [found[name] if _weights(found[name]) == by else None for name in names]
-        fields = [_read(slides, record) if record else None for record in alike] if len(names) > 1 else []
-        for name, field in zip(names, fields, strict=False):
-            if field is None:
-                found[name] = {**found[name], "flags": [*found[name]["flags"], OVERLAP_UNCHECKED]}
-        for slide, twins in _twins([field for field in fields if field]).items():
-            flags = [*found[slide]["flags"], OVERLAP]
-            found[slide] = {**found[slide], "flags": flags, TWICE: [twin for twin in twins if twin[1] < slide]}
-    return list(found.values())
+        if len(names) > 1:
+            _flag(flagged, names, slides)
+    return flagged
+
+
+def _flag(records: Records, names: Sequence[str], slides: Path) -> None:
+    """Flag slides of one sample."""
+    weights = [_weights(records[name]) for name in names]
+    with TemporaryFile(dir=slides.parent) as pictures, TemporaryFile(dir=slides.parent) as features:
+        fields = _Fields(pictures, features)
+        for name, own in zip(names, weights, strict=True):
+            record = records[name]
+            # Features of other weights cannot be compared.
+            if own != weights[0] or not fields.add(record, slides / name):
+                records.add({**record, "flags": [*record["flags"], OVERLAP_UNCHECKED]})
+        for name, twins in _twins(fields).items():
+            record = records[name]
+            earlier = [twin for twin in twins if twin[1] < name]
+            records.add({**record, "flags": [*record["flags"], OVERLAP], TWICE: earlier})
 
 
 def write_overlaps(records: Iterable[SlideRecord], path: Path) -> None:
@@ -108,85 +173,80 @@ def _weights(record: SlideRecord) -> str | None:
     return weights
 
 
-def _read(slides: Path, record: SlideRecord) -> _Field | None:
-    """Read what was kept of a slide's cells; None where that is not enough to compare them."""
-    folder, um_per_px = slides / record["name"], record["scale"]["um_per_px"]
+def _cell(row: Mapping[str, str], record: SlideRecord) -> _Cell:
+    um_per_px = record["scale"]["um_per_px"]
     across, down = (um / um_per_px for um in record["pixel_um"])
-    with (folder / "cells.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    features = read_features(folder / FEATURES)
-    pictures = read_thumbnails(folder / THUMBNAILS, (int(row["cell"]) for row in rows))
-    if features is None or len(features) != len(rows) or (rows and not features.size) or len(pictures) < len(rows):
-        return None
-    cells = []
-    for row in rows:
-        x0, x1 = int(row["x0"]) * across, int(row["x1"]) * across
-        y0, y1 = int(row["y0"]) * down, int(row["y1"]) * down
-        side = shown_um(max(x1 - x0, y1 - y0) * um_per_px) / um_per_px
-        cells.append(_Cell(row["cell"], (x0 + x1) / 2, (y0 + y1) / 2, side, pictures[int(row["cell"])]))
-    return _Field(record["name"], cells, features.astype(np.float32))
+    x0, x1 = int(row["x0"]) * across, int(row["x1"]) * across
+    y0, y1 = int(row["y0"]) * down, int(row["y1"]) * down
+    side = shown_um(max(x1 - x0, y1 - y0) * um_per_px) / um_per_px
+    return _Cell(int(row["cell"]), (x0 + x1) / 2, (y0 + y1) / 2, side)
 
 
-def _twins(fields: Sequence[_Field]) -> dict[str, list[tuple[str, str, str]]]:
+def _twins(fields: _Fields) -> dict[str, list[tuple[str, str, str]]]:
     """Find by slide each of its cells that another shows, the other slide and the cell there."""
-    matched: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
-    for first, a, second, b in _near(fields):
-        known = matched[first, second]
+    matched: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for one, other in _near(fields):
+        a, b = fields[one], fields[other]
+        pair = fields.field_of(one), fields.field_of(other)
         shift = b.x - a.x, b.y - a.y
         # One look at a shift is enough.
-        if not any(_close(shift, other, a.side) for other in known) and _agreement(a, b) >= _MATCH:
-            known.append(shift)
+        known = any(_close(shift, seen, a.side) for seen in matched.get(pair, ()))
+        if not known and _agreement(fields, one, other) >= _MATCH:
+            matched.setdefault(pair, []).append(shift)
     found: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
     for (first, second), shifts in matched.items():
         pairs = {
             (a.id, b.id)
             for shift in shifts
-            for a in fields[first].cells
-            for b in fields[second].cells
+            for a in fields.cells(first)
+            for b in fields.cells(second)
             if _close((b.x - a.x, b.y - a.y), shift, a.side)
         }
-        for one, other in sorted(pairs, key=lambda pair: (int(pair[0]), int(pair[1]))):
-            found[fields[first].name].append((one, fields[second].name, other))
-            found[fields[second].name].append((other, fields[first].name, one))
+        for a_id, b_id in sorted(pairs):
+            found[fields.names[first]].append((str(a_id), fields.names[second], str(b_id)))
+            found[fields.names[second]].append((str(b_id), fields.names[first], str(a_id)))
     return found
 
 
-def _near(fields: Sequence[_Field]) -> Iterator[tuple[int, _Cell, int, _Cell]]:
-    """Yield pairs of cells with nearly the same features, each with the place of its field; the earlier field first."""
-    cells = [(place, cell) for place, field in enumerate(fields) for cell in field.cells]
-    rows = [field.features for field in fields if len(field.features)]
-    if len(rows) < 2:
+def _near(fields: _Fields) -> Iterator[tuple[int, int]]:
+    """Yield pairs of cells of different fields with nearly the same features; that of the earlier field first."""
+    if len(fields) < 2:
         return
-    features = np.concatenate(rows)
-    features = features - features.mean(axis=0)
-    _, directions = np.linalg.eigh(features.T @ features)
-    reduced = features @ directions[:, -_COMPONENTS:]
-    count = min(_NEIGHBOURS + 1, len(cells))
+    # Here and not above: it takes a third of a second, and where nothing has changed nothing is compared.
+    from scipy.spatial import cKDTree  # noqa: PLC0415
+
+    mean = reduce(np.add, (part.sum(axis=0) for part in fields.features())) / len(fields)
+    centred = (part - mean for part in fields.features())
+    _, directions = np.linalg.eigh(reduce(np.add, (part.T @ part for part in centred)))
+    reduced = np.concatenate([(part - mean) @ directions[:, -_COMPONENTS:] for part in fields.features()])
+    count = min(_NEIGHBOURS + 1, len(fields))
     _, nearest = cKDTree(reduced).query(reduced, k=count)
-    seen: set[tuple[int, int]] = set()
-    for one, others in enumerate(nearest.tolist()):
-        for other in others:
-            pair = min(one, other), max(one, other)
-            if cells[one][0] != cells[other][0] and pair not in seen:
-                seen.add(pair)
-                yield *cells[pair[0]], *cells[pair[1]]
+    one, other = np.repeat(np.arange(len(fields)), count), nearest.ravel()
+    pairs = np.minimum(one, other) * len(fields) + np.maximum(one, other)
+    _, first = np.unique(pairs, return_index=True)
+    for pair in pairs[np.sort(first)]:
+        earlier, later = divmod(int(pair), len(fields))
+        if fields.field_of(earlier) != fields.field_of(later):
+            yield earlier, later
 
 
 def _close(shift: tuple[float, float], other: tuple[float, float], side: float) -> bool:
     return max(abs(shift[0] - other[0]), abs(shift[1] - other[1])) <= _SAME_PLACE * side
 
 
-def _agreement(a: _Cell, b: _Cell) -> float:
+def _agreement(fields: _Fields, one: int, other: int) -> float:
     """Measure how well the middle of one thumbnail is found in the other, -1 to 1, both at one scale."""
-    side = min(a.side, b.side)
-    looked_for = _grain(a, side * _PATCH / _SEARCH, _PATCH)
-    return float(cv2.matchTemplate(_grain(b, side, _SEARCH), looked_for, cv2.TM_CCOEFF_NORMED).max())
+    a, b = fields[one].side, fields[other].side
+    side = min(a, b)
+    looked_for = _grain(fields.picture(one), a, side * _PATCH / _SEARCH, _PATCH)
+    place = _grain(fields.picture(other), b, side, _SEARCH)
+    return float(cv2.matchTemplate(place, looked_for, cv2.TM_CCOEFF_NORMED).max())
 
 
-def _grain(cell: _Cell, width: float, size: int) -> NDArray[np.float32]:
-    """Return the fine structure in the middle of a cell's thumbnail, `width` level-0 pixels, float32 [size, size]."""
-    picture: Any = cv2.imdecode(np.frombuffer(cell.picture, np.uint8), cv2.IMREAD_GRAYSCALE)
-    zoom = size / (width * len(picture) / cell.side)
+def _grain(thumbnail: bytes, side: float, width: float, size: int) -> NDArray[np.float32]:
+    """Return the fine structure in the middle of a thumbnail, `width` of its `side` pixels, float32 [size, size]."""
+    picture: Any = cv2.imdecode(np.frombuffer(thumbnail, np.uint8), cv2.IMREAD_GRAYSCALE)
+    zoom = size / (width * len(picture) / side)
     shift = (size - len(picture) * zoom) / 2
     matrix = np.array([[zoom, 0, shift + (zoom - 1) / 2], [0, zoom, shift + (zoom - 1) / 2]])
     patch = cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR).astype(np.float32)

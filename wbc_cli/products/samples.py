@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200, Differential, more_cells
+from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200, Differential, more_cells, of_counts
 from wbc_cli.products.constants import STOP_WIDTH
 from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED, TWICE
+from wbc_cli.products.records import Records
 from wbc_cli.products.tables import (
     COUNT_COLUMNS,
     DONE,
     FAILED,
     REFUSED,
     SlideRecord,
-    by_name,
+    add_counts,
     count_columns,
     open_table,
-    pooled_differential,
     text,
 )
 from wbc_cli.slides.names import file_name
@@ -42,62 +42,94 @@ class Sample:
 
     Attributes:
         name: unique among the samples of a run.
-        used: the records of the fields that are counted, by name.
-        left_out: of those that failed or were refused.
+        folder: the folder or file that tells it from another of its name; empty where a table names it.
+        fields: the names of its slides.
+        used: those of them that are counted.
+        left_out: name, status and reason of each that failed or was refused.
+        status: done where something is counted, else refused or failed.
         differential: of all cells of the used fields together.
         more: cells to go until the widest interval is narrow enough; None where that is not known.
+        twice: the number of cells that an overlapping field has, too.
+        flags: of the sample as a whole.
+        field_flags: how many of the used fields have each of the other flags.
     """
 
     name: str
-    used: tuple[SlideRecord, ...]
-    left_out: tuple[SlideRecord, ...]
+    folder: str
+    fields: tuple[str, ...]
+    used: tuple[str, ...]
+    left_out: tuple[str, ...]
+    status: str
     differential: Differential
     more: int | None
-
-    @property
-    def twice(self) -> int:
-        """The number of cells that an overlapping field has as well."""
-        return sum(len(record.get(TWICE, ())) for record in self.used)
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """The flags of the sample as a whole."""
-        doubts = (flag for flag in (OVERLAP, OVERLAP_UNCHECKED) if any(flag in r["flags"] for r in self.used))
-        return (*doubts, *self.differential.flags)
-
-    @property
-    def status(self) -> str:
-        """The status of the sample: done where something is counted, else refused or failed."""
-        if self.used:
-            return DONE
-        return REFUSED if any(record["status"] == REFUSED for record in self.left_out) else FAILED
+    twice: int
+    flags: tuple[str, ...]
+    field_flags: Mapping[str, int]
 
 
-def samples_of(records: Iterable[SlideRecord], stop_width: float = STOP_WIDTH) -> list[Sample]:
+class _Tally:
+    """A sample as far as its fields have been looked at, one after the other."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.fields: list[str] = []
+        self.used: list[str] = []
+        self.left_out: list[str] = []
+        self.statuses: set[str] = set()
+        self.counts, self.flags = Counter[str](), Counter[str]()
+        self.twice = 0
+
+    def add(self, record: SlideRecord) -> None:
+        name, status = str(record["name"]), str(record["status"])
+        self.fields.append(name)
+        self.statuses.add(status)
+        if status != DONE:
+            self.left_out.append(f"{name} {status}: {record['reason']}")
+            return
+        self.used.append(name)
+        add_counts(self.counts, record)
+        self.flags.update(record["flags"])
+        self.twice += len(record.get(TWICE, ()))
+
+    def sample(self, name: str, stop_width: float) -> Sample:
+        differential = of_counts(self.counts)
+        doubts = tuple(flag for flag in (OVERLAP, OVERLAP_UNCHECKED) if self.flags[flag])
+        return Sample(
+            name,
+            self.folder,
+            tuple(self.fields),
+            tuple(self.used),
+            tuple(self.left_out),
+            next(status for status in (DONE, REFUSED, FAILED) if status in self.statuses),
+            differential,
+            more_cells(differential, stop_width),
+            self.twice,
+            (*doubts, *differential.flags),
+            {flag: count for flag, count in sorted(self.flags.items()) if flag not in _OWN_FLAGS},
+        )
+
+
+def samples_of(records: Records | Iterable[SlideRecord], stop_width: float = STOP_WIDTH) -> list[Sample]:
     """Put the records of a run's slides together by their samples, which are in the order of their names.
 
     Args:
         records: of the slides; those that belong to no sample are passed over.
         stop_width: percentage points that the widest interval may have.
     """
-    groups: dict[tuple[str, str], list[SlideRecord]] = defaultdict(list)
-    for record in by_name(records):
+    groups: dict[tuple[str, str], _Tally] = {}
+    for record in Records.of(records):
         if record.get("sample"):
-            groups[_key(record)].append(record)
+            key = _key(record)
+            if key not in groups:
+                groups[key] = _Tally(str(record["sample"]["folder"]))
+            groups[key].add(record)
     uses = Counter(name for name, _ in groups)
-    samples = []
-    for (name, folder), fields in groups.items():
-        used = tuple(record for record in fields if record["status"] == DONE)
-        differential = pooled_differential(used)
-        samples.append(
-            Sample(
-                name if uses[name] == 1 else f"{name} ({hashlib.sha256(_bytes(folder)).hexdigest()[:8]})",
-                used,
-                tuple(record for record in fields if record["status"] != DONE),
-                differential,
-                more_cells(differential, stop_width),
-            )
+    samples = [
+        tally.sample(
+            name if uses[name] == 1 else f"{name} ({hashlib.sha256(_bytes(place)).hexdigest()[:8]})", stop_width
         )
+        for (name, place), tally in groups.items()
+    ]
     return sorted(samples, key=lambda sample: sample.name)
 
 
@@ -131,21 +163,20 @@ def _row(sample: Sample) -> dict[str, str]:
     row = {
         "sample": text(sample.name),
         "status": sample.status,
-        "fields": str(len(sample.used) + len(sample.left_out)),
+        "fields": str(len(sample.fields)),
         "fields_used": str(len(sample.used)),
         "fields_left_out": str(len(sample.left_out)),
-        "left_out": text("; ".join(f"{r['name']} {r['status']}: {r['reason']}" for r in sample.left_out)),
+        "left_out": text("; ".join(sample.left_out)),
     }
     if sample.status != DONE:
         return row
-    flags = Counter(flag for record in sample.used for flag in record["flags"] if flag not in _OWN_FLAGS)
     return {
         **row,
         **count_columns(asdict(sample.differential)),
         "more_cells": "" if sample.more is None else str(sample.more),
         "possibly_twice": str(sample.twice),
         "flags": ";".join(sample.flags),
-        "field_flags": ";".join(f"{flag}:{count}" for flag, count in sorted(flags.items())),
+        "field_flags": ";".join(f"{flag}:{count}" for flag, count in sample.field_flags.items()),
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import CLASS_NAMES, DIFFERENTIAL_NAMES, UNIDENTIFIED
 from wbc_cli.csv_files.rows import FORMULA_STARTS
-from wbc_cli.differential import NOT_WHITE_NAMES, Differential, count_cells, of_counts
+from wbc_cli.differential import NOT_WHITE_NAMES, count_cells
 from wbc_cli.morphology import ATTRIBUTES, describe
 from wbc_cli.products.constants import SCHEMA_VERSION
 
@@ -90,19 +90,11 @@ def failed_record(name: str, path: Path, reason: str) -> SlideRecord:
     }
 
 
-def by_name(records: Iterable[SlideRecord]) -> list[SlideRecord]:
-    """Sort records into the order that every table and page has."""
-    return sorted(records, key=lambda record: str(record["name"]))
-
-
-def pooled_differential(records: Iterable[SlideRecord]) -> Differential:
-    """Count the cells of several slides as one."""
-    counts = Counter[str]()
-    for record in records:
-        counted = record["differential"]
-        counts.update({name: share["count"] for name, share in counted["classes"].items()})
-        counts.update(counted["others"])
-    return of_counts(counts)
+def add_counts(counts: Counter[str], record: SlideRecord) -> None:
+    """Add what a slide's record counts of each class."""
+    counted = record["differential"]
+    counts.update({name: share["count"] for name, share in counted["classes"].items()})
+    counts.update(counted["others"])
 
 
 def write_cells(result: SlideResult, path: Path) -> None:

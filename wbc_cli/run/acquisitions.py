@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import count, islice
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -47,11 +49,26 @@ class _Measurement(NamedTuple):
     scales: NDArray[np.float64] | None
 
 
+class _Folder:
+    """The pictures of one folder, whose heads are read as far as somebody wants to know.
+
+    Attributes:
+        lock: of whoever looks for an acquisition here.
+        unread: pictures whose acquisition is not known yet, in the order in which they are drawn.
+        read: those whose is, by it, in the same order.
+    """
+
+    def __init__(self, pictures: Iterable[Picture]) -> None:
+        self.lock = Lock()
+        self.unread = iter(drawn(pictures))
+        self.read: dict[AcquisitionKey, list[Picture]] = defaultdict(list)
+
+
 class AcquisitionFinder:
     """What the acquisitions of a run's pictures are; threads share it, and the first that needs one measures it.
 
     The pictures that are measured depend on nothing but the names of all that the run has, and what comes out is
-    written down at once, for other processes as well.
+    written down at once, for other processes as well. No more heads are read than it takes to find them.
     """
 
     def __init__(self, job: Job, network: LazyAnalyser, heartbeats: Heartbeats, emit: Emit) -> None:
@@ -63,11 +80,10 @@ class AcquisitionFinder:
             heartbeats: of what is worked on.
             emit: is told which picture is being measured.
         """
-        self._out, self._pictures, self._unmeasurable = Path(job.out), job.pictures, frozenset(job.unmeasurable)
+        self._out, self._unmeasurable = Path(job.out), frozenset(job.unmeasurable)
         self._network, self._heartbeats, self._emit = network, heartbeats, emit
         self._known: dict[AcquisitionKey, Acquisition | None] = {}
-        self._keys: dict[str, dict[AcquisitionKey, list[Picture]]] = {}
-        self._locks: dict[str, Lock] = {}
+        self._pictures, self._folders = job.pictures, dict[str, _Folder]()
         self._lock = Lock()
 
     def find(self, key: AcquisitionKey, heartbeat: Heartbeat) -> Acquisition | None:
@@ -80,22 +96,25 @@ class AcquisitionFinder:
         Raises:
             SetupError: the run folder's file is damaged, or cannot be written.
         """
-        with self._lock:
-            lock = self._locks.setdefault(key.folder, Lock())
-        with heartbeat.waiting(), lock:
+        if key in self._known:
+            return self._known[key]
+        with heartbeat.waiting(), self._folder(key.folder).lock:
             if key not in self._known:
                 known = read_acquisitions(self._out).get(key.id)
                 self._known[key] = known or self._measured(key)
             return self._known[key]
 
+    def _folder(self, name: str) -> _Folder:
+        with self._lock:
+            if name not in self._folders:
+                self._folders[name] = _Folder(self._pictures.pop(name, ()))
+            return self._folders[name]
+
     def _measured(self, key: AcquisitionKey) -> Acquisition | None:
-        of_one_kind = self._by_key(key.folder).get(key, [])
-        if len(of_one_kind) < MIN_PICTURES:
+        if len(list(islice(self._of_one_kind(key), MIN_PICTURES))) < MIN_PICTURES:
             return None
-        found: list[_Measurement] = []
-        for picture in of_one_kind:
-            if len(found) < _MAX_PICTURES and (measurement := self._measure(picture, key.um_per_px is None)):
-                found.append(measurement)
+        measured = (self._measure(picture, key.um_per_px is None) for picture in self._of_one_kind(key))
+        found = list(islice(filter(None, measured), _MAX_PICTURES))
         if len(found) < MIN_PICTURES:
             return None
         lights = [measurement.light for measurement in found]
@@ -126,19 +145,25 @@ class AcquisitionFinder:
             log.info("not measured for its acquisition: %s", outcome.failure)
         return measurement
 
-    def _by_key(self, folder: str) -> dict[AcquisitionKey, list[Picture]]:
-        """Return the pictures of a folder by their acquisitions, drawn; each file's head is read once."""
-        if folder not in self._keys:
-            found: dict[AcquisitionKey, list[Picture]] = {}
-            for picture in drawn(self._pictures.get(folder, ())):
-                if picture.name in self._unmeasurable:
-                    continue
-                with self._measuring(picture.name):
-                    key = key_of(Path(picture.path), picture.field)
-                if key:
-                    found.setdefault(key, []).append(picture)
-            self._keys[folder] = found
-        return self._keys[folder]
+    def _of_one_kind(self, key: AcquisitionKey) -> Iterator[Picture]:
+        """Yield the pictures of an acquisition as they are drawn; of others heads are read only on the way to them."""
+        folder = self._folder(key.folder)
+        read = folder.read[key]
+        for place in count():
+            while place == len(read):
+                picture = next(folder.unread, None)
+                if picture is None:
+                    return
+                self._read_head(picture, folder)
+            yield read[place]
+
+    def _read_head(self, picture: Picture, folder: _Folder) -> None:
+        if picture.name in self._unmeasurable:
+            return
+        with self._measuring(picture.name):
+            key = key_of(Path(picture.path), picture.field)
+        if key:
+            folder.read[key].append(picture)
 
     @contextmanager
     def _measuring(self, name: str) -> Iterator[Heartbeat]:

@@ -9,8 +9,8 @@ from typing import Any
 from wbc_cli.acquisition.grouping import pictures_by_folder
 from wbc_cli.errors import SetupError
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT, SlideRecord
-from wbc_cli.run.job import Event, Job
+from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT
+from wbc_cli.run.job import Event, Job, Order
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.plan import Plan, absent
 from wbc_cli.run.samples import Samples
@@ -27,7 +27,7 @@ class Run:
     Attributes:
         records: of the slides that are done or have failed, by name.
         kept: names of those whose earlier results stand.
-        absent: names of those of them whose files are not in the input any more.
+        absent: the names, in their order, of those of them whose files are not in the input any more.
         unread: see Discovery.
         runtime: what the worker ran on; None where there was nothing to do.
     """
@@ -42,11 +42,16 @@ class Run:
         discovery: Discovery,
     ) -> None:
         self.options, self.folder, self.plan, self.samples, self.terminal = options, folder, plan, samples, terminal
-        self.records: dict[str, SlideRecord] = dict(plan.kept)
-        self.kept = set(plan.kept)
+        self.records = plan.kept.copy()
+        self.kept = set(plan.kept.names())
         self.absent: list[str] = []
         self.discovery, self.unread = discovery, discovery.unread
         self.runtime: dict[str, Any] | None = None
+
+    @property
+    def left(self) -> list[str]:
+        """The names of the slides that are neither done nor have failed, in their order."""
+        return sorted(name for name in self.plan.slides if name not in self.records)
 
     def do(self, stop: Stop, locks: tuple[int, ...], log_level: int) -> None:
         """Have done what is to be done.
@@ -82,19 +87,16 @@ class Run:
 
             for name in missing.keys() - able.keys():
                 on_failure(name, missing[name].problem)
-            Supervisor(stop, self.options.time_limit, locks, on_event, on_failure).run(self._job(able, log_level))
+            job = self._job(able, log_level)
+            Supervisor(stop, self.options.time_limit, locks, on_event, on_failure).run(job, able, self._order)
 
     def _job(self, able: Mapping[str, SlideSource], log_level: int) -> Job:
         return Job(
             out=str(self.folder.out),
             scratch=str(self.folder.scratch),
-            slides={name: [str(file) for file in slide.files] for name, slide in able.items()},
-            fields={name: slide.field for name, slide in able.items() if slide.field is not None},
             pictures=pictures_by_folder(self.discovery.slides, able.values()),
             unmeasurable=[],
-            known=dict(self.plan.known),
-            samples={name: self.samples.keys[name] for name in able if name in self.samples.keys},
-            scales={name: self.samples.um_per_px[name] for name in able if name in self.samples.um_per_px},
+            unknown=bool(able.keys() - self.plan.known.keys()),
             model=self.plan.model,
             um_per_px=self.options.um_per_px,
             write=sorted(self.options.write),
@@ -105,18 +107,30 @@ class Run:
             log_level=log_level,
         )
 
+    def _order(self, name: str) -> Order:
+        slide = self.plan.slides[name]
+        return Order(
+            name=name,
+            files=[str(file) for file in slide.files],
+            field=slide.field,
+            known=self.plan.known.get(name),
+            sample=self.samples.keys.get(name),
+            um_per_px=self.samples.um_per_px.get(name),
+        )
+
     def revise(self, plan: Plan) -> None:
         """Take up what another look at kept slides says: those that do not stand any more are to be done after all."""
-        stale = plan.slides.keys() - plan.kept.keys()
-        self.records = {name: record for name, record in self.records.items() if name not in stale}
-        self.kept -= stale
-        self.plan = replace(self.plan, kept=dict(self.records), known=plan.known)
+        for name in plan.slides:
+            if name not in plan.kept:
+                self.records.remove(name)
+                self.kept.discard(name)
+        self.plan = replace(self.plan, kept=self.records.copy(), known=plan.known)
 
     def _finished(self, name: str, progress: RunProgress) -> None:
         record = self.folder.record(name)
         if record is None:
             raise SetupError(f"{self.folder.slides / name}: what was written there is gone; run again to go on")
-        self.records[name] = record
+        self.records.add(record)
         if record["status"] != DONE:
             self.terminal.note(f"{record['status']} {record['path']}: {record['reason']}")
         progress.finish(name, 0 if record["status"] == FAILED else record["differential"]["cells"])
@@ -138,9 +152,10 @@ class Run:
         elif self.options.prune and not stop:
             for name in set(self.folder.names()) - {slide.name for slide in present}:
                 self.folder.remove_slide(name)
-        left = absent(self.folder, present, self.records.values())
-        self.absent = sorted(name for name in left if mine(name))
-        self.records |= {name: left[name] for name in self.absent}
+        for record in absent(self.folder, present, self.records):
+            if mine(record["name"]):
+                self.records.add(record)
+                self.absent.append(record["name"])
         self.kept.update(self.absent)
         if self.absent:
             self.terminal.note(

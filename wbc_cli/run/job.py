@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from wbc_cli.acquisition.grouping import Picture
 
 STOP = "stop\n"
 """What the supervisor sends to have the work stopped."""
+
+NO_MORE = "no more\n"
+"""What the supervisor sends after the last order."""
 
 Event = Mapping[str, Any]
 """What the worker says: under `event` what has happened, see `worker.work`, and more about it."""
@@ -19,21 +23,52 @@ Emit = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
+class Order:
+    """One slide that a worker has to do.
+
+    Attributes:
+        name: of the slide.
+        files: its files, the one that opens it first.
+        field: which field of its file it is, where that has several.
+        known: the input of a slide whose analysis stands if its files still hold it, see `plan.Plan`.
+        sample: what its record says of its sample, see `samples.SampleKey`.
+        um_per_px: micrometres a pixel that go before those of the job.
+    """
+
+    name: str
+    files: list[str]
+    field: int | None
+    known: dict[str, str] | None
+    sample: dict[str, str] | None
+    um_per_px: float | None
+
+    @property
+    def paths(self) -> list[Path]:
+        """The paths of its files."""
+        return [Path(file) for file in self.files]
+
+    def to_line(self) -> str:
+        """Return a line for the worker's standard input; names that are no UTF-8 survive."""
+        return json.dumps(vars(self)) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Order:
+        """Read an order from what `to_line` wrote."""
+        return cls(**json.loads(line))
+
+
+@dataclass(frozen=True)
 class Job:
-    """The work that a worker has to do.
+    """The work that a worker has to do, but for the slides, of which it gets an order each.
 
     Attributes:
         out: the run folder.
         scratch: where its products are written before they are put in place.
-        slides: files by name, the one that opens the slide first.
-        fields: which field of its file a slide is, by name, where that has several.
         pictures: the plain pictures of the slides' folders, those that are none of these slides as well, see
             `grouping.pictures_by_folder`.
         unmeasurable: names of pictures that have brought a worker down, and are not measured for their acquisition.
-        known: by name, the input of slides whose analysis stands if their files still hold it, see `plan.Plan`.
+        unknown: some of the slides have not been analysed yet, so that the network is needed in any case.
         model: what the run is made with, as the records are to say.
-        samples: what the records say of their slides' samples, by name, see `samples.SampleKey`.
-        scales: micrometres a pixel that go before `um_per_px`, by name.
         um_per_px, write, exhaustive, compute: see AnalyzeOptions.
         alone: one slide at a time, to see which of them it is that brings the process down.
         time_limit: seconds without progress after which a slide counts as hung.
@@ -42,14 +77,10 @@ class Job:
 
     out: str
     scratch: str
-    slides: dict[str, list[str]]
-    fields: dict[str, int]
     pictures: dict[str, list[Picture]]
     unmeasurable: list[str]
-    known: dict[str, dict[str, str]]
+    unknown: bool
     model: dict[str, str]
-    samples: dict[str, dict[str, str]]
-    scales: dict[str, float]
     um_per_px: float | None
     write: list[str]
     exhaustive: bool
@@ -60,7 +91,7 @@ class Job:
 
     def to_line(self) -> str:
         """Return a line for the worker's standard input; names that are no UTF-8 survive."""
-        return json.dumps(asdict(self)) + "\n"
+        return json.dumps(vars(self)) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> Job:

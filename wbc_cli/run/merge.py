@@ -17,6 +17,7 @@ from wbc_cli.acquisition.file import add_acquisitions, read_acquisitions
 from wbc_cli.errors import ExitCode, SetupError, UsageError
 from wbc_cli.products.atomic import link_or_copy
 from wbc_cli.products.folder import RUN, RunFolder
+from wbc_cli.products.records import Records
 from wbc_cli.products.samples import stop_width_of
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.review.reviewed import Review
@@ -83,23 +84,23 @@ def merge(sources: Sequence[Path], out: Path, added: NewReview = NOTHING_NEW, no
             parts += found
             missing += lacking
         log = joined_log(out, sources)
-        records: dict[str, SlideRecord] = {}
+        records = Records()
         for part in parts:
             for name, record in _records(part, missing):
                 _take(record, part.folder, folder, records.get(name))
-                records[name] = record
-        absent = _absent(parts) & records.keys()
-        records |= {name: _flagged(records[name]) for name in absent}
-        review = add_review(folder, list(records.values()), log, added, now or datetime.now(UTC))
+                records.add(record)
+        absent = _absent(parts).intersection(records.names())
+        for name in absent:
+            _flag_absent(records, name)
+        review = add_review(folder, records, log, added, now or datetime.now(UTC))
         run = _run(parts, missing, absent, review)
-        flagged = folder.with_overlaps(records.values())
+        flagged = folder.with_overlaps(records)
         for source in sources:
             add_acquisitions(out, read_acquisitions(source).values())
         folder.write_tables(flagged, stop_width_of(run))
         folder.write_report(run, flagged, review)
-        folder.write_run(run, records.values())
-    failed = sum(record["status"] == FAILED for record in records.values())
-    return Merged(len(records), failed, tuple(missing), review)
+        folder.write_run(run, records)
+    return Merged(len(records), len(records.names(FAILED)), tuple(missing), review)
 
 
 def _parts(source: Path) -> tuple[list[_Part], list[str]]:
@@ -151,8 +152,9 @@ def _absent(parts: Sequence[_Part]) -> set[str]:
     return absent - present
 
 
-def _flagged(record: SlideRecord) -> SlideRecord:
-    return {**record, "flags": [*record["flags"], NOT_IN_INPUT]}
+def _flag_absent(records: Records, name: str) -> None:
+    if record := records.get(name):
+        records.add({**record, "flags": [*record["flags"], NOT_IN_INPUT]})
 
 
 def _unread(parts: Sequence[_Part]) -> dict[str, int]:

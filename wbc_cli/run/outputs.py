@@ -12,7 +12,7 @@ from wbc_cli.run.stopping import Stop
 
 
 def write_outputs(run: Run, stop: Stop, seconds: float) -> None:
-    """Write the tables, the report and run.json; a shard leaves all but the last to `merge`.
+    """Write the tables, the report and run.json, but where they stand; a shard leaves all but the last to `merge`.
 
     Args:
         run: at its end.
@@ -24,21 +24,23 @@ def write_outputs(run: Run, stop: Stop, seconds: float) -> None:
     """
     record, folder, options = _run_record(run, stop, seconds), run.folder, run.options
     if options.shard:
-        folder.write_run(record, run.records.values(), f"run-{options.shard.label}.json")
+        folder.write_run(record, run.records, f"run-{options.shard.label}.json")
         return
-    records = folder.with_overlaps(run.records.values())
-    folder.write_tables(records, options.stop_width)
-    review, problem = kept_review(folder, records)
+    review, problem = kept_review(folder, run.records)
     if problem:
         run.terminal.note(f"the reviews do not count: {problem}")
         record["review"] = {"problem": problem}
     elif review:
         record["review"] = review.log.summary
-    if "report" not in options.write:
-        folder.remove_report()
-    elif run.runtime or not folder.has_report(record, records):
+    if folder.stands(record, run.records):
+        return
+    records = folder.with_overlaps(run.records)
+    folder.write_tables(records, options.stop_width)
+    if "report" in options.write:
         folder.write_report(record, records, review, problem)
-    folder.write_run(record, records)
+    else:
+        folder.remove_report()
+    folder.write_run(record, run.records)
 
 
 def _run_record(run: Run, stop: Stop, seconds: float) -> dict[str, Any]:
@@ -48,12 +50,12 @@ def _run_record(run: Run, stop: Stop, seconds: float) -> dict[str, Any]:
         "version": wbc_cli.__version__,
         "weights_sha256": run.plan.model["weights"],
         "status": "stopped" if stop else "finished",
-        "left": sorted(run.plan.slides.keys() - run.records.keys()),
+        "left": run.left,
         "not_in_input": run.absent,
         "unread": dict(run.unread),
         "skipped": [{"path": str(path), "reason": reason} for path, reason in run.discovery.skipped],
         "options": run.options.to_dict(),
         **({"profile": read_profile(profile).summary()} if profile else {}),
-        "used": run.runtime or next((r["used"] for r in run.records.values() if "used" in r), None),
+        "used": run.runtime or next((r["used"] for r in run.records if "used" in r), None),
         "seconds": round(seconds, 2),
     }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 from wbc_cli.acquisition.file import Acquisitions, read_acquisitions, still_holds
 from wbc_cli.errors import UsageError
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.slide_folders import RECORD
+from wbc_cli.products.records import Records
+from wbc_cli.products.slide_folders import names_in, read_record
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.run.fingerprint import Fingerprint, input_stamp
 from wbc_cli.run.lock import LOCK, locked
@@ -29,7 +29,7 @@ class Plan:
 
     Attributes:
         slides: by name.
-        kept: the records of slides that need not be done again, by name.
+        kept: the records of slides that need not be done again.
         known: by name, the input of slides whose files have been touched or that lack products, see
             `fingerprint.input_stamp`; where the files hold the same as then, what was found stands.
         model: what the run is made with.
@@ -37,7 +37,7 @@ class Plan:
     """
 
     slides: Mapping[str, SlideSource]
-    kept: Mapping[str, SlideRecord]
+    kept: Records
     known: Mapping[str, Fingerprint]
     model: Fingerprint
     acquisitions: Acquisitions
@@ -61,7 +61,7 @@ def make_plan(
         SetupError: the run folder cannot be written, or what it says of acquisitions is damaged.
     """
     acquisitions = read_acquisitions(folder.out)
-    kept: dict[str, SlideRecord] = {}
+    kept = Records()
     known: dict[str, Fingerprint] = {}
     for slide in slides:
         stop.check()
@@ -73,7 +73,7 @@ def make_plan(
         if not still_holds(record.get("acquisition"), acquisitions):
             continue
         if set(record["write"]) == options.write and record["input"]["stamp"] == input_stamp(slide.files):
-            kept[slide.name] = _in_its_sample(record, samples.keys.get(slide.name), folder)
+            kept.add(_in_its_sample(record, samples.keys.get(slide.name), folder))
         else:
             known[slide.name] = record["input"]
     return Plan({slide.name: slide for slide in slides}, kept, known, model, acquisitions)
@@ -91,17 +91,16 @@ def known_names(out: Path) -> dict[str, str]:
     """Name the files that a run folder has results of, or has given to a shard, by their absolute paths."""
     shares = read_shares(out)
     known = {source: file_name(name) for name, source in shares.sources.items()} if shares else {}
-    for file in sorted((out / "slides").glob(f"*/{RECORD}")):
+    slides = out / "slides"
+    for name in names_in(slides) if slides.is_dir() else ():
         with suppress(OSError, ValueError, KeyError, TypeError):  # what is damaged there is done again anyway
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = read_record(slides, name)
             known[record["source"]] = file_name(record["name"])
     return known
 
 
-def absent(
-    folder: RunFolder, present: Collection[SlideSource], records: Iterable[SlideRecord]
-) -> dict[str, SlideRecord]:
-    """Return the records of slides whose files are not in the input any more, flagged so.
+def absent(folder: RunFolder, present: Collection[SlideSource], records: Records) -> list[SlideRecord]:
+    """Return the records of slides whose files are not in the input any more, flagged so, in the order of their names.
 
     Left out are those that failed, of which there is nothing to keep, and those whose very file is there under another
     name, or with other fields: they would count twice.
@@ -112,15 +111,18 @@ def absent(
         records: of those of them that are done.
     """
     names = {slide.name for slide in present}
+    candidates = [name for name in folder.names() if name not in names]
+    if not candidates:
+        return []
     sources = {str(slide.path.absolute()) for slide in present}
     contents = {record["input"]["content"] for record in records if "input" in record}
-    found: dict[str, SlideRecord] = {}
-    for name in folder.names():
-        record = folder.record(name) if name not in names else None
+    found: list[SlideRecord] = []
+    for name in candidates:
+        record = folder.record(name)
         if not record or record["status"] == FAILED or record.get("source") in sources:
             continue
         if record.get("input", {}).get("content") not in contents:
-            found[name] = {**record, "flags": [*record["flags"], NOT_IN_INPUT]}
+            found.append({**record, "flags": [*record["flags"], NOT_IN_INPUT]})
     return found
 
 

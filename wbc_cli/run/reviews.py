@@ -10,7 +10,8 @@ from pathlib import Path
 
 from wbc_cli.errors import UsageError
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.tables import DONE, SlideRecord
+from wbc_cli.products.records import Records
+from wbc_cli.products.tables import DONE
 from wbc_cli.review.corrections import checked_reviewer, read_corrections
 from wbc_cli.review.log import ReviewLog, read_log
 from wbc_cli.review.reviewed import Review, news_of, review_of, signatures_of
@@ -54,7 +55,7 @@ def _account() -> str:
         return "unnamed"
 
 
-def kept_review(folder: RunFolder, records: Iterable[SlideRecord]) -> tuple[Review | None, str]:
+def kept_review(folder: RunFolder, records: Records) -> tuple[Review | None, str]:
     """Read the review in a run folder, and make its tables anew for the slides as they are now.
 
     Returns:
@@ -88,9 +89,7 @@ def joined_log(out: Path, sources: Iterable[Path]) -> ReviewLog:
     return log
 
 
-def add_review(
-    folder: RunFolder, records: Sequence[SlideRecord], log: ReviewLog, added: NewReview, now: datetime
-) -> Review | None:
+def add_review(folder: RunFolder, records: Records, log: ReviewLog, added: NewReview, now: datetime) -> Review | None:
     """Enter corrections and signatures into the log of a run folder, and write its tables.
 
     Args:
@@ -113,8 +112,7 @@ def add_review(
     log = log.extended(news_of(corrections, review, cells, now))
     review = review_of(log, cells)
     if added.sign and added.reviewer:
-        signable = [str(record["name"]) for record in records if record["status"] == DONE]
-        log = log.extended(signatures_of(added.sign, signable, review, cells, added.reviewer, now))
+        log = log.extended(signatures_of(added.sign, records.names(DONE), review, cells, added.reviewer, now))
         review = review_of(log, cells)
     if not log.text:
         return None

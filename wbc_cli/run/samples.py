@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePath
 
 from wbc_cli.csv_files.rows import read_rows
 from wbc_cli.errors import UsageError
@@ -51,17 +52,23 @@ def find_samples(slides: Sequence[SlideSource], choice: str) -> Samples:
     if choice == NO_SAMPLES:
         return Samples()
     if choice == BY_FOLDER:
-        return Samples({slide.name: _by_folder(slide) for slide in slides})
+        in_folder = cache(_in_folder)
+        return Samples(
+            {slide.name: _of_slide(slide) or in_folder(slide.path.parent, slide.known_by.parent) for slide in slides}
+        )
     return _by_table(slides, Path(choice))
 
 
-def _by_folder(slide: SlideSource) -> SampleKey:
-    path = slide.path.absolute()
-    own = named_format(path)
-    if own and own.is_slide:
-        return {"name": file_name(slide.name), "folder": str(path)}
-    folder = slide.known_by.parent
-    return {"name": folder.as_posix() if folder.parts else path.parent.name, "folder": str(path.parent)}
+def _of_slide(slide: SlideSource) -> SampleKey | None:
+    """Return the sample that a whole slide is; None for a picture."""
+    own = named_format(slide.path)
+    return {"name": file_name(slide.name), "folder": str(slide.path.absolute())} if own and own.is_slide else None
+
+
+def _in_folder(folder: Path, known_by: PurePath) -> SampleKey:
+    """Return the sample of all pictures of a folder."""
+    place = folder.absolute()
+    return {"name": known_by.as_posix() if known_by.parts else place.name, "folder": str(place)}
 
 
 @dataclass(frozen=True)

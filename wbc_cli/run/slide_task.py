@@ -21,7 +21,7 @@ from wbc_cli.resources.parallel import WeightedSemaphore
 from wbc_cli.run.acquisitions import AcquisitionFinder
 from wbc_cli.run.fingerprint import Fingerprint, input_content, input_stamp
 from wbc_cli.run.isolation import isolated
-from wbc_cli.run.job import Emit, Event, Job
+from wbc_cli.run.job import Emit, Event, Job, Order
 from wbc_cli.run.lazy_analyser import LazyAnalyser
 from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
@@ -71,17 +71,16 @@ class SlideTask:
         elif silences:
             self.emit({"event": "beat"})
 
-    def run(self, name: str, files: list[Path]) -> None:
+    def run(self, order: Order) -> None:
         """Analyse a slide, or take what is kept of its analysis, and commit its products, or the reason why it failed.
 
         Raises:
             SetupError: weights, device or disk.
             CancelledError: the work is being stopped.
         """
-        path = files[0]
+        name, path = order.name, order.paths[0]
         provenance: dict[str, Any] = {"source": str(path.absolute()), "model": self.job.model}
-        provenance |= {"used": self.network.runtime, "sample": self.job.samples.get(name)}
-        provenance["mpp"] = self.job.scales.get(name)
+        provenance |= {"used": self.network.runtime, "sample": order.sample, "mpp": order.um_per_px}
         with self.heartbeats.working(name) as heartbeat, isolated(path, self.network) as outcome:
             with ExitStack() as held:
                 room = _room(path)
@@ -91,8 +90,8 @@ class SlideTask:
                     raise CancelledError
                 self.emit({"event": "begun", "slide": name})
                 # Before anything else is read: what is written to a file from now on makes it another one.
-                provenance["input"] = self._input(name, files, heartbeat)
-                event = self._do(name, path, provenance, heartbeat)
+                provenance["input"] = self._input(order, heartbeat)
+                event = self._do(order, provenance, heartbeat)
             self.emit(event)
         if outcome.failure is None:
             return
@@ -101,28 +100,28 @@ class SlideTask:
         self.folder.record_failure(name, path, outcome.failure, provenance)
         self.emit({"event": "failed", "slide": name, "reason": outcome.failure})
 
-    def _do(self, name: str, path: Path, provenance: dict[str, Any], heartbeat: Heartbeat) -> Event:
+    def _do(self, order: Order, provenance: dict[str, Any], heartbeat: Heartbeat) -> Event:
         """Do what is to be done of a slide, and say what that was."""
-        kept = {"event": "kept", "slide": name}
-        record = self._standing(name, provenance["input"])
+        path, kept = order.paths[0], {"event": "kept", "slide": order.name}
+        record = self._standing(order, provenance["input"])
         changed = {key: provenance[key] for key in ("source", "input", "sample")}
         if record and set(record["write"]) == set(self.job.write):
             self.folder.confirm(record, path, changed)
             return kept
-        with closing(open_slide(path, self.job.fields.get(name))) as opened:
+        with closing(open_slide(path, order.field)) as opened:
             reader = WatchedReader(opened, heartbeat)
             if record and self.folder.change_products(record, reader, self.job.write, changed, heartbeat.beat):
                 return kept
-            cells = self._analyse(reader, name, provenance, heartbeat)
-        return {"event": "done", "slide": name, "cells": cells}
+            cells = self._analyse(reader, order, provenance, heartbeat)
+        return {"event": "done", "slide": order.name, "cells": cells}
 
-    def _input(self, name: str, files: list[Path], heartbeat: Heartbeat) -> Fingerprint:
+    def _input(self, order: Order, heartbeat: Heartbeat) -> Fingerprint:
         """Return the fingerprints of a slide's files; where these hold many fields, they are read once for all."""
+        files = order.paths
         stamp = input_stamp(files)
-        known = self.job.known.get(name)
-        if known and known["stamp"] == stamp:
-            return known
-        if name not in self.job.fields:
+        if order.known and order.known["stamp"] == stamp:
+            return order.known
+        if order.field is None:
             return {"stamp": stamp, "content": input_content(files, heartbeat.beat)}
         with ExitStack() as held:
             with heartbeat.waiting():
@@ -132,30 +131,30 @@ class SlideTask:
                 self.contents[key] = input_content(files, heartbeat.beat)
             return {"stamp": stamp, "content": self.contents[key]}
 
-    def _standing(self, name: str, own: Fingerprint) -> SlideRecord | None:
+    def _standing(self, order: Order, own: Fingerprint) -> SlideRecord | None:
         """Return the record of a slide whose analysis is of just these files, at most touched or copied since."""
-        known = self.job.known.get(name)
-        return self.folder.record(name) if known and known["content"] == own["content"] else None
+        stands = order.known and order.known["content"] == own["content"]
+        return self.folder.record(order.name) if stands else None
 
-    def _analyse(self, reader: SlideReader, name: str, provenance: dict[str, Any], heartbeat: Heartbeat) -> int:
+    def _analyse(self, reader: SlideReader, order: Order, provenance: dict[str, Any], heartbeat: Heartbeat) -> int:
         said = 0.0
 
         def watch(done: int, planned: int, cells: int) -> None:
             nonlocal said
             if time.monotonic() - said > _WATCH_SECONDS:
                 said = time.monotonic()
-                self.emit({"event": "watch", "slide": name, "done": done, "planned": planned, "cells": cells})
+                self.emit({"event": "watch", "slide": order.name, "done": done, "planned": planned, "cells": cells})
 
         with heartbeat.waiting():
             analyser = self.network.get()
         provenance["used"] = self.network.runtime
-        key = None if is_slide(reader) else key_of(reader.path, self.job.fields.get(name))
+        key = None if is_slide(reader) else key_of(reader.path, order.field)
         acquisition = self.acquisitions.find(key, heartbeat) if key else None
         provenance["acquisition"] = provenance_of(key, acquisition)
         pooled = [shared.scale for shared in acquisition.scales] if acquisition else []
         evened = even(reader, acquisition.light if acquisition else None)
-        um_per_px = self.job.scales.get(name, self.job.um_per_px)
-        result = analyser.analyse(evened, name, um_per_px, watch, heartbeat, pooled)
+        um_per_px = self.job.um_per_px if order.um_per_px is None else order.um_per_px
+        result = analyser.analyse(evened, order.name, um_per_px, watch, heartbeat, pooled)
         self.folder.commit(result, reader, self.job.write, provenance, heartbeat.beat)
         return len(result.cells)
 

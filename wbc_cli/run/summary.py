@@ -11,7 +11,7 @@ from rich.table import Table
 from wbc_cli.classes import BY_NAME
 from wbc_cli.differential import Differential
 from wbc_cli.errors import ExitCode
-from wbc_cli.products.tables import DONE, FAILED, REFUSED, by_name, pooled_differential
+from wbc_cli.products.tables import DONE, FAILED, REFUSED
 from wbc_cli.run.execution import Run
 from wbc_cli.run.stopping import Stop
 
@@ -45,20 +45,21 @@ class RunSummary:
     @classmethod
     def of(cls, run: Run, stop: Stop, seconds: float) -> RunSummary:
         """Sum up the records of a run's slides."""
-        ordered = by_name(run.records.values())
+        records = run.records
 
         def reasons(status: str) -> tuple[tuple[str, str], ...]:
-            return tuple((str(r["name"]), str(r["reason"])) for r in ordered if r["status"] == status)
+            found = (records.get(name) for name in records.names(status))
+            return tuple((str(record["name"]), str(record["reason"])) for record in found if record)
 
         failed = reasons(FAILED)
         return cls(
-            done=tuple(str(record["name"]) for record in ordered if record["status"] != FAILED),
+            done=tuple(records.names(DONE, REFUSED)),
             kept=len(run.kept),
             refused=reasons(REFUSED),
             failed=failed,
-            left=len(run.plan.slides.keys() - run.records.keys()),
+            left=len(run.left),
             unread=run.unread,
-            differential=pooled_differential(record for record in ordered if record["status"] == DONE),
+            differential=records.differential,
             seconds=seconds,
             exit_code=stop.exit_code if stop else ExitCode.SOME_FAILED if failed or run.unread else ExitCode.OK,
         )

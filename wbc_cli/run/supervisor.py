@@ -10,19 +10,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import IO
 
 from wbc_cli import errors
 from wbc_cli.errors import SetupError
-from wbc_cli.run.job import STOP, Event, Job
+from wbc_cli.run.job import NO_MORE, STOP, Event, Job, Order
 from wbc_cli.run.stopping import Stop
 
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.25
 _MAX_STOP_SECONDS = 7.0  # until a worker that does not stop is killed
+_AHEAD = 512  # orders that a worker has; it does up to 128 slides at once
 _MIN_SILENCE_SECONDS = 10.0  # without a word from the worker that a busy machine may take at any time limit
 
 
@@ -72,20 +74,30 @@ class Supervisor:
     on_event: Callable[[Event], None]
     on_failure: Callable[[str, str], None]
 
-    def run(self, job: Job) -> None:
+    def run(self, job: Job, names: Iterable[str], order_of: Callable[[str], Order]) -> None:
         """Have all slides of a job done, by as many workers as it takes.
+
+        A worker has so many orders at a time that it never waits for one, and no more: of very many slides it knows
+        only a few.
 
         After a crash the slides that were in hand are done again, one at a time, until it is known which of them it
         was; that one fails, and the others go on. A slide that hangs is known at once, but where nothing moves at all.
 
+        Args:
+            job: what they have in common.
+            names: of the slides.
+            order_of: gives the order for a slide.
+
         Raises:
             SetupError, UsageError: what the worker could not help, or it does not even start.
         """
-        left, suspects = dict(job.slides), dict[str, list[str]]()
+        left, suspects = dict.fromkeys(names), dict[str, None]()
         unmeasurable = set(job.unmeasurable)
         while (left or suspects) and not self.stop:
             alone = bool(suspects)
-            worker = self._follow(replace(job, slides=suspects or left, unmeasurable=sorted(unmeasurable), alone=alone))
+            orders = (order_of(name).to_line() for name in list(suspects or left))
+            now = replace(job, unmeasurable=sorted(unmeasurable), alone=alone)
+            worker = self._follow(chain([now.to_line()], orders, [NO_MORE]))
             for slides in (left, suspects):
                 for name in worker.finished & slides.keys():
                     del slides[name]
@@ -97,7 +109,8 @@ class Supervisor:
             culprits = worker.hung or (tuple(doing) if len(doing) == 1 else ())
             for name in culprits:
                 unmeasurable.add(name)
-                if left.pop(name, None) is not None:  # what is done, or another shard's, does not fail by it
+                if name in left:  # what is done, or another shard's, does not fail by it
+                    del left[name]
                     self._fail(name, None if worker.hung or worker.silent else crash)
                 suspects.pop(name, None)
             if culprits:
@@ -105,7 +118,7 @@ class Supervisor:
             what = f"said nothing for {self._max_silence_seconds:.0f} s" if worker.silent else f"ended ({crash})"
             if worker.in_hand:
                 log.warning("the worker %s; its slides are done again, one at a time", what)
-                suspects = {name: left[name] for name in sorted(doing & left.keys())}
+                suspects = dict.fromkeys(sorted(doing & left.keys()))
             elif worker.finished:
                 log.warning("the worker %s between two slides", what)
             else:
@@ -123,8 +136,11 @@ class Supervisor:
             reason = f"reading or analysing it crashed the process ({crash}); {cause}"
         self.on_failure(name, reason)
 
-    def _follow(self, job: Job) -> _Worker:
+    def _follow(self, orders: Iterator[str]) -> _Worker:
         """Start a worker and hear it to its end.
+
+        Args:
+            orders: what it is told, line by line: the job first.
 
         Raises:
             SetupError, UsageError: as the worker says.
@@ -143,7 +159,7 @@ class Supervisor:
         worker = _Worker(process)
         failure: Event | None = None
         try:
-            _tell(process.stdin, job.to_line())
+            _tell(process.stdin, "".join(islice(orders, _AHEAD)))
             for event in self._events(worker, process.stdin, process.stdout):
                 match event["event"]:
                     case "begun":
@@ -155,6 +171,7 @@ class Supervisor:
                     case "done" | "failed" | "kept":
                         worker.in_hand.discard(event["slide"])
                         worker.finished.add(event["slide"])
+                        _tell(process.stdin, next(orders, ""))
                     case "hung":
                         worker.hung = tuple(event["slides"])
                         break

@@ -1,7 +1,7 @@
 """The process that does the work: it reads files that nobody vouches for, so it may die without harm to the run.
 
-It is told what to do by one line of JSON on standard input, and answers with a line for every event on standard
-output. When standard input ends, its supervisor is dead and it goes, too.
+It is told what to do by lines of JSON on standard input, the job and then an order for each slide, and answers with a
+line for every event on standard output. When standard input ends, its supervisor is dead and it goes, too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import time
 import traceback
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from wbc_cli.errors import ExitCode, WbcError
 from wbc_cli.products.folder import RunFolder
@@ -24,7 +24,7 @@ from wbc_cli.resources.cores import available_cores
 from wbc_cli.resources.heartbeat import Heartbeats
 from wbc_cli.resources.parallel import WeightedSemaphore
 from wbc_cli.run.acquisitions import AcquisitionFinder
-from wbc_cli.run.job import STOP, Emit, Event, Job
+from wbc_cli.run.job import NO_MORE, STOP, Emit, Event, Job, Order
 from wbc_cli.run.lazy_analyser import LazyAnalyser
 from wbc_cli.run.slide_task import MAX_OPEN_BYTES, SlideTask
 from wbc_cli.run.stopping import STOP_SIGNALS
@@ -33,6 +33,9 @@ from wbc_cli.terminal.console import Terminal, secure_streams
 _MAX_SLIDES = 128
 _TICK_SECONDS = 0.25
 _GRACE_SECONDS = 3.0  # in which a slide in hand may still come to its end
+
+Orders = SimpleQueue[Order | None]
+"""Slides to do, as they come; None after the last."""
 
 
 def main() -> None:
@@ -53,10 +56,10 @@ def main() -> None:
 
     job = Job.from_line(sys.stdin.readline())
     Terminal().log_to(job.log_level)
-    stop = threading.Event()
-    threading.Thread(target=_obey, args=(stop,), daemon=True).start()
+    stop, orders = threading.Event(), Orders()
+    threading.Thread(target=_obey, args=(stop, orders), daemon=True).start()
     try:
-        work(job, emit, stop)
+        work(job, orders, emit, stop)
     except WbcError as error:
         emit({"event": "error", "kind": type(error).__name__, "message": str(error)})
     finally:
@@ -68,18 +71,21 @@ def main() -> None:
         os._exit(ExitCode.BUG if bug else ExitCode.OK)
 
 
-def _obey(stop: threading.Event) -> None:
+def _obey(stop: threading.Event, orders: Orders) -> None:
     for line in sys.stdin:
         if line == STOP:
             stop.set()
+        else:
+            orders.put(None if line == NO_MORE else Order.from_line(line))
     os._exit(1)
 
 
-def work(job: Job, emit: Emit, stop: threading.Event) -> None:
+def work(job: Job, orders: Orders, emit: Emit, stop: threading.Event) -> None:
     """Do the slides of a job and commit each.
 
     Args:
         job: what to do.
+        orders: the slides, as they come, and None after the last.
         emit: is told what happens: ready, begun, measuring, measured, beat, watch, kept, done, failed, hung.
         stop: set from outside; no further slide is begun then, and those in hand are dropped after a moment.
 
@@ -94,21 +100,26 @@ def work(job: Job, emit: Emit, stop: threading.Event) -> None:
         task = SlideTask(job, network, acquisitions, folder, memory, heartbeats, emit)
         pool = ThreadPoolExecutor(at_once, "slide")
         try:
-            _run_all(pool, task, 2 * at_once, stop)
+            _run_all(pool, task, orders, 2 * at_once, stop)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _run_all(pool: ThreadPoolExecutor, task: SlideTask, ahead: int, stop: threading.Event) -> None:
-    """Have a job's slides done; no more than `ahead` are in the pool at a time, as each wait looks at all of them."""
-    left = iter(task.job.slides.items())
+def _run_all(pool: ThreadPoolExecutor, task: SlideTask, orders: Orders, ahead: int, stop: threading.Event) -> None:
+    """Have slides done; no more than `ahead` are in the pool at a time, as each wait looks at all of them."""
     waiting: set[Future[None]] = set()
     dropped_at: float | None = None
+    more = True
     while True:
-        if dropped_at is None:
-            for name, files in islice(left, ahead - len(waiting)):
-                waiting.add(pool.submit(task.run, name, [Path(file) for file in files]))
-        if not waiting:
+        while more and dropped_at is None and len(waiting) < ahead:
+            try:
+                order = orders.get(timeout=0 if waiting else _TICK_SECONDS)
+            except Empty:
+                break
+            more = order is not None
+            if order:
+                waiting.add(pool.submit(task.run, order))
+        if not waiting and (not more or dropped_at is not None):
             return
         task.tell_heartbeats()
         done, waiting = wait(waiting, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
@@ -129,7 +140,7 @@ def _slides_at_once(job: Job, network: LazyAnalyser) -> int:
 
     Where all slides may be analysed already a core each will do, and the network is not loaded.
     """
-    if not job.slides.keys() - job.known.keys():
+    if not job.unknown:
         return available_cores()
     engine = network.get().stream.engine
     return min(2 * engine.batch_size * engine.lanes, _MAX_SLIDES)

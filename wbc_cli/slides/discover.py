@@ -6,8 +6,8 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -20,7 +20,7 @@ from wbc_cli.slides.marks import HEAD_BYTES, is_product
 from wbc_cli.slides.names import field_name, unique_names
 from wbc_cli.slides.no_specimens import why_no_specimens
 from wbc_cli.slides.unsupported import UNREAD_SUFFIXES
-from wbc_cli.slides.watchdog import TIME_LIMIT, Watchdog
+from wbc_cli.slides.watchdog import TIME_LIMIT, call_each
 
 if TYPE_CHECKING:
     from wbc_cli.slides.fields import Contents
@@ -75,6 +75,7 @@ class Discovery:
 class _Found(NamedTuple):
     path: Path
     known_by: PurePath
+    real: str
     problem: str = ""
 
 
@@ -104,21 +105,20 @@ def discover(
     Raises:
         UsageError: a path names nothing that exists, or a list cannot be read, or nothing that it names is there.
     """
-    with closing(Watchdog(time_limit)) as watchdog:
-        search = _Search(watchdog)
-        for path in paths:
-            search.look(path)
-        known_by = {found.path: found.known_by for found in search.found.values()}
-        for path, opener in find_companions(known_by.keys() - search.problems.keys(), known).items():
-            search.skipped.append((path, f"part of {opener}"))
-            del known_by[path]
-        contents = _contents(search, known_by, known)
-        parts = find_parts(known_by.keys() - search.problems.keys())
+    search = _Search(time_limit)
+    for path in paths:
+        search.look(path)
+    known_by = {found.path: found.known_by for found in search.found()}
+    for path, opener in find_companions(known_by.keys() - search.problems.keys(), known).items():
+        search.skipped.append((path, f"part of {opener}"))
+        del known_by[path]
+    contents = _contents(search, known_by, known)
+    parts = find_parts(known_by.keys() - search.problems.keys())
     slides = []
     for path, name in unique_names(known_by, known).items():
         slide = SlideSource(name, path, None, parts.get(path, ()), search.problems.get(path, ""), known_by[path])
         slides += _fields(slide, contents[path]) if path in contents else [slide]
-    ordered = tuple(sorted(slides, key=lambda slide: slide.name))
+    ordered = tuple(sorted(slides, key=attrgetter("name")))
     return Discovery(ordered, tuple(sorted(search.skipped)), dict(sorted(search.unread.items())))
 
 
@@ -163,17 +163,16 @@ class _Search:
     """What has been found so far.
 
     Args:
-        watchdog: of what is read.
+        time_limit: seconds that a read may take.
 
     Attributes:
-        found: slides, by their real path.
         problems: of what cannot be opened, by its path.
         skipped, unread: see Discovery.
     """
 
-    def __init__(self, watchdog: Watchdog) -> None:
-        self._watchdog = watchdog
-        self.found: dict[str, _Found] = {}
+    def __init__(self, time_limit: float) -> None:
+        self._time_limit = time_limit
+        self._taken: list[_Found] = []
         self.problems: dict[Path, str] = {}
         self.skipped: list[tuple[Path, str]] = []
         self.unread: Counter[str] = Counter()
@@ -203,80 +202,123 @@ class _Search:
             try:
                 self._look_at(path, known_by)
             except UsageError as error:
-                self._take(_Found(path, known_by, f"{file}, line {line}: {error}"))
+                self._take(path, known_by, f"{file}, line {line}: {error}")
 
     def _look_at(self, path: Path, known_by: PurePath | None) -> None:
         if _is_folder(path):
-            self._walk(path, known_by or PurePath())
+            real = os.path.realpath(path)
+            self._walk(path, known_by or PurePath(), real, {real})
         else:
-            self._take(_Found(path, known_by or PurePath(path.name)))
+            self._take(path, known_by or PurePath(path.name))
+
+    def found(self) -> list[_Found]:
+        """Return the slides: each file once, by its real path, and no picture that this tool made."""
+        read = [found.path for found in self._taken if not found.problem and _is_read_at_once(found.path)]
+        heads = dict(zip(read, call_each(_begins_as_product, read, self._time_limit), strict=True))
+        first: dict[str, _Found] = {}
+        for found in self._taken:
+            is_product = heads.get(found.path, False)
+            if found.problem:
+                self.problems[found.path] = found.problem
+            elif isinstance(is_product, TimeoutError):
+                self.problems[found.path] = _hung(found.path, is_product)
+            elif is_product:
+                self.skipped.append((found.path, "a picture that wbc-cli made"))
+                continue
+            other = first.setdefault(found.real, found)
+            if other.path != found.path:
+                self.skipped.append((found.path, f"the same file as {other.path}"))
+        return list(first.values())
 
     def watched(self, function: Callable[[Path], T], path: Path) -> T | None:
         """Call a function on a file; return None, and note a problem of the file, where its read does not return."""
-        try:
-            return self._watchdog.call(function, path)
-        except TimeoutError as error:
-            self.problems[path] = f"{path}: cannot be read: {error}. Look at its disk, or allow more with --time-limit."
+        (answer,) = call_each(function, [path], self._time_limit)
+        if isinstance(answer, TimeoutError):
+            self.problems[path] = _hung(path, answer)
             return None
+        return answer
 
-    def _take(self, found: _Found) -> None:
-        if found.problem:
-            self.problems[found.path] = found.problem
-        elif self._is_product(found.path):
-            self.skipped.append((found.path, "a picture that wbc-cli made"))
-            return
-        first = self.found.setdefault(os.path.realpath(found.path), found)
-        if first.path != found.path:
-            self.skipped.append((found.path, f"the same file as {first.path}"))
+    def _take(self, path: Path, known_by: PurePath, problem: str = "", real: str | None = None) -> None:
+        self._taken.append(_Found(path, known_by, real or os.path.realpath(path), problem))
 
-    def _is_product(self, path: Path) -> bool:
-        own = named_format(path)
-        return bool(own and own.is_read_at_once) and is_product(self.watched(_head, path) or b"")
+    def _walk(self, folder: Path, known_by: PurePath, real: str, seen: set[str]) -> None:
+        """Look at all that a folder holds.
 
-    def _walk(self, root: Path, known_by: PurePath) -> None:
-        seen = {os.path.realpath(root)}
-
-        def enter(folder: Path, beside: set[str]) -> bool:
-            real = os.path.realpath(folder)
-            if folder.name.startswith(".") or real in seen:
-                return False
-            seen.add(real)
-            if why := why_no_specimens(folder, beside):
-                self.skipped.append((folder, why))
-            return not why
-
-        def unreadable(error: OSError) -> None:
-            folder = Path(error.filename)
-            place = known_by / folder.relative_to(root)
+        Args:
+            folder: what it is called.
+            known_by: the same from where the walk began.
+            real: its real path, by which no folder is entered twice.
+            seen: real paths of all that have been entered.
+        """
+        try:
+            with os.scandir(folder) as listed:
+                entries = sorted(listed, key=attrgetter("name"))
+        except OSError as error:
             why = f"{folder}: the folder cannot be read: {error.strerror}. Whatever it holds is not analysed."
-            self._take(_Found(folder, place if place.parts else PurePath(root.absolute().name), why))
+            self._take(folder, known_by if known_by.parts else PurePath(folder.absolute().name), why)
+            return
+        inner, files = list[os.DirEntry[str]](), list[os.DirEntry[str]]()
+        for entry in entries:
+            (inner if _leads_to_folder(entry) else files).append(entry)
+        for entry in files:
+            if not entry.name.startswith("."):
+                self._look_at_file(entry, folder / entry.name, known_by / entry.name, real)
+        beside = {entry.name for entry in files}
+        for entry in inner:
+            path, place = folder / entry.name, _real(entry, real)
+            if entry.name.startswith(".") or place in seen:
+                continue
+            seen.add(place)
+            if why_not := why_no_specimens(path, beside):
+                self.skipped.append((path, why_not))
+            else:
+                self._walk(path, known_by / entry.name, place, seen)
 
-        for here, folders, files in os.walk(root, followlinks=True, onerror=unreadable):
-            folder = Path(here)
-            folders[:] = [name for name in sorted(folders) if enter(folder / name, set(files))]
-            for path in (folder / name for name in sorted(files) if not name.startswith(".")):
-                self._look_at_file(path, known_by / path.relative_to(root))
-
-    def _look_at_file(self, path: Path, known_by: PurePath) -> None:
+    def _look_at_file(self, entry: os.DirEntry[str], path: Path, known_by: PurePath, folder: str) -> None:
         suffix = path.suffix.lower()
         if suffix and named_format(path) is None:
             if suffix in UNREAD_SUFFIXES:
                 self.unread[suffix] += 1
             return
         try:
-            regular = stat.S_ISREG(path.stat().st_mode)
+            regular = stat.S_ISREG(entry.stat().st_mode) if entry.is_symlink() else entry.is_file()
         except OSError as error:
-            what = f"a link to {_target(path)}, which cannot be followed" if path.is_symlink() else "cannot be read"
-            self._take(_Found(path, known_by, f"{path}: {what}: {error.strerror}."))
+            what = f"a link to {_target(path)}, which cannot be followed" if entry.is_symlink() else "cannot be read"
+            self._take(path, known_by, f"{path}: {what}: {error.strerror}.")
         else:
             if suffix and regular:
-                self._take(_Found(path, known_by))
+                self._take(path, known_by, real=_real(entry, folder))
+
+
+def _real(entry: os.DirEntry[str], folder: str) -> str:
+    """Return the real path of what lies in a folder, whose own is known: only a link has to be followed for it."""
+    return os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(folder, entry.name)  # noqa: PTH118
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_read_at_once(path: Path) -> bool:
+    own = named_format(path)
+    return bool(own and own.is_read_at_once)
+
+
+def _begins_as_product(path: Path) -> bool:
+    return is_product(_head(path))
+
+
+def _hung(path: Path, error: TimeoutError) -> str:
+    return f"{path}: cannot be read: {error}. Look at its disk, or allow more with --time-limit."
 
 
 def _head(path: Path) -> bytes:
     """Read the first bytes of a file; none where it cannot be read, which opening it will tell."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             return file.read(HEAD_BYTES)
     except OSError:
         return b""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Container
 from pathlib import Path
 
+from wbc_cli.slides.companions import Companions
 from wbc_cli.slides.formats import FORMATS, named_format
 
 
@@ -20,11 +22,15 @@ def find_companions(files: Collection[Path], known: Container[str] = ()) -> dict
         files they name. DICOM: the files of a series in one folder, for which the first by name stands, or the one
         that has done so before, so that a file that comes later changes no slide's name.
     """
+    of_several = {path for path in files if (own := named_format(path)) and own.companions}
+    if not of_several:
+        return {}
     ordered = sorted(files, key=lambda path: (str(path.absolute()) not in known, path))
     companions: dict[Path, Path] = {}
     for own in FORMATS:
-        if own.companions:
-            companions |= own.companions.openers([path for path in ordered if named_format(path) is own], ordered)
+        mine = [path for path in ordered if path in of_several and named_format(path) is own]
+        if own.companions and mine:
+            companions |= own.companions.openers(mine, ordered)
     return companions
 
 
@@ -34,8 +40,9 @@ def find_parts(slides: Collection[Path]) -> dict[Path, tuple[Path, ...]]:
     Args:
         slides: files that each open a slide.
     """
-    parts: dict[Path, tuple[Path, ...]] = {}
-    for own in FORMATS:
-        if own.companions:
-            parts |= own.companions.parts([path for path in slides if named_format(path) is own])
-    return parts
+    own_slides: dict[Companions, list[Path]] = defaultdict(list)
+    for path in slides:
+        own = named_format(path)
+        if own and own.companions:
+            own_slides[own.companions].append(path)
+    return {path: files for own, paths in own_slides.items() for path, files in own.parts(paths).items()}

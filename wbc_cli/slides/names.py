@@ -37,9 +37,11 @@ def unique_names(relative: Mapping[Path, PurePath], known: Mapping[str, str] = M
     uses = Counter(name.casefold() for name in plain.values())
     names = {}
     for path, name in plain.items():
-        hashed, former = _hashed(name, path), known.get(str(path.absolute()))
-        if former == hashed or len(name.encode()) > MAX_BYTES or (uses[name.casefold()] > 1 and former != name):
-            name = hashed  # noqa: PLW2901
+        former = known.get(str(path.absolute())) if known else None
+        unfit = uses[name.casefold()] > 1 or len(name.encode()) > MAX_BYTES
+        if former != name and (former or unfit):
+            hashed = _hashed(name, path)
+            name = hashed if unfit or former == hashed else name  # noqa: PLW2901
         names[path] = name
     return names
 

@@ -2,47 +2,60 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable
-from multiprocessing.pool import ThreadPool
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import Event, Thread
+from typing import TypeVar
 
 TIME_LIMIT = 3600.0
 """The seconds without progress after which a file counts as hung, where nothing else is said."""
 
-P = ParamSpec("P")
+T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Watchdog:
-    """Makes calls one after the other and gives up those that take too long.
+def call_each(function: Callable[[T], R], items: Sequence[T], seconds: float) -> list[R | TimeoutError]:
+    """Call a function on one item after the other, and give up the calls that take too long.
 
     The thread of a call that was given up stays behind; it ends with the process.
 
     Args:
-        seconds: what a call may take.
+        function: what to call.
+        items: what to call it on.
+        seconds: after which a call is given up, at the latest when it has taken twice as long.
+
+    Returns:
+        What the function has returned for each item, in order, and an error for those from which it has not.
+
+    Raises:
+        Whatever the function raises.
     """
+    answers: list[R | TimeoutError] = []
+    while len(answers) < len(items):
+        done, failed, given_up = list[R](), Future[None](), Event()
+        rest = items[len(answers) :]
+        # The thread hands nothing over: to wake another thread costs more than most calls do.
+        thread = Thread(target=_call, args=(function, rest, done, failed, given_up), daemon=True)
+        thread.start()
+        before = -1
+        while thread.is_alive() and len(done) > before:
+            before = len(done)
+            thread.join(seconds)
+        given_up.set()
+        if failed.done():
+            failed.result()
+        answered = done.copy()
+        answers += answered
+        if len(answered) < len(rest):
+            answers.append(TimeoutError(f"no answer within {seconds:g} s"))
+    return answers
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._thread: ThreadPool | None = None
 
-    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return what the function returns, or raise what it raises.
-
-        Raises:
-            TimeoutError: it has not returned in time.
-        """
-        self._thread = self._thread or ThreadPool(1)
-        answer = self._thread.apply_async(function, args, kwargs)
-        try:
-            return answer.get(self.seconds)
-        except multiprocessing.TimeoutError as error:
-            self.close()
-            raise TimeoutError(f"no answer within {self.seconds:g} s") from error
-
-    def close(self) -> None:
-        """Let go of the thread, which ends when its call returns."""
-        if self._thread:
-            self._thread.close()
-        self._thread = None
+def _call(function: Callable[[T], R], items: Sequence[T], done: list[R], failed: Future[None], given_up: Event) -> None:
+    try:
+        for item in items:
+            if given_up.is_set():
+                return
+            done.append(function(item))
+    except Exception as error:  # noqa: BLE001 - not swallowed: raised again in the thread that waits
+        failed.set_exception(error)

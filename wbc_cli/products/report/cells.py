@@ -90,8 +90,8 @@ def collect(
     seen = Counter[str]()
     folders: dict[str, Path] = {}
     for name, table in tables:
-        folders[name] = table.parent
         for cell in read_cells(name, table):
+            folders[name] = table.parent
             pool.append(cell)
             seen["total"] += 1
             seen["review"] += needs_review(cell) and not cell.refused
@@ -137,7 +137,7 @@ def _pictures(cells: Sequence[ReportCell], folders: dict[str, Path], thumbnails:
 
 
 def _teaching(cells: Sequence[ReportCell], folders: dict[str, Path]) -> tuple[int, ...]:
-    kept = {name: read_features(folder / FEATURES) for name, folder in folders.items()}
+    kept = {name: read_features(folders[name] / FEATURES) for name in {cell.folder for cell in cells}}
     rows = {name: features for name, features in kept.items() if features is not None}
     # A refused slide is to be made again, and half a cell teaches little. Features that are fewer than the cells are of
     # another analysis.

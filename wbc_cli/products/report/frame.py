@@ -32,9 +32,10 @@ def write_page(path: Path, package: str, template: str, script: str = "", **valu
     """
     look = _style()
     page = _templates(package).get_template(template)
-    text = page.render(notice=NOTICE, policy=_policy(look, script), style=look, script=script, **values)
+    text = page.stream(notice=NOTICE, policy=_policy(look, script), style=look, script=script, **values)
     # file names that are not UTF-8 reach us as surrogates, which no encoding takes as they are
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(text)
 
 
 def part(name: str) -> str:

@@ -14,36 +14,36 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.classes import BY_NAME, CLASS_NAMES, DIFFERENTIAL_NAMES
-from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
+from wbc_cli.products.records import Records
 from wbc_cli.products.registry import THUMBNAILS
 from wbc_cli.products.report.cells import Gallery, ReportCell, collect
 from wbc_cli.products.report.charts import class_chart, differential_chart
 from wbc_cli.products.report.frame import image, part, write_page
 from wbc_cli.products.report.settings import profiles_of, settings_of
-from wbc_cli.products.report.words import CELL_FLAGS, SAMPLE_FLAGS, SLIDE_FLAGS, in_words
+from wbc_cli.products.report.slide_list import MAX_CHARTED, MAX_LISTED, list_samples, list_slides
+from wbc_cli.products.report.words import CELL_FLAGS
 from wbc_cli.products.samples import Sample, samples_of, stop_width_of
 from wbc_cli.products.selection import needs_review
-from wbc_cli.products.tables import DONE, FAILED, REFUSED, SlideRecord, pooled_differential
+from wbc_cli.products.tables import DONE, REFUSED
 from wbc_cli.products.thumbnails import FIELD_UM
 
 LARGEST = 50_000_000  # bytes of a page: what browsers and mail take
 LEAST_CERTAIN_CELLS = 24  # cells that are to be reviewed in any case
 PICTURES_A_SCRIPT = 250  # decoded together when the first of them comes into view
 SLIDES_A_CHART = 40
-MAX_CHARTED = 200  # slides; the table has all
 _ROOM_A_SLIDE = 2_000  # bytes of its rows, at most
 _ROOM_FOR_REST = 6_000_000  # charts, script, and what is said of 20,000 cells
 _SCRIPTS = ("data.js", "gallery.js", "review.js")
 
 
 def write_report(
-    run: Mapping[str, Any], records: Sequence[SlideRecord], slides: Path, reviews: Mapping[str, Any], path: Path
+    run: Mapping[str, Any], records: Records, slides: Path, reviews: Mapping[str, Any], path: Path
 ) -> None:
     """Write the page.
 
     Args:
         run: what run.json says of the run.
-        records: of its slides, by name.
+        records: of its slides.
         slides: the folder that has theirs.
         reviews: see `reviews.review_part`.
         path: of the page.
@@ -52,7 +52,7 @@ def write_report(
         OSError: the disk is full or read-only, or a slide's table is missing.
     """
     samples = samples_of(records, stop_width_of(run))
-    of_sample = {record["name"]: sample.name for sample in samples for record in (*sample.used, *sample.left_out)}
+    of_sample = {name: sample.name for sample in samples for name in sample.fields}
     write_page(
         path,
         "wbc_cli.products.report",
@@ -70,37 +70,29 @@ def write_report(
     )
 
 
-def _counts_part(
-    records: Sequence[SlideRecord], samples: Sequence[Sample], of_sample: Mapping[str, str]
-) -> dict[str, Any]:
+def _counts_part(records: Records, samples: Sequence[Sample], of_sample: Mapping[str, str]) -> dict[str, Any]:
     """Return what the template shows of slides and samples: their tables and charts."""
-    counted = [record for record in records if record["status"] == DONE]
-    grouped = any(len(sample.used) + len(sample.left_out) > 1 for sample in samples)
-    charted = [(s.name, asdict(s.differential)) for s in samples if s.used] if grouped else _differentials(counted)
-    whole = pooled_differential(counted)
-    shown = sorted(records, key=lambda record: of_sample.get(record["name"], ""))
+    listed = list_slides(records, of_sample)
+    grouped = any(len(sample.fields) > 1 for sample in samples)
+    charted = [(s.name, asdict(s.differential)) for s in samples if s.used] if grouped else listed.differentials
+    whole = records.differential
     return {
-        "counted": counted,
+        "slides": listed,
         "whole": whole,
-        "small": _small(counted),
         "whole_chart": image(differential_chart(_dicts(whole.classes))),
         "charts": _charts(charted, _dicts(whole.classes)),
         "charted": MAX_CHARTED,
-        "samples": [_sample(sample) for sample in samples] if grouped else [],
-        "records": [
-            {**record, "said": [in_words(f, SLIDE_FLAGS) for f in record.get("flags", ())]} for record in shown
-        ],
-        "refused": [record for record in shown if record["status"] == REFUSED],
-        "failed": [record for record in shown if record["status"] == FAILED],
+        "samples": list_samples(samples[:MAX_LISTED]) if grouped else [],
+        "all_samples": len(samples),
     }
 
 
-def _cells_part(records: Sequence[SlideRecord], slides: Path, of_sample: Mapping[str, str]) -> dict[str, Any]:
+def _cells_part(records: Records, slides: Path, of_sample: Mapping[str, str]) -> dict[str, Any]:
     """Return what the template shows of cells, as many as the page has room for beside the rest."""
-    tables = [(str(r["name"]), slides / r["name"] / "cells.csv") for r in records if r["status"] != FAILED]
-    room = max(LARGEST // 10, LARGEST - _ROOM_FOR_REST - _ROOM_A_SLIDE * len(records))
+    tables = ((name, slides / name / "cells.csv") for name in records.names(DONE, REFUSED))
+    room = LARGEST - _ROOM_FOR_REST - _ROOM_A_SLIDE * min(len(records), MAX_LISTED)
     gallery = collect(tables, THUMBNAILS, room)
-    cells = _cells(gallery, [name for name, _ in tables], of_sample)
+    cells = _cells(gallery, of_sample)
     return {
         "gallery": gallery,
         "queue": len(cells["queue"]),
@@ -111,16 +103,6 @@ def _cells_part(records: Sequence[SlideRecord], slides: Path, of_sample: Mapping
             gallery.pictures[i : i + PICTURES_A_SCRIPT] for i in range(0, len(gallery.cells), PICTURES_A_SCRIPT)
         ],
     }
-
-
-def _small(records: Sequence[SlideRecord]) -> dict[str, int]:
-    """Count the slides that have too few cells for narrow intervals."""
-    flags = {"below_100": FEWER_THAN_100, "below_200": FEWER_THAN_200}
-    return {name: sum(flag in record["flags"] for record in records) for name, flag in flags.items()}
-
-
-def _differentials(records: Sequence[SlideRecord]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(record["name"], record["differential"]) for record in records]
 
 
 def _charts(
@@ -142,28 +124,16 @@ def _charts(
     ]
 
 
-def _sample(sample: Sample) -> dict[str, Any]:
-    """Describe a sample as its row shows it."""
-    return {
-        "name": sample.name,
-        "status": sample.status,
-        "used": len(sample.used),
-        "left_out": [f"{record['name']} {record['status']}: {record['reason']}" for record in sample.left_out],
-        "differential": asdict(sample.differential),
-        "more": sample.more,
-        "twice": sample.twice,
-        "said": [in_words(flag, SAMPLE_FLAGS) for flag in sample.flags],
-    }
-
-
 def _dicts(classes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: vars(share) for name, share in classes.items()}
 
 
-def _cells(gallery: Gallery, slides: Sequence[str], of_sample: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the script knows of the cells, by columns."""
+def _cells(gallery: Gallery, of_sample: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the script knows of the cells, by columns; and of the slides that have some on the page."""
     cells = gallery.cells
-    samples = {name: i for i, name in enumerate(dict.fromkeys(of_sample.values()))}
+    slides = list(dict.fromkeys(cell.folder for cell in cells))
+    own = {of_sample[name] for name in slides if name in of_sample}
+    samples = {name: i for i, name in enumerate(sorted(own))}
     place, kind = ({name: i for i, name in enumerate(names)} for names in (slides, BY_NAME))
     looks = {words: i for i, words in enumerate(dict.fromkeys(cell.morphology for cell in cells))}
     written = {cell.folder: (cell.slide, cell.refused) for cell in cells}
@@ -172,9 +142,7 @@ def _cells(gallery: Gallery, slides: Sequence[str], of_sample: Mapping[str, str]
         "probabilities": len(CLASS_NAMES),
         "flags": CELL_FLAGS,
         "samples": list(samples),
-        "slides": [
-            [name, *written.get(name, (name, False)), samples.get(of_sample.get(name, ""), -1)] for name in slides
-        ],
+        "slides": [[name, *written[name], samples.get(of_sample.get(name, ""), -1)] for name in slides],
         "slide": [place[cell.folder] for cell in cells],
         "id": [cell.id for cell in cells],
         "x": [cell.x for cell in cells],

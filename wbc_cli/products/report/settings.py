@@ -8,7 +8,7 @@ from typing import Any
 _LEFT_OUT = frozenset(
     {
         *("shard", "status", "left", "missing", "seconds", "schema_version", "slides", "tool"),
-        *("unread", "skipped", "not_in_input", "review"),
+        *("unread", "skipped", "not_in_input", "review", "records_sha256", "products"),
     }
 )
 
