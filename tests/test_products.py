@@ -346,6 +346,5 @@ def test_an_out_that_is_a_file_is_refused_with_its_name(tmp_path):
 
 def test_products_can_be_read_by_others_in_the_laboratory(tmp_path):
     (tmp_path / "plain").mkdir()
-    run = RunFolder(tmp_path)
-    run.commit(small_result(), blank(), NO_PRODUCTS)
+    RunFolder(tmp_path).commit(small_result(), blank(), NO_PRODUCTS)
     assert (tmp_path / "slides" / "slide").stat().st_mode == (tmp_path / "plain").stat().st_mode
