@@ -102,6 +102,12 @@ def test_no_steps_keep_the_network_of_earlier_weights(manifest, tmp_path):
     assert not torch.equal(before["shape.layers.3.weight"], after["shape.layers.3.weight"])
 
 
+def test_the_shape_head_can_be_left_out(manifest, tmp_path):
+    settings, start = replace(TrainSettings(), steps=0, shape_steps=3), Start(weights=default_folder())
+    train(manifest, tmp_path / "out", replace(read_config(default_folder()), shape=False), settings, (), CPU, start)
+    assert not read_state(tmp_path / "out")["shape.mixing"].any()
+
+
 def test_no_steps_are_refused_without_weights_to_keep(manifest, tmp_path):
     with pytest.raises(UsageError, match="steps=0"):
         train(manifest, tmp_path / "out", ModelConfig(), replace(TrainSettings(), steps=0), (), CPU)

@@ -26,6 +26,7 @@ class ModelConfig:
         fusion: all stages are fused; without it only the deepest one is used.
         alignment: trained with the saliency-alignment loss.
         class_weights: trained with class-weighted losses.
+        shape: the shape head is learned, and has a say in the types.
         classes: the outputs of the type head, in order.
         temperature: divides the type logits; fitted on laboratories that were left out, or on the validation split.
         temperature_growth: the power of a cell's Mahalanobis distance, above 1, that the temperature grows by.
@@ -43,6 +44,7 @@ class ModelConfig:
     fusion: bool = True
     alignment: bool = True
     class_weights: bool = True
+    shape: bool = True
     classes: tuple[str, ...] = CLASS_NAMES
     temperature: float = 1.0
     temperature_growth: float = 1.0
@@ -56,7 +58,7 @@ class ModelConfig:
 
     def same_network(self, other: ModelConfig) -> bool:
         """Tell whether weights of the one config fit the other."""
-        learned = ("stain", "alignment", "class_weights")
+        learned = ("stain", "alignment", "class_weights", "shape")
         read_out = ("temperature", "temperature_growth", "min_confidence", "saliency_threshold")
         return replace(self, **{name: getattr(other, name) for name in (*learned, *read_out)}) == other
 

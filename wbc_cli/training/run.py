@@ -140,7 +140,8 @@ def _fit_to_features(
         return list(centred_views(network, chosen, device, test_time_augmentation=True))
 
     seed = settings.seed
-    fit_shape(network, images, settings, device)
+    if network.config.shape:
+        fit_shape(network, images, settings, device)
     validated = _examples(held_out, seed, _MAX_HELD_OUT)
     fit_typicality(network, views_of(_examples(images, seed, _MAX_TYPICAL)), views_of(validated))
     views = views_of(validated)  # once more: how far a cell is from the typical ones weighs in its type
