@@ -12,10 +12,18 @@ class Page:
         self.browser = browser
         browser.get(path.as_uri())
 
+    def drawn(self):
+        """Wait until the page has drawn what changed, which it does in the next frame."""
+        self.browser.execute_async_script(
+            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
+        )
+
     def all(self, selector):
+        self.drawn()
         return self.browser.find_elements("css selector", selector)
 
     def one(self, selector):
+        self.drawn()
         return self.browser.find_element("css selector", selector)
 
     def script(self, text):
@@ -35,6 +43,7 @@ class Page:
 
     def press(self, key):
         self.browser.switch_to.active_element.send_keys(key)
+        self.drawn()
 
     def focused(self, attribute):
         return self.browser.switch_to.active_element.get_attribute(attribute)
