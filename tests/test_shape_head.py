@@ -91,20 +91,26 @@ def test_shape_weighs_the_more_the_less_a_cell_is_like_the_training_cells(distan
     assert float(weights.max()) <= 4
 
 
-def test_an_unlearned_head_leaves_the_types_as_they_are():
+@pytest.fixture
+def network():
+    """One whose cells are not all typical, so that their shape weighs something."""
     torch.manual_seed(0)
     network = SGCLDFF(ModelConfig(width=16)).eval()
-    pooled, evidence = torch.randn(3, 32), torch.randn(3, len(CLASS_NAMES))
-    assert torch.equal(network.type_logits(pooled, evidence), network.types.logits(pooled))
+    network.typicality.whitening.copy_(torch.eye(32))
+    return network
 
 
-def test_the_read_out_types_as_the_network_does():
-    torch.manual_seed(0)
-    network = SGCLDFF(ModelConfig(width=16)).eval()
+def test_an_unlearned_head_leaves_the_types_as_they_are(network):
+    pooled, shape = torch.randn(3, 32), torch.randn(3, len(CLASS_NAMES))
+    typed = network.type_cells(pooled, shape)
+    assert typed.evidence.abs().min() > 0
+    assert torch.equal(typed.logits, network.types.logits(pooled))
+
+
+def test_the_read_out_types_as_the_network_does(network):
     weight, bias = (parameter.detach() for parameter in network.read_out())
     network.set_read_out(torch.randn(weight.shape), torch.randn(bias.shape))
     weight, bias = (parameter.detach() for parameter in network.read_out())
-    pooled, evidence = torch.randn(3, 32), torch.randn(3, len(CLASS_NAMES))
-    torch.testing.assert_close(
-        network.type_logits(pooled, evidence), torch.cat([pooled, evidence], dim=1) @ weight.T + bias
-    )
+    pooled, shape = torch.randn(3, 32), torch.randn(3, len(CLASS_NAMES))
+    typed = network.type_cells(pooled, shape)
+    torch.testing.assert_close(typed.logits, torch.cat([pooled, typed.evidence], dim=1) @ weight.T + bias)

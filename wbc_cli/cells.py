@@ -103,7 +103,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a slide shows its cells; None where there was nothing to measure it on.
+    """The figures that tell how well a slide shows its cells; None where there was nothing to measure one on.
 
     Attributes:
         focus: contrast between 0.4 and 0.8 um over that between 0.8 and 1.6 um: 0.7 at sharp edges, 0.25 out of focus.

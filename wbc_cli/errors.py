@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the shell, cron or the scheduler sees."""
+    """The exit codes, by which the shell, cron or the scheduler learns how a command ended."""
 
     OK = 0
     BUG = 1

@@ -41,7 +41,7 @@ USUAL_LIMITS: Mapping[str, Limits] = {
 
 @dataclass(frozen=True)
 class DiagnosticAccuracy:
-    """How abnormal samples of one kind are told from others.
+    """The counts that tell how well abnormal samples of one kind are told from others.
 
     Attributes:
         kind: DISTRIBUTION, MORPHOLOGY, EITHER, or a class.

@@ -39,7 +39,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the readers say.
+    """The counts and types that the readers give.
 
     Attributes:
         readers: in the order of the file.

@@ -151,11 +151,9 @@ class Probe:
         for batch in torch.split(_tensor(windows, device), self.engine.batch_size):
             output = network(batch)
             pooled_mask = F.adaptive_avg_pool2d(weights, output.features.shape[-1]).expand(len(batch), -1, -1)
-            owners = torch.arange(len(batch), device=device)
-            maps = cell_maps(batch, output.maps.segments, weights.expand(len(batch), -1, -1), owners)
+            maps = cell_maps(batch, output.maps.segments, weights.expand(len(batch), -1, -1))
             pooled = network.types.pool(output.features, pooled_mask)
-            evidence = network.weigh_evidence(pooled, network.shape.log_probabilities(maps))
-            logits = network.type_logits(pooled, evidence)
+            logits = network.type_cells(pooled, network.shape.log_probabilities(maps)).logits
             found.append((logits / self.engine.config.temperature).softmax(dim=1)[:, kind])
         return torch.cat(found).cpu().numpy()
 

@@ -46,7 +46,7 @@ class Prediction:
 
     @property
     def right(self) -> bool:
-        """Whether the prediction is the truth."""
+        """Tell whether the prediction is the truth."""
         return self.predicted == self.truth
 
     @property

@@ -286,14 +286,13 @@ class Engine:
         masks, pooled_masks = windows[n, k], F.adaptive_avg_pool2d(windows, side)
         shape = self.network.shape.log_probabilities(cell_maps(pixels, output.maps.segments, masks, n))
         pooled = types.pool(output.features, pooled_masks)[n, k]
-        first = self.network.type_logits(pooled, self.network.weigh_evidence(pooled, shape))
+        first = self.network.type_cells(pooled, shape).logits
         # What the window's border cuts gets a window of its own, and is augmented there.
         whole = np.flatnonzero(~at_border(labels, owners))
         first, owned = first[upload(whole, self.device)], torch.from_numpy(owners[whole, 0])
         augmented = augment_unclear(self._type_features, pixels, output.features, first, owned)
         pooled = types.pool(augmented.features, pooled_masks)[n, k]
-        evidence, distance = self.network.weigh_evidence(pooled, shape), self.network.typicality(pooled)
-        logits = self.network.type_logits(pooled, evidence)
+        logits, evidence, distance = self.network.type_cells(pooled, shape)
         likeliest = torch.zeros(windows.shape[:2], dtype=torch.int64, device=self.device)
         likeliest[n, k] = logits.argmax(dim=1)
         cam = types.cam(augmented.features, likeliest)[n, k]

@@ -40,6 +40,20 @@ class NetworkOutput(NamedTuple):
     saliency: Tensor
 
 
+class TypedCells(NamedTuple):
+    """What types cells.
+
+    Attributes:
+        logits: float [N, classes].
+        evidence: float [N, classes], what their shape says, as it is weighed.
+        distance: float [N], the Mahalanobis distance from the training cells, see `typicality.Typicality`.
+    """
+
+    logits: Tensor
+    evidence: Tensor
+    distance: Tensor
+
+
 class SGCLDFF(nn.Module):
     """The whole model: the prior, the scale estimator and the network proper.
 
@@ -111,23 +125,16 @@ class SGCLDFF(nn.Module):
         self.shape.mixing.copy_(weight[:, width:])
         self.types.classify.bias.copy_(bias)
 
-    def weigh_evidence(self, pooled: Tensor, shape: Tensor) -> Tensor:
-        """Weigh what the shape of cells says of their type, float [N, classes].
+    def type_cells(self, pooled: Tensor, shape: Tensor) -> TypedCells:
+        """Type cells from their texture and colour, and from their shape.
 
         Args:
             pooled: float [N, 2 * width], the type features' mean over each cell.
             shape: float [N, classes], from `ShapeHead.log_probabilities`.
         """
-        return evidence_weight(self.typicality(pooled))[:, None] * shape
-
-    def type_logits(self, pooled: Tensor, evidence: Tensor) -> Tensor:
-        """Compute the class logits of cells, float [N, classes], from their texture and colour and from their shape.
-
-        Args:
-            pooled: float [N, 2 * width], the type features' mean over each cell.
-            evidence: float [N, classes], from `weigh_evidence`.
-        """
-        return self.types.logits(pooled) + evidence @ self.shape.mixing.T
+        distance = self.typicality(pooled)
+        evidence = evidence_weight(distance)[:, None] * shape
+        return TypedCells(self.types.logits(pooled) + evidence @ self.shape.mixing.T, evidence, distance)
 
     def for_inference(self, dtype: torch.dtype) -> SGCLDFF:
         """Return a copy that gives the same outputs sooner, under autocast to `dtype`; it cannot be trained."""

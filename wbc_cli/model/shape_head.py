@@ -104,23 +104,24 @@ def without_density(maps: Tensor) -> Tensor:
     return torch.cat([maps[:, :_DENSITY_CHANNEL], torch.zeros_like(maps[:, _DENSITY_CHANNEL:])], dim=1)
 
 
-def cell_maps(windows: Tensor, segments: Tensor, cells: Tensor, owners: Tensor) -> Tensor:
+def cell_maps(windows: Tensor, segments: Tensor, cells: Tensor, owners: Tensor | None = None) -> Tensor:
     """Cut what the shape head sees of cells out of their windows, each cell in the middle.
 
     Args:
         windows: float (0 to 1) or uint8 [N, 3, S, S], RGB.
         segments: float [N, 3, h, w], logits of background, cytoplasm, nucleus.
         cells: float [M, h, w], the masks of cells, none of them empty.
-        owners: int64 [M], the window of each.
+        owners: int64 [M], the window of each; None where every window has one.
 
     Returns:
         float [M, CHANNELS, s, s]: the probabilities of nucleus and cytoplasm inside the cell's mask, and the optical
         density of the window without its fine detail, relative to the mean of the cell's nucleus; zero beyond the
         window.
     """
-    probabilities = segments.float().softmax(dim=1)[owners]
+    probabilities, density = segments.float().softmax(dim=1), _coarse_density(windows)
+    if owners is not None:
+        probabilities, density = probabilities[owners], density[owners]
     nucleus, cytoplasm = probabilities[:, 2] * cells, probabilities[:, 1] * cells
-    density = _coarse_density(windows)[owners]
     nuclear = (density * nucleus).sum(dim=(1, 2)) / nucleus.sum(dim=(1, 2)).clamp_min(1)
     relative = (_DENSITY_GAIN * density / nuclear.clamp_min(_MIN_NUCLEAR_DENSITY)[:, None, None]).clamp(0, 1)
     return _centred(torch.stack([nucleus, cytoplasm, relative], dim=1), cells)

@@ -90,8 +90,8 @@ def merge(sources: Sequence[Path], out: Path, added: NewReview = NOTHING_NEW, no
                 _take(record, part.folder, folder, records.get(name))
                 records.add(record)
         absent = _absent(parts).intersection(records.names())
-        for name in absent:
-            _flag_absent(records, name)
+        for record in [records[name] for name in absent]:
+            records.add({**record, "flags": [*record["flags"], NOT_IN_INPUT]})
         review = add_review(folder, records, log, added, now or datetime.now(UTC))
         run = _run(parts, missing, absent, review)
         flagged = folder.with_overlaps(records)
@@ -150,11 +150,6 @@ def _absent(parts: Sequence[_Part]) -> set[str]:
         if slide["name"] not in part.run.get("not_in_input", ())
     }
     return absent - present
-
-
-def _flag_absent(records: Records, name: str) -> None:
-    if record := records.get(name):
-        records.add({**record, "flags": [*record["flags"], NOT_IN_INPUT]})
 
 
 def _unread(parts: Sequence[_Part]) -> dict[str, int]:

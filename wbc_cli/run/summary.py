@@ -48,8 +48,7 @@ class RunSummary:
         records = run.records
 
         def reasons(status: str) -> tuple[tuple[str, str], ...]:
-            found = (records.get(name) for name in records.names(status))
-            return tuple((str(record["name"]), str(record["reason"])) for record in found if record)
+            return tuple((name, str(records[name]["reason"])) for name in records.names(status))
 
         failed = reasons(FAILED)
         return cls(

@@ -176,8 +176,7 @@ def _disc(shape: tuple[int, ...]) -> NDArray[np.bool_]:
 def _shape(network: SGCLDFF, windows: Tensor, output: NetworkOutput, masks: NDArray[np.bool_]) -> Tensor:
     cells = torch.from_numpy(masks).float().to(windows.device)
     with torch.no_grad():
-        owners = torch.arange(len(windows), device=windows.device)
-        return network.shape.log_probabilities(cell_maps(windows, output.maps.segments, cells, owners))
+        return network.shape.log_probabilities(cell_maps(windows, output.maps.segments, cells))
 
 
 def _typed(
@@ -186,8 +185,7 @@ def _typed(
     pooled_masks = F.adaptive_avg_pool2d(torch.from_numpy(masks).float().to(features.device), features.shape[-1])
     with torch.no_grad():
         pooled = network.types.pool(features, pooled_masks)
-        logits = network.type_logits(pooled, network.weigh_evidence(pooled, shape))
-        return pooled.cpu().numpy(), logits.cpu().numpy()
+        return pooled.cpu().numpy(), network.type_cells(pooled, shape).logits.cpu().numpy()
 
 
 def _parts(network: SGCLDFF, output: NetworkOutput, masks: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -92,7 +92,7 @@ def list_samples(samples: Iterable[Sample]) -> list[dict[str, Any]]:
 
 
 def _first(records: Records, names: Sequence[str]) -> list[SlideRecord]:
-    return [record for name in names[:MAX_LISTED] if (record := records.get(name))]
+    return [records[name] for name in names[:MAX_LISTED]]
 
 
 def _said(record: SlideRecord) -> list[str]:
