@@ -14,7 +14,7 @@ from tiles import APERIO, FIELD, FILES, TILE, most_apart, opened, picture, whole
 from wbc_cli.slides import tiled
 from wbc_cli.slides.reader import SlideReader
 from wbc_cli.slides.slide import OpenSlideReader
-from wbc_cli.slides.tiled import TiledTiffReader
+from wbc_cli.slides.tiled import TileGridReader
 from wbc_cli.synthetic.slide import write_slide
 
 CMU = Path(__file__).parents[2] / "shared" / "data" / "slides" / "CMU-1-Small-Region.svs"
@@ -86,7 +86,7 @@ def test_the_scale_is_that_of_openslide(options: dict[str, object], tmp_path: Pa
 
 
 @pytest.fixture(scope="module", params=["lzw", "jpeg_420"])
-def field(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TiledTiffReader:
+def field(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TileGridReader:
     return opened(FILES[request.param](tmp_path_factory.mktemp("field") / "f.tif"))
 
 
@@ -99,7 +99,7 @@ def regions(draw: st.DrawFn, smallest: int = 1) -> tuple[int, int, int, int]:
 
 @settings(max_examples=60)
 @given(region=regions())
-def test_any_region_is_that_part_of_the_picture(field: TiledTiffReader, region: tuple[int, int, int, int]) -> None:
+def test_any_region_is_that_part_of_the_picture(field: TileGridReader, region: tuple[int, int, int, int]) -> None:
     x, y, w, h = region
     assert np.array_equal(field.read(*region), whole(field)[y : y + h, x : x + w])
 
@@ -107,14 +107,14 @@ def test_any_region_is_that_part_of_the_picture(field: TiledTiffReader, region: 
 @settings(max_examples=60)
 @given(region=regions(), downsample=st.floats(1, 500))
 def test_the_size_of_a_region_is_as_promised(
-    field: TiledTiffReader, region: tuple[int, int, int, int], downsample: float
+    field: TileGridReader, region: tuple[int, int, int, int], downsample: float
 ) -> None:
     image = field.read(*region, downsample)
     assert image.shape == (max(1, round(region[3] / downsample)), max(1, round(region[2] / downsample)), 3)
     assert image.flags.c_contiguous
 
 
-def test_a_region_is_the_callers_own(field: TiledTiffReader) -> None:
+def test_a_region_is_the_callers_own(field: TileGridReader) -> None:
     before = whole(field)
     for region in ((0, 0, TILE, TILE), (0, 0, 407, 301)):
         field.read(*region)[:] = 0
@@ -135,7 +135,7 @@ def test_without_a_coarse_level_jpeg_is_shrunk_close_to_the_average(downsample: 
 @given(region=regions(smallest=20), downsample=st.floats(1, 20))
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_coarse_region_shows_its_place_within_half_a_pixel(
-    axis: int, region: tuple[int, int, int, int], downsample: float, ramps: list[TiledTiffReader]
+    axis: int, region: tuple[int, int, int, int], downsample: float, ramps: list[TileGridReader]
 ) -> None:
     x, y, w, h = region
     seen = ramps[axis].read(*region, downsample)[..., 0].mean(axis=axis) * 2
@@ -145,7 +145,7 @@ def test_a_coarse_region_shows_its_place_within_half_a_pixel(
 
 
 @pytest.fixture(scope="module")
-def ramps(tmp_path_factory: pytest.TempPathFactory) -> list[TiledTiffReader]:
+def ramps(tmp_path_factory: pytest.TempPathFactory) -> list[TileGridReader]:
     """The grey level tells the place: half of x, half of y."""
     y, x = np.mgrid[:301, :407]
     folder = tmp_path_factory.mktemp("ramps")

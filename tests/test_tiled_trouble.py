@@ -15,7 +15,7 @@ from wbc_cli.slides import open_slide, tiled
 from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.slide import OpenSlideReader
 from wbc_cli.slides.tile_cache import TileCache
-from wbc_cli.slides.tiled import TiledTiffReader
+from wbc_cli.slides.tiled import TileGridReader
 
 # What is left to OpenSlide
 
@@ -52,7 +52,7 @@ UNUSUAL = {
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_the_unusual_is_left_to_the_other_readers(kind: str, tmp_path: Path) -> None:
     path = UNUSUAL[kind](tmp_path / "u.tif")
-    assert TiledTiffReader.open_plain(path) is None
+    assert TileGridReader.open_plain(path) is None
     reader = open_slide(path)
     assert reader.read(0, 0, TILE, TILE).shape == (TILE, TILE, 3)
     assert (reader.width, reader.height) == (407, 301)
@@ -73,7 +73,7 @@ def test_a_tile_beyond_the_end_of_the_file_is_an_error(tmp_path: Path) -> None:
     with tifffile.TiffFile(path, mode="r+b") as tiff:
         offsets = tiff.pages[0].tags["TileOffsets"]
         offsets.overwrite([*offsets.value[:-1], path.stat().st_size - 50])
-    assert TiledTiffReader.open_plain(path) is None
+    assert TileGridReader.open_plain(path) is None
     with pytest.raises(SlideError, match=r"b\.tif"):
         whole(open_slide(path))
 
@@ -116,8 +116,8 @@ def test_a_slide_larger_than_any_glass_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"II*\0\x08\0\0\0", b"\x89PNG\r\n\x1a\n", b"a text"])
 def test_what_is_no_tiff_is_left_to_the_other_readers(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.tif").write_bytes(content)
-    assert TiledTiffReader.open_plain(tmp_path / "x.tif") is None
-    assert TiledTiffReader.open_plain(tmp_path / "missing.tif") is None
+    assert TileGridReader.open_plain(tmp_path / "x.tif") is None
+    assert TileGridReader.open_plain(tmp_path / "missing.tif") is None
 
 
 # Damage

@@ -14,7 +14,7 @@ from PIL import Image
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.reader import SlideReader
-from wbc_cli.slides.tiled import TiledTiffReader
+from wbc_cli.slides.tiled import TileGridReader
 
 TILE = 64
 APERIO = "Aperio Image Library\r\n407x301 (64x64)|AppMag = 20|MPP = 0.4990|Left = 1.5"
@@ -100,10 +100,10 @@ FILES = {
 }
 
 
-def opened(path: Path) -> TiledTiffReader:
+def opened(path: Path) -> TileGridReader:
     slide = open_slide(path)
     assert isinstance(slide, FaultTolerantReader)
-    assert isinstance(slide.reader, TiledTiffReader)
+    assert isinstance(slide.reader, TileGridReader)
     return slide.reader
 
 

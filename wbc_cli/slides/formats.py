@@ -85,7 +85,7 @@ _INCOMPLETE_HAMAMATSU = "a Hamamatsu slide whose other files, which it names, do
 
 FORMATS: tuple[Format, ...] = (
     Format("SVS", (".svs",), "wbc_cli.slides.openers:open_aperio", vendors=("aperio",), is_slide=True),
-    Format("NDPI", (".ndpi",), _OPENSLIDE, vendors=("hamamatsu",), is_slide=True),
+    Format("NDPI", (".ndpi",), "wbc_cli.slides.ndpi:open_ndpi", vendors=("hamamatsu",), is_slide=True),
     Format(
         "MRXS",
         (".mrxs",),
@@ -104,9 +104,16 @@ FORMATS: tuple[Format, ...] = (
         companions=HamamatsuIndex(),
         incomplete=_INCOMPLETE_HAMAMATSU,
     ),
-    Format("SCN", (".scn",), _OPENSLIDE, vendors=("leica",), is_slide=True),
+    Format("SCN", (".scn",), "wbc_cli.slides.scn:open_scn", vendors=("leica",), is_slide=True),
     Format("BIF", (".bif",), _OPENSLIDE, vendors=("ventana",), is_slide=True),
-    Format("DICOM", (".dcm",), _OPENSLIDE, vendors=("dicom",), is_slide=True, companions=DicomSeries()),
+    Format(
+        "DICOM",
+        (".dcm",),
+        "wbc_cli.slides.dicom:open_dicom",
+        vendors=("dicom",),
+        is_slide=True,
+        companions=DicomSeries(),
+    ),
     Format("CZI", (".czi",), _OPENSLIDE, vendors=("zeiss",), is_slide=True),
     Format("SVSLIDE", (".svslide",), _OPENSLIDE, vendors=("sakura",), is_slide=True),
     Format("Philips TIFF", (), _OPENSLIDE, vendors=("philips",), is_slide=True),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from openslide import OpenSlide
 
 from wbc_cli.errors import SlideError
@@ -12,8 +14,12 @@ from wbc_cli.slides.image import ImageReader
 from wbc_cli.slides.planes import refuse_compression
 from wbc_cli.slides.slide import OpenSlideReader
 from wbc_cli.slides.tiff import DAMAGE
-from wbc_cli.slides.tiled import TiledTiffReader
+from wbc_cli.slides.tile_layout import Layout, Level
+from wbc_cli.slides.tiled import TileGridReader
 from wbc_cli.slides.unsupported import refuse_unsupported
+
+_COMPARED = 256  # pixels a side of each level
+_ALIKE = 5.0  # grey levels of difference on average: JPEG decoders differ by 1, other colours or places by far more
 
 
 def open_with_openslide(path: Path, _field: int | None = None) -> OpenSlideReader:
@@ -25,13 +31,51 @@ def open_with_openslide(path: Path, _field: int | None = None) -> OpenSlideReade
     return OpenSlideReader(path)
 
 
-def open_aperio(path: Path, _field: int | None = None) -> OpenSlideReader | TiledTiffReader:
+def open_aperio(path: Path, _field: int | None = None) -> OpenSlideReader | TileGridReader:
     """Open an SVS, on its own grid of tiles if that is plain.
 
     Raises:
         SlideError: it cannot be opened.
     """
-    return TiledTiffReader.open_plain(path) or OpenSlideReader(path)
+    return TileGridReader.open_plain(path) or OpenSlideReader(path)
+
+
+def open_on_grid(path: Path, layout: Layout | None) -> OpenSlideReader | TileGridReader:
+    """Open a slide on its own grid of tiles where it looks there as in OpenSlide, else through that.
+
+    Args:
+        path: the file.
+        layout: where its tiles are, if they are plain.
+
+    Raises:
+        SlideError: it cannot be opened.
+    """
+    slide = OpenSlideReader(path)
+    if layout is None:
+        return slide
+    own = TileGridReader(path, replace(layout, pixel_um=slide.pixel_um, bounds=slide.bounds))
+    own.tile_size = slide.tile_size  # so that what is marked as damaged is the same
+    chosen, other = (own, slide) if _look_alike(own, slide, layout.levels) else (slide, own)
+    other.close()
+    return chosen
+
+
+def _look_alike(own: TileGridReader, slide: OpenSlideReader, levels: tuple[Level, ...]) -> bool:
+    """Compare the sizes and the middle of what was scanned of each level."""
+    if (own.width, own.height) != (slide.width, slide.height):
+        return False
+    for level in levels:
+        width, height = min(level.width, _COMPARED), min(level.height, _COMPARED)
+        left = level.margins[0] + (level.width - width) // 2
+        top = level.margins[1] + (level.height - height) // 2
+        x, y, *size = (int(side * level.downsample) for side in (left, top, width, height))
+        try:
+            seen = [reader.read(x, y, size[0], size[1], level.downsample).astype(int) for reader in (own, slide)]
+        except SlideError:
+            return False  # OpenSlide is then the one to say what is damaged
+        if np.abs(seen[0] - seen[1]).mean() > _ALIKE:
+            return False
+    return True
 
 
 def open_picture(path: Path, field: int | None = None) -> ImageReader:
@@ -45,7 +89,7 @@ def open_picture(path: Path, field: int | None = None) -> ImageReader:
     return ImageReader(path)
 
 
-def open_tiff_field(path: Path, field: int | None = None) -> ImageReader | OpenSlideReader | TiledTiffReader:
+def open_tiff_field(path: Path, field: int | None = None) -> ImageReader | OpenSlideReader | TileGridReader:
     """Open a field of a TIFF of no vendor's own kind.
 
     Raises:
@@ -61,7 +105,7 @@ def open_tiff_field(path: Path, field: int | None = None) -> ImageReader | OpenS
     number = field or 0
     _refuse_missing_field(path, number, len(fields))
     own = fields[number] if fields else None
-    if own and own.page is not None and (tiled := TiledTiffReader.open_plain(path, own.page)):
+    if own and own.page is not None and (tiled := TileGridReader.open_plain(path, own.page)):
         return tiled
     if own:
         refuse_compression(path, own.series.keyframe)

@@ -59,6 +59,8 @@ def to_rgb(image: NDArray[np.uint8], background: tuple[int, int, int] = WHITE) -
         # The sum stays below 65,536: 16 bits are half of what floats would take on a large picture.
         mixed = colour * alpha + np.array(background, np.uint16) * (255 - alpha)
         colour = ((mixed + 127) // 255).astype(np.uint8)
+    elif image.shape[2] == 4:  # several times as fast as numpy's copy
+        colour = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGBA2RGB), np.uint8)
     return np.ascontiguousarray(colour)
 
 

@@ -33,14 +33,17 @@ class Level:
     """A picture of the pyramid, and the tiles that it consists of.
 
     Attributes:
-        width, height: pixels.
+        width, height: pixels of what was scanned.
         tile_width, tile_height: pixels of a tile; those at the right and lower edges reach beyond the picture.
         columns: tiles in a row.
         downsample: level-0 pixels to one of its pixels.
-        offsets, sizes: int64 [tiles], bytes, row by row.
+        path: the file that the tiles are in.
+        offsets, sizes: int64 [tiles, parts], bytes, row by row; a tile's parts belong behind each other, and where it
+            has fewer than others the sizes of the rest are 0.
         reductions: by how much a tile can be shrunk while it is decoded, ascending from 1.
         decode: from a tile's bytes, its index and a reduction to uint8 [tile_height / reduction, tile_width /
             reduction, 3], at the edges perhaps without what is beyond the picture. It raises one of `tiff.DAMAGE`.
+        margins: pixels of the slide that were not scanned, on the left, above, on the right and below.
     """
 
     width: int
@@ -49,23 +52,38 @@ class Level:
     tile_height: int
     columns: int
     downsample: float
+    path: Path
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
     reductions: tuple[int, ...]
     decode: TileDecoder
+    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    @property
+    def slide_size(self) -> tuple[int, int]:
+        """Width and height of the whole slide in pixels of this level."""
+        left, above, right, below = self.margins
+        return left + self.width + right, above + self.height + below
+
+    @property
+    def rows(self) -> int:
+        """The number of rows of tiles."""
+        return -(-self.height // self.tile_height)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A tiled TIFF.
+    """A slide of tiles.
 
     Attributes:
         levels: by falling size, the first is the full picture.
         pixel_um: width and height of a level-0 pixel as the file states it, or None.
+        bounds: as `SlideReader` says.
     """
 
     levels: tuple[Level, ...]
-    pixel_um: pixel_size.PixelSize | None
+    pixel_um: pixel_size.PixelSize | None = None
+    bounds: tuple[int, int] = (0, 0)
 
 
 def read_layout(path: Path, page: int = 0) -> Layout | None:
@@ -82,8 +100,8 @@ def read_layout(path: Path, page: int = 0) -> Layout | None:
             pages = _pyramid(tiff, page)
             if pages is None:
                 return None
-            levels = tuple(_level(own, pages[0]) for own in pages)
-            if not all(_is_whole(level, tiff) for level in levels):
+            levels = tuple(level_of(path, own, pages[0]) for own in pages)
+            if not all(is_whole(level, tiff) for level in levels):
                 return None
             return Layout(levels, _pixel_um(tiff, pages[0]))
     except DAMAGE:
@@ -97,7 +115,7 @@ def _pyramid(tiff: TiffFile, page: int) -> list[TiffPage] | None:
     a fourth of the one before.
     """
     first = tiff.pages[page]
-    if not isinstance(first, TiffPage) or not _is_plain(first) or first.is_reduced:
+    if not isinstance(first, TiffPage) or not is_plain(first) or first.is_reduced:
         return None
     others = [own for own in tiff.pages if isinstance(own, TiffPage) and own is not first]
     if not _is_aperio(first):  # those of one field follow it, before the next field
@@ -107,12 +125,13 @@ def _pyramid(tiff: TiffFile, page: int) -> list[TiffPage] | None:
     others += [page for page in first.pages or () if isinstance(page, TiffPage)]
     smaller = [page for page in others if page.is_tiled and _is_smaller_copy(page, first)]
     alike = {(page.compression, page.photometric) for page in (first, *smaller)}
-    if len(alike) > 1 or not all(_is_plain(page) for page in smaller):
+    if len(alike) > 1 or not all(is_plain(page) for page in smaller):
         return None
     return [first, *sorted(smaller, key=lambda page: page.imagewidth, reverse=True)]
 
 
-def _is_plain(page: TiffPage) -> bool:
+def is_plain(page: TiffPage) -> bool:
+    """Tell whether the pixels of a page are such that its tiles can be decoded here."""
     jpeg = page.compression == COMPRESSION.JPEG and page.photometric in {PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR}
     rgb = page.compression in _JPEG2000 | _LOSSLESS and page.photometric == PHOTOMETRIC.RGB
     return bool(
@@ -133,7 +152,8 @@ def _is_smaller_copy(page: TiffPage, first: TiffPage) -> bool:
     return bool(page.imagewidth < first.imagewidth and skew <= 2 * (first.imagewidth + first.imagelength))
 
 
-def _level(page: TiffPage, first: TiffPage) -> Level:
+def level_of(path: Path, page: TiffPage, first: TiffPage) -> Level:
+    """Describe a plain page as a level of the pyramid whose full picture is the first page."""
     width, height = page.tilewidth, page.tilelength
     jpeg = page.compression == COMPRESSION.JPEG
     return Level(
@@ -142,12 +162,18 @@ def _level(page: TiffPage, first: TiffPage) -> Level:
         tile_width=width,
         tile_height=height,
         columns=-(-page.imagewidth // width),
-        downsample=(first.imagewidth / page.imagewidth + first.imagelength / page.imagelength) / 2,  # as in OpenSlide
-        offsets=np.array(page.dataoffsets, np.int64),
-        sizes=np.array(page.databytecounts, np.int64),
+        downsample=downsample_of(page, first),
+        path=path,
+        offsets=np.array(page.dataoffsets, np.int64)[:, np.newaxis],
+        sizes=np.array(page.databytecounts, np.int64)[:, np.newaxis],
         reductions=tuple(r for r in REDUCTIONS if width % r == 0 and height % r == 0) if jpeg else (1,),
         decode=_jpeg_decoder(page) if jpeg else _other_decoder(page),
     )
+
+
+def downsample_of(page: TiffPage, first: TiffPage) -> float:
+    """Compute how many of the first page's pixels make one of a page's, as OpenSlide does."""
+    return (first.imagewidth / page.imagewidth + first.imagelength / page.imagelength) / 2
 
 
 def _jpeg_decoder(page: TiffPage) -> TileDecoder:
@@ -173,16 +199,15 @@ def _other_decoder(page: TiffPage) -> TileDecoder:
     return decode_tile
 
 
-def _is_whole(level: Level, tiff: TiffFile) -> bool:
+def is_whole(level: Level, tiff: TiffFile) -> bool:
     """Tell whether the file holds every tile, as far as that shows without decoding more than the first."""
-    rows = -(-level.height // level.tile_height)
-    if not len(level.offsets) == len(level.sizes) == rows * level.columns:
+    if not len(level.offsets) == len(level.sizes) == level.rows * level.columns:
         return False
     # A size of 0 is Aperio's sign for a tile that must be made up from another level.
     if level.sizes.min() <= 0 or (level.offsets + level.sizes).max() > tiff.filehandle.size:
         return False
-    tiff.filehandle.seek(int(level.offsets[0]))
-    level.decode(tiff.filehandle.read(int(level.sizes[0])), 0, 1)
+    tiff.filehandle.seek(int(level.offsets[0, 0]))
+    level.decode(tiff.filehandle.read(int(level.sizes[0, 0])), 0, 1)
     return True
 
 

@@ -1,8 +1,9 @@
-"""Tiled TIFF and SVS, read on the file's own grid of tiles, which is several times as fast as through OpenSlide."""
+"""Slides read on the file's own grid of tiles, which is several times as fast as through OpenSlide."""
 
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
 from typing import Self
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.pixels import shrink, shrink_in_bands, shrunk_size
+from wbc_cli.slides.pixels import WHITE, shrink, shrink_in_bands, shrunk_size
 from wbc_cli.slides.reader import RGBImage, TiledReader
 from wbc_cli.slides.tiff import DAMAGE
 from wbc_cli.slides.tile_cache import TileCache
@@ -22,8 +23,8 @@ _LEVEL_TOLERANCE = 1.01  # levels are rounded to whole pixels, so that a fourth 
 _CACHE_BYTES = 64_000_000
 
 
-class TiledTiffReader(TiledReader):
-    """A TIFF of plain tiles (see `tile_layout.read_layout`) as a `SlideReader`; threads may share it.
+class TileGridReader(TiledReader):
+    """A slide of plain tiles whose places in its files are known as a `SlideReader`; threads may share it.
 
     Pixels are those that `OpenSlideReader` gives, JPEG within rounding. Where the file lacks a level that is coarse
     enough, JPEG tiles are shrunk by up to 8 while they are decoded.
@@ -37,17 +38,22 @@ class TiledTiffReader(TiledReader):
         """
         self.path = path
         self._levels = layout.levels
-        self.width, self.height = layout.levels[0].width, layout.levels[0].height
+        self.width, self.height = layout.levels[0].slide_size
         self.tile_size = layout.levels[0].tile_width, layout.levels[0].tile_height
+        self.bounds = layout.bounds
         self.pixel_um = layout.pixel_um
         self.um_per_px = self.pixel_um and min(self.pixel_um)
         self._cache = TileCache(_CACHE_BYTES)
-        self._file = path.open("rb")  # and no memory map: a file that is cut short meanwhile would end the process
         self._lock = Lock()
+        with ExitStack() as opened:
+            paths = {level.path for level in layout.levels}
+            # And no memory maps: a file that is cut short meanwhile would end the process.
+            self._files = {each: opened.enter_context(each.open("rb")) for each in paths}
+            self._opened = opened.pop_all()
 
     @classmethod
     def open_plain(cls, path: Path, page: int = 0) -> Self | None:
-        """Open the picture that begins with a page if it is plain enough; else another reader has to say why."""
+        """Open the picture that begins with a page of a TIFF; None if it is not plain: another reader has to say why."""
         layout = read_layout(path, page)
         try:
             return None if layout is None else cls(path, layout)
@@ -64,8 +70,9 @@ class TiledTiffReader(TiledReader):
         out_width, out_height = shrunk_size(width, height, downsample)
         level, reduction = self._source(downsample)
         step = level.downsample * reduction
-        left, columns = _span(x, width, step, math.ceil(level.width / reduction))
-        top, rows = _span(y, height, step, math.ceil(level.height / reduction))
+        limit_x, limit_y = (math.ceil(side / reduction) for side in level.slide_size)
+        left, columns = _span(x, width, step, limit_x)
+        top, rows = _span(y, height, step, limit_y)
         if (columns, rows) == (out_width, out_height):
             return self._pixels(level, reduction, left, top, columns, rows)
 
@@ -76,7 +83,7 @@ class TiledTiffReader(TiledReader):
 
     def close(self) -> None:
         """Close the file; the reader is of no more use."""
-        self._file.close()
+        self._opened.close()
         self._cache.clear()
 
     def _source(self, downsample: float) -> tuple[Level, int]:
@@ -87,13 +94,16 @@ class TiledTiffReader(TiledReader):
 
     def _pixels(self, level: Level, reduction: int, left: int, top: int, columns: int, rows: int) -> RGBImage:
         """Put together a region of a level that is shrunk by the reduction, positions in pixels of that."""
+        left, top = left - round(level.margins[0] / reduction), top - round(level.margins[1] / reduction)
         picture = np.empty((rows, columns, 3), np.uint8)
+        if any(level.margins):
+            picture[:] = WHITE
         width, height = level.tile_width // reduction, level.tile_height // reduction
-        for row in range(top // height, (top + rows - 1) // height + 1):
-            for column in range(left // width, (left + columns - 1) // width + 1):
+        for row in range(max(0, top // height), min(level.rows, (top + rows - 1) // height + 1)):
+            for column in range(max(0, left // width), min(level.columns, (left + columns - 1) // width + 1)):
                 tile = self._tile(level, reduction, column, row)
                 x, y = column * width - left, row * height - top
-                part = picture[max(y, 0) : y + height, max(x, 0) : x + width]
+                part = picture[max(y, 0) : y + tile.shape[0], max(x, 0) : x + tile.shape[1]]
                 part[:] = tile[max(-y, 0) :, max(-x, 0) :][: part.shape[0], : part.shape[1]]
         return picture
 
@@ -111,7 +121,8 @@ class TiledTiffReader(TiledReader):
         try:
             tile = self._decode(level, reduction, index, width, height)
         except DAMAGE as error:
-            place = f"({round(x * level.downsample)}, {round(y * level.downsample)})"
+            left, top, *_ = level.margins
+            place = f"({round((left + x) * level.downsample)}, {round((top + y) * level.downsample)})"
             raise SlideError(
                 f"{self.path}: the region of {round(width * level.downsample)} x {round(height * level.downsample)} "
                 f"pixels at {place} cannot be decoded ({error}). Copy the slide again from its source."
@@ -122,7 +133,7 @@ class TiledTiffReader(TiledReader):
         return tile
 
     def _decode(self, level: Level, reduction: int, index: int, width: int, height: int) -> RGBImage:
-        data = self._bytes(int(level.offsets[index]), int(level.sizes[index]))
+        data = self._bytes(level, index)
         if width % reduction == 0 and height % reduction == 0:
             tile = level.decode(data, index, reduction)[: height // reduction, : width // reduction]
         else:
@@ -135,12 +146,15 @@ class TiledTiffReader(TiledReader):
             raise ValueError(f"it has the shape {tile.shape}")
         return tile
 
-    def _bytes(self, offset: int, size: int) -> bytes:
-        with self._lock:
-            self._file.seek(offset)
-            data = self._file.read(size)
-        if len(data) < size:
-            raise ValueError("the file ends before its pixels do")
+    def _bytes(self, level: Level, index: int) -> bytes:
+        data = b""
+        for offset, size in zip(level.offsets[index].tolist(), level.sizes[index].tolist(), strict=True):
+            with self._lock:
+                self._files[level.path].seek(offset)
+                part = self._files[level.path].read(size)
+            if len(part) < size:
+                raise ValueError("the file ends before its pixels do")
+            data += part
         return data
 
 
