@@ -158,7 +158,9 @@ _IMAGE = """<image><device model="Leica SCN400"/><pixels>{2}</pixels>
 NM_PER_PX = round(UM_PER_PX * 1000)
 
 
-def write_scn(path: Path, levels: list[np.ndarray], *corners: tuple[int, int], size: tuple[int, int]) -> Path:
+def write_scn(
+    path: Path, levels: list[np.ndarray], *corners: tuple[int, int], size: tuple[int, int], tile: int = 128
+) -> Path:
     """An SCN whose slide of that size has a scan of the levels at each corner, in level-0 pixels, and an overview."""
     overview = picture(400, 128)
     pages = [overview, *levels * len(corners)]
@@ -172,7 +174,7 @@ def write_scn(path: Path, levels: list[np.ndarray], *corners: tuple[int, int], s
         for i, page in enumerate(pages):
             tiff.write(
                 page,
-                tile=(128, 128),
+                tile=(tile, tile),
                 photometric="rgb",
                 compression="jpeg",
                 compressionargs={"level": 90},

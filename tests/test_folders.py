@@ -184,6 +184,16 @@ def write_instance(path: Path, series: str, private: int = 0, syntax: str = Expl
     dataset.save_as(path, enforce_file_format=True)
 
 
+@pytest.mark.parametrize(("whole", "damaged"), [(b" \0\x0e\0UI", b" \0\x0e\0U\0"), (b"\2\0\0\0UL\4", b"\2\0\0\0UL\5")])
+def test_a_dicom_whose_header_is_damaged_is_found_for_itself(whole: bytes, damaged: bytes, tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_instance(tmp_path / "in" / f"{number}.dcm", "1.2.3.4")
+    content = (tmp_path / "in" / "2.dcm").read_bytes()
+    assert whole in content
+    (tmp_path / "in" / "2.dcm").write_bytes(content.replace(whole, damaged))
+    assert names(discover([tmp_path / "in"])) == ["1.dcm", "2.dcm"]
+
+
 @pytest.mark.parametrize(("private", "syntax"), [(0, ExplicitVRLittleEndian), (100_000, ImplicitVRLittleEndian)])
 def test_a_dicom_series_is_one_slide_however_large_its_header(private: int, syntax: str, tmp_path: Path) -> None:
     for number in (2, 3):

@@ -58,7 +58,7 @@ def test_a_hamamatsu_slide_looks_as_in_openslide(downsample: float) -> None:
 def ndpi_with_wrong_places(folder: Path) -> Path:
     path = write_ndpi(folder / "a.ndpi", LEVELS[:1])
     with tifffile.TiffFile(path) as tiff:
-        places = tiff.pages[0].tags[65426]
+        places = tiff.pages.first.tags[65426]
         content = bytearray(path.read_bytes())
         shifted = (
             np.frombuffer(content, "<u4", places.count, places.valueoffset) + np.arange(places.count, dtype="u4") % 2
@@ -112,6 +112,7 @@ def test_a_damaged_tile_alone_is_white(kind: str, tmp_path: Path, monkeypatch: p
     level = opened(path)._levels[0]
     damage(path)
     reader = open_slide(path)
+    assert isinstance(reader, FaultTolerantReader)
     after = whole(reader)
     left, top = (
         level.margins[0] + 2 % level.columns * level.tile_width,

@@ -128,12 +128,15 @@ def _is_file(path: Path) -> bool:
 def _series(path: Path) -> str:
     """Find the series of a DICOM file; nothing where it is damaged, or no DICOM, so that the run reports it."""
     # Here and not above: it takes a tenth of a second, and most slides are none of its kind.
-    from pydicom.errors import InvalidDicomError  # noqa: PLC0415
+    from pydicom.errors import BytesLengthException, InvalidDicomError  # noqa: PLC0415
     from pydicom.filereader import read_partial  # noqa: PLC0415
 
     try:
         with path.open("rb") as file:
             data = read_partial(file, lambda tag, _, __: tag > _SERIES, defer_size=1024, specific_tags=[_SERIES])
-    except (OSError, InvalidDicomError, ValueError, TypeError, AttributeError, EOFError, NotImplementedError):
+        return str(data[_SERIES].value)
+    except (
+        *(InvalidDicomError, BytesLengthException, NotImplementedError, EOFError, OSError),
+        *(ValueError, TypeError, AttributeError, LookupError),
+    ):
         return ""
-    return str(data.get(_SERIES).value) if _SERIES in data else ""

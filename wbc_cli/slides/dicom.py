@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 from pydicom.encaps import parse_basic_offsets, parse_fragments
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.uid import JPEGBaseline8Bit
 
@@ -26,6 +27,7 @@ from wbc_cli.slides.tiled import TileGridReader
 _PLACES_OF_FRAMES, _PIXELS = 0x52009230, 0x7FE00010
 _PIXELS_HEADER = 12  # bytes: tag, kind and length
 _ITEM = struct.Struct("<HHI")
+_DAMAGE = (*DAMAGE, EOFError, NotImplementedError, InvalidDicomError, BytesLengthException)
 _IS_YCBCR = {"RGB": False, "YBR_FULL_422": True}
 
 
@@ -52,7 +54,7 @@ def read_layout(path: Path) -> Layout | None:
         if not headers or len({header.TotalPixelMatrixColumns for _, header in headers}) < len(headers):
             return None
         return Layout(tuple(_level(file, header, headers[0][1]) for file, header in headers))
-    except (*DAMAGE, NotImplementedError):
+    except _DAMAGE:
         return None
 
 

@@ -53,7 +53,10 @@ def open_on_grid(path: Path, layout: Layout | None) -> OpenSlideReader | TileGri
     slide = OpenSlideReader(path)
     if layout is None:
         return slide
-    own = TileGridReader(path, replace(layout, pixel_um=slide.pixel_um, bounds=slide.bounds))
+    try:
+        own = TileGridReader(path, replace(layout, pixel_um=slide.pixel_um, bounds=slide.bounds))
+    except OSError:
+        return slide
     own.tile_size = slide.tile_size  # so that what is marked as damaged is the same
     chosen, other = (own, slide) if _look_alike(own, slide, layout.levels) else (slide, own)
     other.close()
@@ -62,7 +65,8 @@ def open_on_grid(path: Path, layout: Layout | None) -> OpenSlideReader | TileGri
 
 def _look_alike(own: TileGridReader, slide: OpenSlideReader, levels: tuple[Level, ...]) -> bool:
     """Compare the sizes and the middle of what was scanned of each level."""
-    if (own.width, own.height) != (slide.width, slide.height):
+    sizes = [level.slide_size for level in levels]
+    if sizes[0] != slide.level_sizes[0] or not set(sizes) <= set(slide.level_sizes):
         return False
     for level in levels:
         width, height = min(level.width, _COMPARED), min(level.height, _COMPARED)

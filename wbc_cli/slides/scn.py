@@ -72,11 +72,12 @@ def _levels(path: Path, tiff: TiffFile, image: ET.Element, slide_size: tuple[int
     """
     view = _view(image)
     numbers = [int(own.attrib["ifd"]) for own in image.iterfind("{*}pixels/{*}dimension") if own.get("z", "0") == "0"]
-    pages = sorted((tiff.pages[number] for number in numbers), key=lambda page: page.imagewidth, reverse=True)
+    pages = [page for page in map(tiff.pages.__getitem__, numbers) if isinstance(page, TiffPage) and is_plain(page)]
+    if not pages or len(pages) < len(numbers):
+        raise ValueError("its tiles are not plain")
+    pages.sort(key=lambda page: page.imagewidth, reverse=True)
     levels: list[Level] = []
     for page in pages:
-        if not isinstance(page, TiffPage) or not is_plain(page):
-            raise ValueError("its tiles are not plain")
         pixel = _pair(view, _SIZE)[0] / page.imagewidth
         left, above = (int(place / pixel) for place in _pair(view, _PLACE))
         width, height = (math.ceil(side / pixel) for side in slide_size)

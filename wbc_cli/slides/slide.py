@@ -35,6 +35,9 @@ class OpenSlideReader(TiledReader):
 
     Level-0 coordinates are OpenSlide's own: (0, 0) is the corner of the whole level 0, also where the scanned area
     begins further in (`openslide.bounds-x`, `-y`). What was not scanned has the slide's background colour.
+
+    Attributes:
+        level_sizes: width and height of each level in its own pixels, the full picture first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +49,8 @@ class OpenSlideReader(TiledReader):
         self.path = path
         refuse_missing_tiles(path)
         self._slide = self._open()
-        self.width, self.height = self._slide.dimensions
+        self.level_sizes = self._slide.level_dimensions
+        self.width, self.height = self.level_sizes[0]
         self.tile_size = self._tile_size(0)
         self._refuse_absurd_sizes()
         self._downsamples = self._slide.level_downsamples  # kept: after an error the handle would not tell any more

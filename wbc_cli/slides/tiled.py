@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.pixels import WHITE, shrink, shrink_in_bands, shrunk_size
+from wbc_cli.slides.pixels import shrink, shrink_in_bands, shrunk_size
 from wbc_cli.slides.reader import RGBImage, TiledReader
 from wbc_cli.slides.tiff import DAMAGE
 from wbc_cli.slides.tile_cache import TileCache
@@ -21,6 +21,7 @@ from wbc_cli.slides.tile_layout import Layout, Level, read_layout
 _BAND_PIXELS = 64_000_000  # of a level, read at once: 192 MB as RGB
 _LEVEL_TOLERANCE = 1.01  # levels are rounded to whole pixels, so that a fourth of the size has a downsample of 4.0003
 _CACHE_BYTES = 64_000_000
+_WHITE = 255  # of what was not scanned, as in OpenSlide
 
 
 class TileGridReader(TiledReader):
@@ -53,7 +54,7 @@ class TileGridReader(TiledReader):
 
     @classmethod
     def open_plain(cls, path: Path, page: int = 0) -> Self | None:
-        """Open the picture that begins with a page of a TIFF; None if it is not plain: another reader has to say why."""
+        """Open the picture that begins with a TIFF's page; None if it is not plain: another reader has to say why."""
         layout = read_layout(path, page)
         try:
             return None if layout is None else cls(path, layout)
@@ -97,7 +98,7 @@ class TileGridReader(TiledReader):
         left, top = left - round(level.margins[0] / reduction), top - round(level.margins[1] / reduction)
         picture = np.empty((rows, columns, 3), np.uint8)
         if any(level.margins):
-            picture[:] = WHITE
+            picture.fill(_WHITE)
         width, height = level.tile_width // reduction, level.tile_height // reduction
         for row in range(max(0, top // height), min(level.rows, (top + rows - 1) // height + 1)):
             for column in range(max(0, left // width), min(level.columns, (left + columns - 1) // width + 1)):
