@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import tifffile
 from PIL import Image
+from scanners import write_ndpi, write_scn
 from tiles import FILES
 
 from wbc_cli.synthetic.smear import Smear
@@ -48,6 +49,8 @@ def seeds(folder: Path) -> list[Path]:
         "lzw.tif": lambda path: tifffile.imwrite(path, rgb, photometric="rgb", compression="lzw", predictor=True),
         "jpeg.tif": lambda path: tifffile.imwrite(path, rgb, photometric="rgb", compression="jpeg", rowsperstrip=16),
         "16.ome.tif": lambda path: tifffile.imwrite(path, rgb.astype("uint16") * 257, photometric="rgb"),
+        "hamamatsu.ndpi": lambda path: write_ndpi(path, [rgb], blocks=20),
+        "leica.scn": lambda path: write_scn(path, [rgb], (0, 0), size=(WIDTH, HEIGHT + 16)),
         **{f"{name}.svs": lambda path, write=write: write(path, rgb) for name, write in FILES.items()},
     }
     for name, write in writers.items():

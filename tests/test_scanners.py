@@ -12,6 +12,7 @@ import tifffile
 from scanners import FIELD, pyramid, write_dicom, write_ndpi, write_scn
 from tiles import most_apart, opened, whole
 
+from wbc_cli.errors import SlideError
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.fault_tolerant import FaultTolerantReader
 from wbc_cli.slides.slide import OpenSlideReader
@@ -93,6 +94,13 @@ def test_what_is_unusual_is_left_to_openslide(kind: str, tmp_path: Path) -> None
 
 
 # Damage
+
+
+def test_a_slide_whose_xml_is_damaged_is_refused_by_name(tmp_path: Path) -> None:
+    path = PLAIN["scn"](tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"<collection", b"<collection<", 1))
+    with pytest.raises(SlideError, match=r"a\.scn: named as a slide \(\.scn\), and OpenSlide does not know it as one"):
+        open_slide(path)
 
 
 def damage(path: Path) -> None:

@@ -44,7 +44,7 @@ def read_layout(path: Path) -> Layout | None:
                 return None
             levels = _levels(path, tiff, images[0], size)
             return Layout(levels) if all(is_whole(level, tiff) for level in levels) else None
-    except (*DAMAGE, ET.ParseError):
+    except DAMAGE:
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import struct
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from tifffile import TiffFile, TiffFileError, TiffPage
@@ -15,7 +16,7 @@ from wbc_cli.slides import pixel_size
 # What tifffile and the codecs behind it raise on damaged files, which their own classes do not cover.
 DAMAGE = (
     *(TiffFileError, OSError, ValueError, RuntimeError, LookupError),
-    *(TypeError, AttributeError, ArithmeticError, struct.error),
+    *(TypeError, AttributeError, ArithmeticError, struct.error, ET.ParseError),
 )
 # What it warns of is an error here, or of no consequence, and its words do not say which file is meant.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
