@@ -18,7 +18,8 @@ from wbc_cli.slides.tile_layout import Layout, Level
 from wbc_cli.slides.tiled import TileGridReader
 from wbc_cli.slides.unsupported import refuse_unsupported
 
-_COMPARED = 256  # pixels a side of each level
+_COMPARED = 256  # pixels a side of a place of each level
+_PLACES = (0.5, 0.25, 0.75, 0.0, 1.0)  # of the way across and down
 _ALIKE = 5.0  # grey levels of difference on average: JPEG decoders differ by 1, other colours or places by far more
 
 
@@ -58,28 +59,32 @@ def open_on_grid(path: Path, layout: Layout | None) -> OpenSlideReader | TileGri
     except OSError:
         return slide
     own.tile_size = slide.tile_size  # so that what is marked as damaged is the same
-    chosen, other = (own, slide) if _look_alike(own, slide, layout.levels) else (slide, own)
+    chosen, other = (own, slide) if _are_alike(own, slide, layout.levels) else (slide, own)
     other.close()
     return chosen
 
 
-def _look_alike(own: TileGridReader, slide: OpenSlideReader, levels: tuple[Level, ...]) -> bool:
-    """Compare the sizes and the middle of what was scanned of each level."""
+def _are_alike(own: TileGridReader, slide: OpenSlideReader, levels: tuple[Level, ...]) -> bool:
+    """Compare the sizes of all levels, and a place of each."""
     sizes = [level.slide_size for level in levels]
     if sizes[0] != slide.level_sizes[0] or not set(sizes) <= set(slide.level_sizes):
         return False
-    for level in levels:
-        width, height = min(level.width, _COMPARED), min(level.height, _COMPARED)
-        left = level.margins[0] + (level.width - width) // 2
-        top = level.margins[1] + (level.height - height) // 2
+    return all(_looks_alike(own, slide, level) for level in levels)
+
+
+def _looks_alike(own: TileGridReader, slide: OpenSlideReader, level: Level) -> bool:
+    """Compare a place of a level, the first of a few that is not damaged."""
+    width, height = min(level.width, _COMPARED), min(level.height, _COMPARED)
+    for share in _PLACES:
+        left = level.margins[0] + int((level.width - width) * share)
+        top = level.margins[1] + int((level.height - height) * share)
         x, y, *size = (int(side * level.downsample) for side in (left, top, width, height))
         try:
             seen = [reader.read(x, y, size[0], size[1], level.downsample).astype(int) for reader in (own, slide)]
         except SlideError:
-            return False  # OpenSlide is then the one to say what is damaged
-        if np.abs(seen[0] - seen[1]).mean() > _ALIKE:
-            return False
-    return True
+            continue
+        return bool(np.abs(seen[0] - seen[1]).mean() <= _ALIKE)
+    return False
 
 
 def open_picture(path: Path, field: int | None = None) -> ImageReader:
