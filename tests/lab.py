@@ -12,6 +12,7 @@ from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import SlideError
 from wbc_cli.evaluation import Conditions, evaluate
 from wbc_cli.manifest import Sample
+from wbc_cli.model.morphometric_head import MEASURES
 
 SIDE = 100  # of every made-up image
 
@@ -37,6 +38,8 @@ def make_cell(name, box=(40, 40, 60, 60), *, confidence=0.9, likeliest=None, nuc
         box=box,
         mask=mask,
         class_name=name,
+        features=np.zeros(len(CLASS_NAMES), np.float16),
+        measures=np.zeros(MEASURES, np.float32),
         probabilities=probabilities,
         confidence=confidence,
         area_um2=1.0,
@@ -82,7 +85,7 @@ class Lab:
         self.samples.append(sample)
         self.found[image] = found
 
-    def analyse(self, reader, um_per_px):
+    def analyse(self, reader, um_per_px, shared=None):
         self.scales.append(um_per_px)
         found = self.found[reader.path]
         if isinstance(found, SlideError):
@@ -90,12 +93,25 @@ class Lab:
         return SlideResult(reader.path.name, reader.path, SIDE, SIDE, Scale(0.1, "file"), tuple(found), 1)
 
     def evaluate(
-        self, *, analyse=None, check=None, find_candidates=None, progress=lambda done, total: None, **conditions
+        self,
+        *,
+        analyse=None,
+        check=None,
+        find_candidates=None,
+        measure_scale=None,
+        progress=lambda done, total: None,
+        **conditions,
     ):
         conditions = Conditions(min_confidence=0.5, **conditions)
         analyse = analyse or self.analyse
         return evaluate(
-            self.samples, analyse, conditions, progress=progress, find_candidates=find_candidates, check=check
+            self.samples,
+            analyse,
+            conditions,
+            progress=progress,
+            find_candidates=find_candidates,
+            check=check,
+            measure_scale=measure_scale,
         )
 
     def figures(self, **options):

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from wbc_cli.cells import CYTOPLASM, NUCLEUS
 from wbc_cli.inference.assembly import deduplicate, detections
-from wbc_cli.inference.engine import WindowCell, WindowPrediction
+from wbc_cli.inference.window_cells import WindowCell, WindowPrediction
 from wbc_cli.inference.windows import Window
 
 WINDOW_UM = 32.0
-NO_ATTRIBUTES = np.zeros(11, np.int64), np.zeros(0, np.float16)
+NO_ATTRIBUTES = np.zeros(11, np.int64), np.zeros(0, np.float16), np.zeros(5, np.float32)
 MAP = 80
 WIDTH, HEIGHT = 900, 700
 scales = pytest.mark.parametrize("um_per_px", [0.05, 0.1, 0.2, 0.25, 0.37, 0.5])

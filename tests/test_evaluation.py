@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from lab import make_cell, rectangle
 
+from wbc_cli.acquisition.scale import zooms_of
 from wbc_cli.cells import SlideResult
 from wbc_cli.errors import SlideError, UsageError
 from wbc_cli.evaluation import FIGURES, runner
@@ -189,7 +190,7 @@ def test_a_bad_image_counts_as_wrong_and_is_reported(lab):
 
 
 def test_errors_of_the_tool_itself_are_not_taken_for_bad_images(lab):
-    def broken(reader, um_per_px):
+    def broken(reader, um_per_px, shared):
         raise RuntimeError("bug")
 
     lab.add("neutrophil", [])
@@ -200,9 +201,10 @@ def test_errors_of_the_tool_itself_are_not_taken_for_bad_images(lab):
 def test_ignore_scale_hides_the_scale_from_the_pipeline(lab):
     lab.add("neutrophil", [])
     lab.evaluate()
-    assert lab.scales == [0.1]
+    assert set(lab.scales) == {0.1}
+    lab.scales.clear()
     assert lab.evaluate(ignore_scale=True).to_dict()["conditions"]["ignore_scale"] is True
-    assert lab.scales == [0.1, None]
+    assert set(lab.scales) == {None}
 
 
 def test_nothing_to_evaluate_is_a_usage_error(lab):
@@ -215,7 +217,7 @@ def test_progress_is_told_and_results_are_let_go_of(lab, monkeypatch):
     alive: list[int] = []
     steps: list[tuple[int, int]] = []
 
-    def analyse(reader, um_per_px):
+    def analyse(reader, um_per_px, shared):
         alive.append(sum(result() is not None for result in results))
         result = lab.analyse(reader, um_per_px)
         results.append(weakref.ref(result))
@@ -227,3 +229,23 @@ def test_progress_is_told_and_results_are_let_go_of(lab, monkeypatch):
     lab.evaluate(analyse=analyse, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(done, 20) for done in range(1, 21)]
     assert max(alive) <= 3 + 2  # one is begun and one is let go of while they change places
+
+
+def test_images_of_a_set_share_the_scale_that_is_hidden_as_pictures_of_an_acquisition_do(lab):
+    for _ in range(6):
+        lab.add("neutrophil", [])
+    found = []
+
+    def analyse(reader, um_per_px, shared):
+        found.append((um_per_px, [scale.um_per_px for scale in shared.scales]))
+        return lab.analyse(reader, um_per_px)
+
+    def measure_scale(reader):
+        return np.log(0.2) + np.zeros(len(zooms_of(reader.width, reader.height)))
+
+    lab.evaluate(analyse=analyse, ignore_scale=True, measure_scale=measure_scale)
+    assert {um_per_px for um_per_px, _ in found} == {None}
+    assert {tuple(np.round(scales, 3)) for _, scales in found} == {(0.2,)}
+    found.clear()
+    lab.evaluate(analyse=analyse, measure_scale=measure_scale)
+    assert {tuple(scales) for _, scales in found} == {()}

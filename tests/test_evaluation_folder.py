@@ -128,7 +128,7 @@ def test_with_a_constant_background_it_tells_nothing_and_images_without_masks_ar
 def test_what_the_pipeline_sees_has_the_constant_background(lab):
     seen = []
 
-    def analyse(reader, um_per_px):
+    def analyse(reader, um_per_px, shared):
         seen.append(reader.read(0, 0, SIDE, SIDE))
         return lab.analyse(reader, um_per_px)
 

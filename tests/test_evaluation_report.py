@@ -80,7 +80,7 @@ def test_an_oracle_scores_full_marks_on_real_truth():
     kept = [s for s in samples if s.dataset == "bccd"] + [s for s in samples if s.dataset == "negatives"][:5]
     truth = {s.image: s for s in kept}
 
-    def oracle(reader, um_per_px):
+    def oracle(reader, um_per_px, shared):
         image = reader.path
         cells = [
             make_cell(truth[image].labels[0], (int(b.x0), int(b.y0), int(b.x1), int(b.y1)), cam=np.ones((480, 640)))

@@ -66,7 +66,8 @@ def test_where_nothing_moves_at_all_what_was_in_hand_is_tried_alone(analyze_apar
         "if 'wbc_cli.run.worker' in ' '.join(sys.orig_argv):\n"
         "    from wbc_cli.inference.engine import Engine\n"
         "    predict = Engine.predict\n"
-        "    Engine.predict = lambda self, windows: time.sleep(1000 * (windows == 0).any()) or predict(self, windows)\n"
+        "    Engine.predict = lambda self, windows, *more: (\n"
+        "        time.sleep(1000 * (windows == 0).any()) or predict(self, windows, *more))\n"
     )
     answer = analyze_apart(tmp_path / "out", "--time-limit", "4", source=source)
     assert answer.returncode == 3

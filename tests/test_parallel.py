@@ -140,9 +140,9 @@ def test_batches_are_full_and_the_last_windows_are_shared_among_the_lanes(toy_ne
     engine.lanes = 2
     predict, sizes = engine.predict, []
 
-    def counted(windows):
+    def counted(windows, neutrophils):
         sizes.append(len(windows))
-        return predict(windows)
+        return predict(windows, neutrophils)
 
     def read_slowly(window):
         time.sleep(0.002)
@@ -184,7 +184,7 @@ def test_a_window_that_cannot_be_read_is_told_to_its_slide_alone(stream):
 
 
 def test_an_error_of_the_network_is_told_to_all_that_wait(stream, monkeypatch):
-    def fail(windows):
+    def fail(windows, neutrophils):
         raise ArithmeticError("no")
 
     monkeypatch.setattr(stream.engine, "predict", fail)
@@ -221,10 +221,10 @@ def test_out_of_memory_halves_the_batch_and_goes_on(toy_network, monkeypatch):
     engine = Engine(toy_network, torch.device("cpu"), torch.float32, 8)
     whole = Engine._predict
 
-    def scarce(self, windows):
+    def scarce(self, windows, neutrophils):
         if len(windows) > 2:
             raise torch.OutOfMemoryError
-        return whole(self, windows)
+        return whole(self, windows, neutrophils)
 
     monkeypatch.setattr(Engine, "_predict", scarce)
     assert len(engine.predict(np.stack([pixels_of(window) for window in WINDOWS[:7]]))) == 7

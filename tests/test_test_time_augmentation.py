@@ -119,7 +119,7 @@ def test_a_cell_whose_explanation_fails_is_flagged_with_the_reason(toy_network, 
     sound = {"cam_in_cell": 0.9, "cam_saliency": 0.9, "cam_stability": 0.9}
     answer = toy.predict
 
-    def told(windows):
+    def told(windows, neutrophils):
         return [
             replace(window, cells=tuple(replace(cell, **{**sound, **figures}) for cell in window.cells))
             for window in answer(windows)

@@ -76,6 +76,7 @@ class Cell:
             whose type is clear.
         morphology: its attributes; empty where the model has not learned to describe such a cell.
         features: float16 [width], what its type was read from, so that it can be read anew without the picture.
+        measures: float32 [MEASURES], see `morphometric_head.measure`; empty where the cell was read from a record.
         flags: short words: "edge" (cut by the image border or a tile that cannot be read), "explanation" (Grad-CAM
             lies elsewhere), "unstable" (it moves when the window is shifted), "atypical" (unlike the cells that the
             model has learned from).
@@ -99,6 +100,7 @@ class Cell:
     flags: tuple[str, ...] = ()
     morphology: Morphology = field(default_factory=dict)
     features: NDArray[np.float16] = field(default_factory=lambda: np.zeros(0, np.float16))
+    measures: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,11 @@ class CellClass:
     white_cell: bool
 
 
+NEUTROPHIL = "neutrophil"
+EOSINOPHIL = "eosinophil"
 BASOPHIL = "basophil"
+LYMPHOCYTE = "lymphocyte"
+MONOCYTE = "monocyte"
 BLAST = "blast"
 ERYTHROBLAST = "erythroblast"
 OTHER = "platelet"
@@ -34,11 +38,11 @@ NOT_BLAST = "not_blast"
 """A label of truth for any normal cell, which no cell is ever reported as."""
 
 CLASSES: tuple[CellClass, ...] = (
-    CellClass("neutrophil", "Neutrophil", (0, 114, 178), True, True),
-    CellClass("eosinophil", "Eosinophil", (213, 94, 0), True, True),
+    CellClass(NEUTROPHIL, "Neutrophil", (0, 114, 178), True, True),
+    CellClass(EOSINOPHIL, "Eosinophil", (213, 94, 0), True, True),
     CellClass(BASOPHIL, "Basophil", (86, 60, 140), True, True),
-    CellClass("lymphocyte", "Lymphocyte", (0, 158, 115), True, True),
-    CellClass("monocyte", "Monocyte", (230, 159, 0), True, True),
+    CellClass(LYMPHOCYTE, "Lymphocyte", (0, 158, 115), True, True),
+    CellClass(MONOCYTE, "Monocyte", (230, 159, 0), True, True),
     CellClass("immature_granulocyte", "Immature granulocyte", (86, 180, 233), False, True),
     CellClass(BLAST, "Blast (suspect)", (200, 30, 60), False, True),
     CellClass(ERYTHROBLAST, "Erythroblast", (204, 121, 167), False, False),

@@ -51,6 +51,7 @@ class Acquisition:
         light: the light field to divide out; None where the light is even, or the pictures do not agree on it.
         background: red, green and blue of the empty glass, 0 to 255.
         nuclei: optical density of nuclei in red, green and blue (natural logarithm). Told, and not used.
+        neutrophils: the measures of neutrophils, see `morphometric_head.measure`; None where there are too few.
     """
 
     key: AcquisitionKey
@@ -59,19 +60,20 @@ class Acquisition:
     light: Light | None
     background: tuple[float, ...]
     nuclei: tuple[float, ...]
+    neutrophils: tuple[float, ...] | None
 
     @cached_property
     def digest(self) -> str:
         """A digest of what its pictures' results depend on; empty where they are those of pictures by themselves."""
-        if not self.scales and self.light is None:
+        if not self.scales and self.light is None and self.neutrophils is None:
             return ""
-        values = json.dumps([[asdict(scale) for scale in self.scales], self.light])
+        values = json.dumps([[asdict(scale) for scale in self.scales], self.light, self.neutrophils])
         return hashlib.sha256(values.encode()).hexdigest()
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Acquisition:
         """Make an acquisition of what `asdict` gave, after JSON."""
-        light = value["light"]
+        light, neutrophils = value["light"], value["neutrophils"]
         return cls(
             key=AcquisitionKey(**value["key"]),
             pictures=int(value["pictures"]),
@@ -79,6 +81,7 @@ class Acquisition:
             light=None if light is None else tuple(tuple(map(float, channel)) for channel in light),
             background=tuple(map(float, value["background"])),
             nuclei=tuple(map(float, value["nuclei"])),
+            neutrophils=None if neutrophils is None else tuple(map(float, neutrophils)),
         )
 
 

@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import wbc_cli
-from wbc_cli.cells import SlideResult
 from wbc_cli.cross_validation.folds import Fold
 from wbc_cli.evaluation.folder import write_folder
 from wbc_cli.evaluation.report import Conditions
 from wbc_cli.evaluation.runner import evaluate
+from wbc_cli.evaluation.shared import analyse_sample, measure_own_scale
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.prior_candidates import prior_candidates
 from wbc_cli.manifest import Sample
 from wbc_cli.model.files import CONFIG_NAME, checksum
 from wbc_cli.run.loading import ComputeOptions, load_analyser
-from wbc_cli.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +104,15 @@ def _measure(
     key: str,
     progress: Callable[[int, int], None],
 ) -> None:
-    def analyse(reader: SlideReader, um_per_px: float | None) -> SlideResult:
-        return analyser.analyse(reader, reader.path.name, um_per_px)
-
     (folder / _KEY).unlink(missing_ok=True)
     conditions = Conditions(analyser.min_confidence, ignore_scale=scale == HIDDEN)
     evaluation = evaluate(
-        samples, analyse, conditions, progress=progress, find_candidates=partial(prior_candidates, analyser.stream)
+        samples,
+        partial(analyse_sample, analyser),
+        conditions,
+        progress=progress,
+        find_candidates=partial(prior_candidates, analyser.stream),
+        measure_scale=partial(measure_own_scale, analyser),
     )
     write_folder(evaluation, folder)
     (folder / _KEY).write_text(key, encoding="utf-8")  # last, so that what stopped half way is not taken for done

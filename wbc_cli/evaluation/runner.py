@@ -16,6 +16,7 @@ from wbc_cli.evaluation.baselines import border_colour
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore, choose
 from wbc_cli.evaluation.report import Conditions, Evaluation, Failure
 from wbc_cli.evaluation.scoring import ImageScore, score_image
+from wbc_cli.evaluation.shared import Analyse, MeasureScale, SharedBySet, measure_shared
 from wbc_cli.evaluation.summary import summarise
 from wbc_cli.inference.prior_candidates import PriorCandidates
 from wbc_cli.manifest import Sample
@@ -23,7 +24,6 @@ from wbc_cli.resources.parallel import in_order
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader
 
-Analyse = Callable[[SlideReader, float | None], SlideResult]
 FindCandidates = Callable[[SlideReader, float], PriorCandidates]
 Check = Callable[[SlideReader, SlideResult, Cell], FaithfulnessScore]
 
@@ -38,6 +38,7 @@ def evaluate(
     progress: Callable[[int, int], None],
     find_candidates: FindCandidates | None = None,
     check: Check | None = None,
+    measure_scale: MeasureScale | None = None,
 ) -> Evaluation:
     """Measure the pipeline on labelled images.
 
@@ -46,12 +47,13 @@ def evaluate(
     Args:
         samples: the images; every one of them is scored, whatever its split. With a constant background those without
             a mask are left out.
-        analyse: from an open image and its micrometres a pixel (None: unknown) to what `analyze` finds in it.
+        analyse: analyses an image as `analyze` does.
         conditions: how to measure.
         progress: called with the number of images done, and of all, after each.
         find_candidates: from an open image and the micrometres a pixel that the analysis took to the prior's
             candidates; None leaves them out.
         check: checks how faithful the explanation of a cell is.
+        measure_scale: see `acquisition.scale.measure_scale`; None where no scale is to be shared.
 
     Raises:
         UsageError: there are no samples, or a mask cannot be read or does not fit its image.
@@ -65,9 +67,18 @@ def evaluate(
     scores: list[ImageScore] = []
     failures: list[Failure] = []
     with ThreadPoolExecutor(_CONCURRENT_IMAGES) as pool:
+        unknown = conditions.ignore_scale or any(sample.um_per_px is None for sample in samples)
+        cells_of = partial(_cells_of, analyse=analyse, conditions=conditions)
+        shared = measure_shared(samples, cells_of, measure_scale if unknown else None, pool)
         results = in_order(
             pool,
-            partial(_analyse_image, analyse=analyse, find_candidates=find_candidates, conditions=conditions),
+            partial(
+                _analyse_image,
+                analyse=analyse,
+                find_candidates=find_candidates,
+                conditions=conditions,
+                shared=shared,
+            ),
             samples,
             _CONCURRENT_IMAGES,
         )
@@ -89,8 +100,21 @@ class _Analysed:
     candidates: PriorCandidates | None
 
 
+def _cells_of(sample: Sample, shared: SharedBySet, *, analyse: Analyse, conditions: Conditions) -> tuple[Cell, ...]:
+    """Analyse an image for its cells alone; none where it cannot be read."""
+    analysed = _analyse_image(sample, analyse, None, conditions, shared)
+    if isinstance(analysed, SlideError):
+        return ()
+    analysed.reader.close()
+    return analysed.result.cells
+
+
 def _analyse_image(
-    sample: Sample, analyse: Analyse, find_candidates: FindCandidates | None, conditions: Conditions
+    sample: Sample,
+    analyse: Analyse,
+    find_candidates: FindCandidates | None,
+    conditions: Conditions,
+    shared: SharedBySet,
 ) -> _Analysed | SlideError:
     """Open and analyse one image; the error where it cannot be read.
 
@@ -106,7 +130,8 @@ def _analyse_image(
         try:
             if conditions.constant_background and sample.mask:
                 reader = CutOutReader(reader, sample.mask, sample.mask_levels)
-            result = analyse(reader, None if conditions.ignore_scale else sample.um_per_px)
+            um_per_px = None if conditions.ignore_scale else sample.um_per_px
+            result = analyse(reader, um_per_px, shared.of(sample, reader))
             candidates = find_candidates(reader, result.scale.um_per_px) if find_candidates else None
         except SlideError as error:
             return error

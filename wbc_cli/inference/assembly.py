@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wbc_cli.cells import CYTOPLASM, NUCLEUS
-from wbc_cli.inference.engine import WindowCell, WindowPrediction
+from wbc_cli.inference.window_cells import WindowCell, WindowPrediction
 from wbc_cli.inference.windows import Window
 
 _MIN_SAME_CELL_OVERLAP = 0.4  # of the smaller mask's area

@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +18,10 @@ from wbc_cli.inference.coarse_strips import MARGIN_PX
 from wbc_cli.inference.device import download, is_out_of_memory, upload
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.test_time_augmentation import AugmentedFeatures, augment_unclear
+from wbc_cli.inference.window_cells import WindowCell, WindowPrediction
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.heads import MAP_STRIDE
+from wbc_cli.model.morphometric_head import COMPARED, measure
 from wbc_cli.model.network import SGCLDFF, NetworkOutput
 from wbc_cli.model.saliency import STRIDE, folded
 from wbc_cli.model.shape_head import cell_maps
@@ -32,54 +33,6 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NATIVE_BF16, _FAST_FP16 = (8, 0), (7, 0)  # least compute capability; below the second fp16 may be slower than fp32
 _MIN_SPLIT_ROWS = 4 * MARGIN_PX  # of a coarse picture that is halved: of less, the margins would be the most
-
-
-@dataclass(frozen=True, eq=False)
-class WindowCell:
-    """What the network predicts of one cell in a window.
-
-    Attributes:
-        label: its number in the window's label map.
-        logits: float32 [classes].
-        mahalanobis_distance: from the training cells, above 1 where it is unlike them; see `typicality.Typicality`.
-        cam: float32 [h, w], Grad-CAM of its likeliest class over the window, 1 at most.
-        cam_in_cell: share of the Grad-CAM energy inside the cell's mask, 0 to 1.
-        saliency: mean of the prior inside the mask.
-        cam_saliency: correlation of the Grad-CAM with the prior over the window.
-        cam_stability: correlation of the Grad-CAM with that of the same class in a window shifted by 1.6 um; None for a
-            cell whose type is clear, whose window is not augmented.
-        morphology: int64 [attributes], the likeliest value of each of `morphology.ATTRIBUTES`.
-        features: float16 [width + classes], what it was typed from: the type features' mean over the cell, and the
-            weighed evidence of the shape head.
-    """
-
-    label: int
-    logits: NDArray[np.float32]
-    mahalanobis_distance: float
-    cam: NDArray[np.float32]
-    cam_in_cell: float
-    saliency: float
-    cam_saliency: float
-    cam_stability: float | None
-    morphology: NDArray[np.int64]
-    features: NDArray[np.float16]
-
-
-@dataclass(frozen=True, eq=False)
-class WindowPrediction:
-    """What the network predicts for one window.
-
-    Attributes:
-        probabilities: float32 [3, h, w], background, cytoplasm, nucleus at stride 2.
-        labels: uint8 [h, w], the separated cells.
-        cells: one for each label, in the labels' order.
-        saliency: float32 [h / 4, w / 4], the prior over the window.
-    """
-
-    probabilities: NDArray[np.float32]
-    labels: NDArray[np.uint8]
-    cells: tuple[WindowCell, ...]
-    saliency: NDArray[np.float32]
 
 
 def choose_device(name: str) -> torch.device:
@@ -164,11 +117,15 @@ class Engine:
         with torch.cuda.stream(self._own.stream):
             yield
 
-    def predict(self, windows: NDArray[np.uint8]) -> list[WindowPrediction]:
+    def predict(
+        self, windows: NDArray[np.uint8], neutrophils: NDArray[np.float32] | None = None
+    ) -> list[WindowPrediction]:
         """Predict the cells of windows, a batch at a time.
 
         Args:
             windows: uint8 [N, S, S, 3], RGB of the config's size and scale.
+            neutrophils: float32 [N, COMPARED], the measures of the neutrophils of the laboratory that each window is
+                from, not a number where they are not known; None where they are nowhere known.
 
         Returns:
             The predictions in the order of the windows.
@@ -176,12 +133,15 @@ class Engine:
         Raises:
             SetupError: the device's memory does not hold a single window.
         """
+        if neutrophils is None:
+            neutrophils = np.full((len(windows), COMPARED), np.nan, np.float32)
         predictions: list[WindowPrediction] = []
         while len(predictions) < len(windows):
             size = self.batch_size
             try:
+                part = slice(len(predictions), len(predictions) + size)
                 with self.lane():
-                    predictions += self._predict(windows[len(predictions) : len(predictions) + size])
+                    predictions += self._predict(windows[part], neutrophils[part])
                 continue
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -196,12 +156,12 @@ class Engine:
             log.warning("%s: out of memory, going on with %d windows a pass", self.device, self.batch_size)
         return predictions
 
-    def _predict(self, windows: NDArray[np.uint8]) -> list[WindowPrediction]:
+    def _predict(self, windows: NDArray[np.uint8], neutrophils: NDArray[np.float32]) -> list[WindowPrediction]:
         with torch.inference_mode():
             pixels = upload(windows, self.device).permute(0, 3, 1, 2)
             output = self.forward(pixels)
             probabilities, labels = find_cells(output.maps, self.config.um_per_px)
-            cells = self._cells(pixels, output, labels)
+            cells = self._cells(pixels, output, labels, neutrophils)
             (saliency,) = download(F.avg_pool2d(output.saliency, 4 * MAP_STRIDE)[:, 0].float())
         return [WindowPrediction(*parts) for parts in zip(probabilities, labels, cells, saliency, strict=True)]
 
@@ -259,20 +219,29 @@ class Engine:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False)
 
     def _cells(
-        self, pixels: torch.Tensor, output: NetworkOutput, labels: list[NDArray[np.uint8]]
+        self,
+        pixels: torch.Tensor,
+        output: NetworkOutput,
+        labels: list[NDArray[np.uint8]],
+        neutrophils: NDArray[np.float32],
     ) -> list[tuple[WindowCell, ...]]:
         """Type and explain every cell of a batch of windows in one go."""
         owners = [(n, k) for n, window in enumerate(labels) for k in range(int(window.max()))]
         found: list[list[WindowCell]] = [[] for _ in labels]
         if owners:
             cells = np.array(owners)
-            columns = self._columns(pixels, output, np.stack(labels), cells)
+            columns = self._columns(pixels, output, np.stack(labels), cells, neutrophils)
             for (window, cell), parts in zip(owners, zip(*columns, strict=True), strict=True):
                 found[window].append(WindowCell(cell + 1, *parts))
         return [tuple(cells) for cells in found]
 
     def _columns(
-        self, pixels: torch.Tensor, output: NetworkOutput, labels: NDArray[np.uint8], owners: NDArray[np.int64]
+        self,
+        pixels: torch.Tensor,
+        output: NetworkOutput,
+        labels: NDArray[np.uint8],
+        owners: NDArray[np.int64],
+        neutrophils: NDArray[np.float32],
     ) -> tuple[Iterable[Any], ...]:
         """Compute what `WindowCell` says of the cells [window, number from 0] beside their label, a column each.
 
@@ -284,15 +253,18 @@ class Engine:
         # Windows with fewer cells have empty masks, too: that costs less than a copy of the features for each cell.
         windows = (upload(labels, self.device)[:, None] == numbers).float()
         masks, pooled_masks = windows[n, k], F.adaptive_avg_pool2d(windows, side)
-        shape = self.network.shape.log_probabilities(cell_maps(pixels, output.maps.segments, masks, n))
+        maps = cell_maps(pixels, output.maps.segments, masks, n)
+        shape, measures = self.network.shape.log_probabilities(maps), measure(maps)
+        among = upload(neutrophils, self.device)[n]
         pooled = types.pool(output.features, pooled_masks)[n, k]
-        first = self.network.type_cells(pooled, shape).logits
+        first = self.network.among(self.network.type_cells(pooled, shape), measures, among).logits
         # What the window's border cuts gets a window of its own, and is augmented there.
         whole = np.flatnonzero(~at_border(labels, owners))
         first, owned = first[upload(whole, self.device)], torch.from_numpy(owners[whole, 0])
         augmented = augment_unclear(self._type_features, pixels, output.features, first, owned)
         pooled = types.pool(augmented.features, pooled_masks)[n, k]
-        logits, evidence, distance = self.network.type_cells(pooled, shape)
+        typed = self.network.among(self.network.type_cells(pooled, shape), measures, among)
+        logits, evidence, distance = typed
         likeliest = torch.zeros(windows.shape[:2], dtype=torch.int64, device=self.device)
         likeliest[n, k] = logits.argmax(dim=1)
         cam = types.cam(augmented.features, likeliest)[n, k]
@@ -306,11 +278,13 @@ class Engine:
         head = self.network.morphology
         attributes = head.predict(head.pool(augmented.features, output.texture, output.maps.segments, windows)[n, k])
         typed_from = torch.cat([pooled, evidence], dim=1).half()
-        columns = download(logits, distance, cam, energy, salient, agreement, attributes, typed_from, stability)
-        *columns, values, kept, found = columns
+        columns = download(
+            logits, distance, cam, energy, salient, agreement, attributes, typed_from, measures, stability
+        )
+        *columns, values, kept, measured, found = columns
         stable = dict(zip(unclear.tolist(), found.tolist(), strict=True))
         numeric = (column.tolist() if column.ndim == 1 else column for column in columns)
-        return *numeric, [stable.get(cell) for cell in range(len(owners))], values, kept
+        return *numeric, [stable.get(cell) for cell in range(len(owners))], values, kept, measured
 
     def _stability(
         self, features: torch.Tensor, likeliest: torch.Tensor, owners: NDArray[np.int64], augmented: AugmentedFeatures

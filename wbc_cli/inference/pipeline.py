@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,14 +13,15 @@ from wbc_cli.classes import DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
 from wbc_cli.inference.assembly import Detection
 from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.coarse import slide_colours
-from wbc_cli.inference.engine import WindowCell
 from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.instances import MIN_CELL_UM2
+from wbc_cli.inference.neutrophils import Neutrophils, measure_neutrophils, typed_among
 from wbc_cli.inference.quality import judge
 from wbc_cli.inference.quality_metrics import measure_quality
 from wbc_cli.inference.scale_estimation import check_scale, slide_scale
 from wbc_cli.inference.search import Progress, Search
 from wbc_cli.inference.stream import Stream
+from wbc_cli.inference.window_cells import WindowCell
 from wbc_cli.morphology import ATTRIBUTES, Morphology
 from wbc_cli.resources.heartbeat import Heartbeat
 from wbc_cli.resources.parallel import Tasks
@@ -60,6 +61,7 @@ class Analyser:
         progress: Progress = lambda done, planned, cells: None,
         heartbeat: Heartbeat | None = None,
         pooled: Sequence[Scale] = (),
+        neutrophils: Neutrophils | None = None,
     ) -> SlideResult:
         """Find, outline, type and explain the cells of a slide.
 
@@ -70,6 +72,7 @@ class Analyser:
             progress: is told how far the slide is.
             heartbeat: beats while its reads and computations get on.
             pooled: scales that the pictures of its acquisition share, for where neither file nor user states one.
+            neutrophils: of its acquisition; None takes the slide's own, where they are many enough.
 
         Raises:
             SlideError: a region of an image cannot be read, or too much of a slide.
@@ -82,7 +85,9 @@ class Analyser:
             search = Search(self.stream, tasks, reader, scale.um_per_px, colours, progress)
             windows = search.exhaustive() if self.exhaustive else search.salient()
             searched = time.perf_counter()
-            found, window_count = search.detect(windows)
+            found, window_count = search.detect(windows, neutrophils)
+            if neutrophils is None:
+                found = self._among_their_own(found, search)
         cells = self._cells(found, reader, scale)
         seconds = {"candidates": searched - began, "network": time.perf_counter() - searched}
         quality = measure_quality(reader, cells, windows, scale.um_per_px, colours.background)
@@ -106,6 +111,25 @@ class Analyser:
     def _scale(self, reader: SlideReader, um_per_px: float | None, pooled: Sequence[Scale]) -> Scale:
         estimator = self.stream.engine.network.scale
         return check_scale(estimator, reader, slide_scale(estimator, reader, um_per_px, pooled))
+
+    def _among_their_own(self, found: list[Detection], search: Search) -> list[Detection]:
+        """Type cells anew by the neutrophils of their own slide, where these are many enough.
+
+        The windows of those whose likeliest class is another one then are looked at again, for their Grad-CAM.
+        """
+        own = measure_neutrophils([d.cell for d in found], [d.cell.logits for d in found])
+        if own is None:
+            return found
+        cells = typed_among([d.cell for d in found], own, self.stream.engine.network)
+        typed = [replace(d, cell=cell) for d, cell in zip(found, cells, strict=True)]
+        changed = {
+            (new.window, new.cell.label)
+            for old, new in zip(found, typed, strict=True)
+            if old.cell.logits.argmax() != new.cell.logits.argmax()
+        }
+        windows = sorted({window for window, _ in changed}, key=lambda window: (window.y, window.x))
+        again = {(d.window, d.cell.label): d for d in search.detect_once(windows, own)}
+        return [again.get(place, d) if (place := (d.window, d.cell.label)) in changed else d for d in typed]
 
     def _cells(self, found: list[Detection], reader: SlideReader, scale: Scale) -> tuple[Cell, ...]:
         """Keep large enough cells in reading order, none where nothing could be read."""
@@ -167,6 +191,7 @@ class Analyser:
             flags=tuple(flags),
             morphology=_morphology(config.classes[best], detection.cell),
             features=detection.cell.features,
+            measures=detection.cell.measures,
         )
 
 

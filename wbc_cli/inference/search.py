@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from wbc_cli.errors import SlideError
 from wbc_cli.inference.assembly import Detection, deduplicate, detections
 from wbc_cli.inference.coarse import SlideColours, candidates
+from wbc_cli.inference.neutrophils import Neutrophils
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Window, read_window, sliding_windows
 from wbc_cli.resources.parallel import Tasks
@@ -69,8 +71,12 @@ class Search:
         windows = (Window.around(x, y, self.side) for x, y in points)
         return sorted(windows, key=lambda window: (window.y // _ROW_PX, window.x))
 
-    def detect(self, windows: list[Window]) -> tuple[list[Detection], int]:
+    def detect(self, windows: list[Window], neutrophils: Neutrophils | None) -> tuple[list[Detection], int]:
         """Detect the cells in windows, and in further ones around cells that a window's border truncates.
+
+        Args:
+            windows: where to look.
+            neutrophils: see `Stream.predict`.
 
         Returns:
             One detection of each cell, and how many windows it took.
@@ -82,7 +88,8 @@ class Search:
         centres: list[tuple[float, float]] = []
         planned = len(windows)
         for _ in range(_MAX_PASSES):
-            found = deduplicate(found + self._predict(windows, len(centres), len(found)))
+            progress = partial(self._progress_after, len(centres), len(found))
+            found = deduplicate(found + self.detect_once(windows, neutrophils, progress))
             centres += [window.centre for window in windows]
             windows = self._around_truncated(found, np.array(centres))
             if not windows:
@@ -90,13 +97,32 @@ class Search:
         self._refuse_lost(centres[:planned])
         return found, len(centres)
 
-    def _predict(self, windows: list[Window], earlier_windows: int, earlier_cells: int) -> list[Detection]:
+    def detect_once(
+        self,
+        windows: list[Window],
+        neutrophils: Neutrophils | None,
+        progress: Progress = lambda done, planned, cells: None,
+    ) -> list[Detection]:
+        """Detect the cells in windows, one that lies in several of them as often.
+
+        Args:
+            windows: where to look.
+            neutrophils: see `Stream.predict`.
+            progress: is told how many of them are done.
+
+        Raises:
+            SlideError: a window cannot be read.
+        """
         found: list[Detection] = []
-        predictions = self.stream.predict(self.tasks, self._read, windows)
+        predictions = self.stream.predict(self.tasks, self._read, windows, neutrophils)
         for done, (window, prediction) in enumerate(zip(windows, predictions, strict=True), start=1):
             found += detections(window, prediction, self.reader.width, self.reader.height)
-            self.progress(earlier_windows + done, earlier_windows + len(windows), earlier_cells + len(found))
+            progress(done, len(windows), len(found))
         return found
+
+    def _progress_after(self, windows: int, cells: int, done: int, planned: int, found: int) -> None:
+        """Tell how far the search is, after a pass that took so many windows and found so many cells."""
+        self.progress(windows + done, windows + planned, cells + found)
 
     def _read(self, window: Window) -> RGBImage:
         return read_window(self.reader, window, self.stream.engine.config.window_px, self.colours.background)

@@ -12,7 +12,9 @@ from threading import Lock
 
 import numpy as np
 
-from wbc_cli.inference.engine import Engine, WindowPrediction
+from wbc_cli.inference.engine import Engine
+from wbc_cli.inference.neutrophils import UNKNOWN, Neutrophils
+from wbc_cli.inference.window_cells import WindowPrediction
 from wbc_cli.inference.windows import Window
 from wbc_cli.resources.memory import release_holes
 from wbc_cli.resources.parallel import Task, Tasks
@@ -25,6 +27,7 @@ _MAX_WAIT_S = 0.5  # seconds that a window waits for others to fill its batch: a
 @dataclass(frozen=True, eq=False)
 class _Request:
     pixels: RGBImage
+    neutrophils: Neutrophils | None
     prediction: Future[WindowPrediction] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
 
@@ -74,7 +77,11 @@ class Stream:
         self._lanes.shutdown()
 
     def predict(
-        self, readers: Tasks, read: Callable[[Window], RGBImage], windows: Iterable[Window]
+        self,
+        readers: Tasks,
+        read: Callable[[Window], RGBImage],
+        windows: Iterable[Window],
+        neutrophils: Neutrophils | None = None,
     ) -> Iterator[WindowPrediction]:
         """Predict the cells of a slide's windows.
 
@@ -82,6 +89,7 @@ class Stream:
             readers: the slide's share of `readers`.
             read: gives the pixels of a window, uint8 [S, S, 3]; called on the readers' threads.
             windows: where on the slide they lie.
+            neutrophils: the measures of those of its laboratory; None where they are not known.
 
         Returns:
             The predictions in the order of the windows; a bounded number of windows is under way at a time.
@@ -95,11 +103,11 @@ class Stream:
         coming = iter(windows)
         self._count_reads(1)
         for window in islice(coming, self._ahead):
-            under_way.append(self._submit(readers, read, window))
+            under_way.append(self._submit(readers, read, window, neutrophils))
         self._count_reads(-1)
         for window in coming:
             yield self._wait(readers, under_way.popleft())
-            under_way.append(self._submit(readers, read, window))
+            under_way.append(self._submit(readers, read, window, neutrophils))
         while under_way:
             yield self._wait(readers, under_way.popleft())
 
@@ -111,10 +119,10 @@ class Stream:
             return prediction.result()
 
     def _submit(
-        self, readers: Tasks, read: Callable[[Window], RGBImage], window: Window
+        self, readers: Tasks, read: Callable[[Window], RGBImage], window: Window, neutrophils: Neutrophils | None
     ) -> Task[Future[WindowPrediction]]:
         def send() -> Future[WindowPrediction]:
-            request = _Request(read(window))
+            request = _Request(read(window), neutrophils)
             with self._lock:
                 self._waiting.append(request)
             return request.prediction
@@ -180,7 +188,10 @@ class Stream:
         if self._waiting:
             self._schedule()
         try:
-            predictions = self.engine.predict(np.stack([request.pixels for request in requests]))
+            predictions = self.engine.predict(
+                np.stack([request.pixels for request in requests]),
+                np.array([request.neutrophils or UNKNOWN for request in requests], np.float32),
+            )
         except Exception as error:  # noqa: BLE001 - not swallowed: raised again in each of the threads that wait
             for request in requests:
                 request.prediction.set_exception(error)

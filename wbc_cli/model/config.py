@@ -27,6 +27,7 @@ class ModelConfig:
         alignment: trained with the saliency-alignment loss.
         class_weights: trained with class-weighted losses.
         shape: the shape head is learned, and has a say in the types.
+        morphometry: so is and has the morphometric head; only beside the shape head.
         classes: the outputs of the type head, in order.
         temperature: divides the type logits; fitted on laboratories that were left out, or on the validation split.
         temperature_growth: the power of a cell's Mahalanobis distance, above 1, that the temperature grows by.
@@ -45,6 +46,7 @@ class ModelConfig:
     alignment: bool = True
     class_weights: bool = True
     shape: bool = True
+    morphometry: bool = True
     classes: tuple[str, ...] = CLASS_NAMES
     temperature: float = 1.0
     temperature_growth: float = 1.0
@@ -58,7 +60,7 @@ class ModelConfig:
 
     def same_network(self, other: ModelConfig) -> bool:
         """Tell whether weights of the one config fit the other."""
-        learned = ("stain", "alignment", "class_weights", "shape")
+        learned = ("stain", "alignment", "class_weights", "shape", "morphometry")
         read_out = ("temperature", "temperature_growth", "min_confidence", "saliency_threshold")
         return replace(self, **{name: getattr(other, name) for name in (*learned, *read_out)}) == other
 

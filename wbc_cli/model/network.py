@@ -16,6 +16,7 @@ from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.fusion import FUSED_STRIDE, CrossLayerFusion
 from wbc_cli.model.heads import Maps, SegmentationHead, TypeHead
 from wbc_cli.model.morphology_head import MorphologyHead
+from wbc_cli.model.morphometric_head import MorphometricHead, told_apart
 from wbc_cli.model.saliency import SaliencyPrior, folded, window_saliency
 from wbc_cli.model.scale_network import ScaleNet
 from wbc_cli.model.shape_head import ShapeHead, evidence_weight
@@ -45,7 +46,7 @@ class TypedCells(NamedTuple):
 
     Attributes:
         logits: float [N, classes].
-        evidence: float [N, classes], what their shape says, as it is weighed.
+        evidence: float [N, classes], what their shape and their measures say, as it is weighed.
         distance: float [N], the Mahalanobis distance from the training cells, see `typicality.Typicality`.
     """
 
@@ -78,6 +79,7 @@ class SGCLDFF(nn.Module):
         self.types = TypeHead(config.width, 2 * config.width, len(config.classes))
         self.typicality = Typicality(2 * config.width, len(config.classes))
         self.shape = ShapeHead(len(config.classes))
+        self.morphometry = MorphometricHead()
         fine = sum(c for c, stride in zip(channels, STRIDES, strict=True) if stride <= FUSED_STRIDE)
         self.morphology = MorphologyHead(2 * config.width + fine)
 
@@ -126,7 +128,7 @@ class SGCLDFF(nn.Module):
         self.types.classify.bias.copy_(bias)
 
     def type_cells(self, pooled: Tensor, shape: Tensor) -> TypedCells:
-        """Type cells from their texture and colour, and from their shape.
+        """Type cells each by itself, from their texture and colour, and from their shape.
 
         Args:
             pooled: float [N, 2 * width], the type features' mean over each cell.
@@ -135,6 +137,20 @@ class SGCLDFF(nn.Module):
         distance = self.typicality(pooled)
         evidence = evidence_weight(distance)[:, None] * shape
         return TypedCells(self.types.logits(pooled) + evidence @ self.shape.mixing.T, evidence, distance)
+
+    def among(self, cells: TypedCells, measures: Tensor, neutrophils: Tensor) -> TypedCells:
+        """Type cells by the neutrophils of their laboratory as well.
+
+        Args:
+            cells: from `type_cells`.
+            measures, neutrophils: see `MorphometricHead`; nothing changes where the neutrophils are not known.
+        """
+        if not self.config.morphometry:
+            return cells
+        log_probabilities = self.morphometry(measures, neutrophils)
+        added = told_apart(cells.logits, log_probabilities, evidence_weight(cells.distance))
+        logits = cells.logits + added @ self.shape.mixing.T
+        return TypedCells(logits, cells.evidence + added, cells.distance)
 
     def for_inference(self, dtype: torch.dtype) -> SGCLDFF:
         """Return a copy that gives the same outputs sooner, under autocast to `dtype`; it cannot be trained."""

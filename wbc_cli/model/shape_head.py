@@ -18,7 +18,8 @@ _SIDE_PX = 56  # of the square that is looked at, in map pixels: 22 um
 _WIDTH = 32
 _DENSITY_CHANNEL = 2
 _MIN_LIGHT = 0.02  # of the light, see optical_density
-_DENSITY_GAIN = 0.5  # brings densities relative to the nucleus's into 0 to 1
+DENSITY_GAIN = 0.5
+"""Brings densities relative to the nucleus's into 0 to 1."""
 _MIN_NUCLEAR_DENSITY = 0.15
 _BLUR_SIGMA_PX = 1.2  # map pixels: 0.5 um, which leaves no granule
 _BLUR_REACH_PX = 3  # map pixels
@@ -123,7 +124,7 @@ def cell_maps(windows: Tensor, segments: Tensor, cells: Tensor, owners: Tensor |
         probabilities, density = probabilities[owners], density[owners]
     nucleus, cytoplasm = probabilities[:, 2] * cells, probabilities[:, 1] * cells
     nuclear = (density * nucleus).sum(dim=(1, 2)) / nucleus.sum(dim=(1, 2)).clamp_min(1)
-    relative = (_DENSITY_GAIN * density / nuclear.clamp_min(_MIN_NUCLEAR_DENSITY)[:, None, None]).clamp(0, 1)
+    relative = (DENSITY_GAIN * density / nuclear.clamp_min(_MIN_NUCLEAR_DENSITY)[:, None, None]).clamp(0, 1)
     return _centred(torch.stack([nucleus, cytoplasm, relative], dim=1), cells)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from threading import Lock
@@ -16,10 +19,13 @@ from numpy.typing import NDArray
 
 from wbc_cli.acquisition.file import Acquisition, PooledScale, add_acquisitions, read_acquisitions
 from wbc_cli.acquisition.grouping import AcquisitionKey, Picture, drawn, key_of
-from wbc_cli.acquisition.light import Lighting, background_of, measure_light, nuclei_of, pool_light
+from wbc_cli.acquisition.light import Lighting, background_of, even, measure_light, nuclei_of, pool_light
 from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
+from wbc_cli.cells import Cell
 from wbc_cli.inference.field_of_view import within_field
+from wbc_cli.inference.neutrophils import MAX_PICTURES, Neutrophils, first_cells, measure_neutrophils
 from wbc_cli.resources.heartbeat import Heartbeat, Heartbeats
+from wbc_cli.resources.parallel import in_order
 from wbc_cli.run.isolation import isolated
 from wbc_cli.run.job import Emit, Job
 from wbc_cli.run.lazy_analyser import LazyAnalyser
@@ -33,6 +39,7 @@ MIN_PICTURES = 5
 """The fewest pictures that make an acquisition; fewer are each taken by itself."""
 
 _MAX_PICTURES = 24
+_TYPED_AT_ONCE = 4  # pictures
 
 
 class _Measurement(NamedTuple):
@@ -81,6 +88,7 @@ class AcquisitionFinder:
             emit: is told which picture is being measured.
         """
         self._out, self._unmeasurable = Path(job.out), frozenset(job.unmeasurable)
+        self._um_per_px, self._typed_at_once = job.um_per_px, 1 if job.alone else _TYPED_AT_ONCE
         self._network, self._heartbeats, self._emit = network, heartbeats, emit
         self._known: dict[AcquisitionKey, Acquisition | None] = {}
         self._pictures, self._folders = job.pictures, dict[str, _Folder]()
@@ -125,7 +133,9 @@ class AcquisitionFinder:
             light=pool_light(lights),
             background=background_of(lights),
             nuclei=nuclei_of(lights),
+            neutrophils=None,
         )
+        acquisition = replace(acquisition, neutrophils=self._neutrophils(acquisition))
         with locked(self._out / f"{LOCK}-acquisitions"):
             return add_acquisitions(self._out, [acquisition])[key.id]
 
@@ -144,6 +154,26 @@ class AcquisitionFinder:
         if outcome.failure is not None:
             log.info("not measured for its acquisition: %s", outcome.failure)
         return measurement
+
+    def _neutrophils(self, acquisition: Acquisition) -> Neutrophils | None:
+        pictures = islice(self._of_one_kind(acquisition.key), MAX_PICTURES)
+        with ThreadPoolExecutor(self._typed_at_once) as pool:
+            cells = first_cells(in_order(pool, partial(self._typed, acquisition), pictures, self._typed_at_once))
+        return measure_neutrophils(cells, [cell.probabilities for cell in cells])
+
+    def _typed(self, acquisition: Acquisition, picture: Picture) -> tuple[Cell, ...]:
+        """Analyse a picture by itself; without cells where that fails."""
+        path, cells = Path(picture.path), tuple[Cell, ...]()
+        pooled = [shared.scale for shared in acquisition.scales]
+        with (
+            self._measuring(picture.name) as heartbeat,
+            isolated(path, self._network),
+            closing(open_slide(path, picture.field)) as opened,
+        ):
+            reader = even(WatchedReader(opened, heartbeat), acquisition.light)
+            analyser = self._network.get()
+            cells = analyser.analyse(reader, picture.name, self._um_per_px, heartbeat=heartbeat, pooled=pooled).cells
+        return cells
 
     def _of_one_kind(self, key: AcquisitionKey) -> Iterator[Picture]:
         """Yield the pictures of an acquisition as they are drawn; of others heads are read only on the way to them."""

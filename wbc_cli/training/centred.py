@@ -16,6 +16,7 @@ from wbc_cli.classes import OTHER
 from wbc_cli.inference.engine import choose_precision
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.test_time_augmentation import augment_unclear
+from wbc_cli.model.morphometric_head import measure
 from wbc_cli.model.network import SGCLDFF, NetworkOutput
 from wbc_cli.model.shape_head import cell_maps
 from wbc_cli.training.batches import to_tensor
@@ -39,6 +40,7 @@ class CentredView:
         pooled: float32 [width], the type features of that cell, or of the window's middle.
         logits: float32 [classes], of the same.
         parts: float32 [width], what the morphology head describes it from.
+        measures: float32 [MEASURES], see `morphometric_head.measure`.
         truth: uint8 [S / 2, S / 2], the image's code in the window.
     """
 
@@ -50,6 +52,7 @@ class CentredView:
     pooled: NDArray[np.float32]
     logits: NDArray[np.float32]
     parts: NDArray[np.float32]
+    measures: NDArray[np.float32]
     truth: NDArray[np.uint8]
 
 
@@ -86,7 +89,7 @@ def centred_views(
         probabilities, cells = find_cells(output.maps, config.um_per_px)
         central = [_nearest_middle(labels) for labels in cells]
         masks = np.stack([labels == c if c else _disc(labels.shape) for labels, c in zip(cells, central, strict=True)])
-        shape = _shape(network, windows, output, masks)
+        shape, measures = _shape(network, windows, output, masks)
         pooled, logits = _typed(network, output.features, masks, shape)
         if test_time_augmentation:
             every = torch.arange(len(windows), device=device)
@@ -96,7 +99,16 @@ def centred_views(
         parts = _parts(network, output._replace(features=features), masks)
         for i, image in enumerate(chunk):
             yield CentredView(
-                image, cuts[i][0], probabilities[i], cells[i], central[i], pooled[i], logits[i], parts[i], cuts[i][1]
+                image,
+                cuts[i][0],
+                probabilities[i],
+                cells[i],
+                central[i],
+                pooled[i],
+                logits[i],
+                parts[i],
+                measures[i],
+                cuts[i][1],
             )
 
 
@@ -173,10 +185,13 @@ def _disc(shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return disc
 
 
-def _shape(network: SGCLDFF, windows: Tensor, output: NetworkOutput, masks: NDArray[np.bool_]) -> Tensor:
+def _shape(
+    network: SGCLDFF, windows: Tensor, output: NetworkOutput, masks: NDArray[np.bool_]
+) -> tuple[Tensor, NDArray[np.float32]]:
     cells = torch.from_numpy(masks).float().to(windows.device)
     with torch.no_grad():
-        return network.shape.log_probabilities(cell_maps(windows, output.maps.segments, cells))
+        maps = cell_maps(windows, output.maps.segments, cells)
+        return network.shape.log_probabilities(maps), measure(maps).cpu().numpy()
 
 
 def _typed(

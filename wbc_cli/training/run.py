@@ -29,6 +29,7 @@ from wbc_cli.training.curve import draw_curve
 from wbc_cli.training.data import TrainingImage, load_image, scale_by_cells
 from wbc_cli.training.loop import Training, train_network
 from wbc_cli.training.morphology_training import fit_morphology
+from wbc_cli.training.morphometric_training import fit_morphometry
 from wbc_cli.training.prior_training import train_prior
 from wbc_cli.training.scale_training import train_scale
 from wbc_cli.training.settings import TrainSettings
@@ -44,6 +45,7 @@ _FROM_SCRATCH = Start()
 _MAX_TYPICAL = 25  # images of a set and label, to learn from them what is typical
 _MAX_HELD_OUT = 40  # of those, that the temperature is fitted on
 _MAX_VALIDATED = 4  # of those, that are validated on during training
+_MAX_MEASURED = 150  # of those, that the morphometric head learns from
 _MAX_DESCRIBED = 1500  # images that the attributes of cells are learned from
 
 
@@ -130,7 +132,7 @@ def _fit_to_features(
     settings: TrainSettings,
     device: torch.device,
 ) -> list[CentredView]:
-    """Fit what rests on the finished features: the shape head, what is typical, and the attributes of cells.
+    """Fit what rests on the finished features: the shape and the morphometric head, what is typical, attributes.
 
     Returns:
         Views of held-out images, for what is still to be fitted or measured on them.
@@ -144,6 +146,8 @@ def _fit_to_features(
         fit_shape(network, images, settings, device)
     validated = _examples(held_out, seed, _MAX_HELD_OUT)
     fit_typicality(network, views_of(_examples(images, seed, _MAX_TYPICAL)), views_of(validated))
+    if network.config.morphometry:
+        fit_morphometry(network.morphometry, views_of(_examples(images, seed, _MAX_MEASURED)))
     views = views_of(validated)  # once more: how far a cell is from the typical ones weighs in its type
     described = [image for image in images if image.sample.morphology]
     described = [described[i] for i in np.random.default_rng((seed, 6)).permutation(len(described))]

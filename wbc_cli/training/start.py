@@ -17,8 +17,8 @@ from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.stages import PRETRAINED
 from wbc_cli.model.storage import load, read_config, read_state
 
-_TRAINED_APART = ("prior.", "scale.", "morphology.", "typicality.", "shape.")
-_LEARNED_LAST = ("morphology.", "shape.")
+_LEARNED_LAST = ("morphology.", "shape.", "morphometry.")
+_TRAINED_APART = ("prior.", "scale.", "typicality.", *_LEARNED_LAST)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,174 @@
+"""Cells are typed by the neutrophils of their own laboratory, whatever its stain, its camera and its scale."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from fakes import ArrayReader
+from hypothesis import given
+from hypothesis import strategies as st
+from test_shape_head import SIDE, maps_of, scene
+
+from wbc_cli.acquisition.file import ACQUISITIONS
+from wbc_cli.cells import NUCLEUS
+from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.inference.engine import Engine
+from wbc_cli.inference.neutrophils import MIN_GRANULOCYTES, measure_neutrophils
+from wbc_cli.inference.pipeline import Analyser
+from wbc_cli.inference.stream import Stream
+from wbc_cli.model.files import default_folder
+from wbc_cli.model.morphometric_head import COMPARED, MEASURES, TOLD_APART, MorphometricHead, measure, told_apart
+from wbc_cli.model.storage import load
+from wbc_cli.synthetic.fields import write_field
+from wbc_cli.synthetic.smear import Smear
+from wbc_cli.training.morphometric_training import _fit
+
+CPU = torch.device("cpu")
+UM_PER_PX = 0.2
+UNKNOWN = torch.full((1, COMPARED), math.nan)
+
+
+def measured(nucleus=12, radius=22, cytoplasm=0.6, zoom=1.0):
+    kinds = np.zeros((SIDE, SIDE), np.uint8)
+    cv2.circle(kinds, (40, 40), round(zoom * radius), 1, -1)
+    cv2.circle(kinds, (40, 40), round(zoom * nucleus), NUCLEUS, -1)
+    logits = torch.from_numpy(10.0 * np.stack([kinds == kind for kind in range(3)])).float()
+    light = np.choose(kinds, (0.9, cytoplasm, 0.2)).astype(np.float32)
+    pixels = torch.from_numpy(np.repeat(np.repeat(light, 2, 0), 2, 1)).expand(3, -1, -1)
+    return measure(maps_of((pixels, logits, torch.from_numpy((kinds > 0).astype(np.float32)))))[0]
+
+
+@given(exposure=st.floats(0.5, 1.1), strength=st.floats(0.7, 1.5))
+def test_neither_exposure_nor_the_strength_of_the_stain_changes_the_measures(exposure, strength):
+    pixels, segments, cell = scene(40, 40)
+    other = (exposure * (pixels / 0.9) ** strength * 0.9).clamp(0, 1)
+    first, second = measure(maps_of((pixels, segments, cell), (other, segments, cell)))
+    torch.testing.assert_close(first, second, atol=0.1, rtol=0)
+
+
+@given(zoom=st.floats(0.7, 1.2))
+def test_a_scale_that_is_wrong_changes_the_areas_of_all_cells_alike(zoom):
+    small, large = (measured(nucleus, radius, zoom=zoom) for nucleus, radius in ((9, 18), (14, 22)))
+    as_it_is = measured(14, 22) - measured(9, 18)
+    torch.testing.assert_close((large - small)[1:COMPARED], as_it_is[1:COMPARED], atol=0.25, rtol=0)  # whole pixels
+
+
+def test_a_denser_cytoplasm_measures_denser_and_nothing_else_changes():
+    pale, dense = measured(cytoplasm=0.7), measured(cytoplasm=0.4)
+    assert dense[0] > pale[0] + 0.5
+    torch.testing.assert_close(pale[1:], dense[1:])
+
+
+@given(seed=st.integers(0, 999), weight=st.floats(0, 4))
+def test_the_four_types_keep_the_probability_that_they_have_together(seed, weight):
+    random = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(5, len(CLASS_NAMES), generator=random)
+    apart = torch.randn(5, len(TOLD_APART), generator=random).log_softmax(dim=1)
+    before = logits.softmax(dim=1)
+    after = (logits + told_apart(logits, apart, torch.full((5,), weight))).softmax(dim=1)
+    others = [index for index in range(len(CLASS_NAMES)) if index not in TOLD_APART]
+    torch.testing.assert_close(after[:, others], before[:, others])
+
+
+def laboratory(random, shift, count=60):
+    """Measures of four types, all of them shifted as another stain, camera or scale would."""
+    kinds = torch.arange(len(TOLD_APART)).repeat_interleave(count)
+    middles = torch.tensor([[-1.2, 5.0, 6.2], [-0.6, 5.1, 6.2], [-0.9, 5.0, 5.5], [-0.9, 5.6, 6.5]])
+    measures = torch.zeros(len(kinds), MEASURES)
+    measures[:, :COMPARED] = middles[kinds] + 0.1 * torch.randn(len(kinds), COMPARED, generator=random) + shift
+    return measures, kinds, (middles[0] + shift).expand(len(kinds), -1)
+
+
+def test_what_is_learned_in_some_laboratories_holds_in_one_where_all_measures_are_shifted():
+    from wbc_cli.model.morphometric_head import compared  # noqa: PLC0415
+
+    random = torch.Generator().manual_seed(0)
+    head = MorphometricHead()
+    labs = [laboratory(random, shift) for shift in (0.0, 0.1, -0.1)]
+    inputs = torch.cat([compared(measures, neutrophils) for measures, _, neutrophils in labs])
+    _fit(head, inputs, torch.cat([kinds for _, kinds, _ in labs]), torch.ones(len(inputs)))
+    measures, kinds, neutrophils = laboratory(random, -0.7)
+    right = (head(measures, neutrophils).argmax(dim=1) == kinds).float().mean()
+    assert right > 0.95
+    assert (head(measures, torch.zeros(len(kinds), COMPARED)).argmax(dim=1) == kinds).float().mean() < 0.6
+
+
+class Cell:
+    def __init__(self, kind, density, *, by_shape=None):
+        self.measures = np.array([density, 5, 6, 0, 0], np.float32)
+        self.features = np.zeros(len(CLASS_NAMES), np.float16)
+        self.features[CLASS_NAMES.index(by_shape or kind)] = 1
+        self.score = np.eye(len(CLASS_NAMES), dtype=np.float32)[CLASS_NAMES.index(kind)]
+
+
+def neutrophils_of(*cells):
+    return measure_neutrophils(cells, [cell.score for cell in cells])
+
+
+def test_neutrophils_are_the_paler_granulocytes_and_other_cells_are_none():
+    pale = [Cell("neutrophil", -1 - 0.01 * number) for number in range(10)]
+    dense = [Cell("eosinophil", -0.3)] * 5
+    found = neutrophils_of(*pale, *dense, *[Cell("lymphocyte", -3)] * 40)
+    assert found is not None
+    assert found[0] == pytest.approx(-1.055, abs=0.02)
+
+
+def test_nothing_is_known_of_neutrophils_among_few_granulocytes_or_eosinophils():
+    assert neutrophils_of() is None
+    assert neutrophils_of(*[Cell("neutrophil", -1)] * (MIN_GRANULOCYTES - 1)) is None
+    assert neutrophils_of(*[Cell("eosinophil", -0.3)] * 20, *[Cell("neutrophil", -1)] * 15) is None
+    assert neutrophils_of(*[Cell("neutrophil", -1)] * 10, *[Cell("monocyte", -1)] * 40) is None  # they may be of these
+    assert neutrophils_of(*[Cell("neutrophil", -1, by_shape="monocyte")] * 20) is None
+    # A network that has not seen the laboratory may take half of its eosinophils for neutrophils; their outlines tell.
+    doubtful = [Cell("neutrophil", -0.5, by_shape="eosinophil")] * 12
+    assert neutrophils_of(*doubtful, *[Cell("eosinophil", -0.5)] * 12) is None
+
+
+@pytest.fixture(scope="module")
+def stream():
+    """The shipped network, which takes most cells of the drawn smear for atypical ones, and asks their measures."""
+    network = load(default_folder()).network
+    network.typicality.whitening.mul_(3)
+    network.morphometry.bias.copy_(torch.tensor([0.0, 3.0, 0.0, 0.0]))
+    with Stream(Engine(network, CPU, torch.float32), 2) as stream:
+        yield stream
+
+
+@pytest.fixture(scope="module")
+def smear():
+    smear = Smear(2400, 1800, UM_PER_PX, 40, seed=3)
+    return ArrayReader(smear.render(0, 0, 2400, 1800), UM_PER_PX)
+
+
+def test_a_slides_own_neutrophils_type_and_explain_its_cells_as_those_of_an_acquisition_would(stream, smear):
+    analyser = Analyser(stream, 0.0)
+    own = analyser.analyse(smear, "a").cells
+    alone = analyser.analyse(smear, "a", neutrophils=(math.nan,) * COMPARED).cells
+    known = measure_neutrophils(alone, [cell.probabilities for cell in alone])
+    assert known is not None
+    told = analyser.analyse(smear, "a", neutrophils=known).cells
+    assert [cell.class_name for cell in own] == [cell.class_name for cell in told]
+    changed = [place for place, cell in enumerate(alone) if cell.class_name != own[place].class_name]
+    assert changed
+    for place in changed:
+        np.testing.assert_allclose(own[place].probabilities, told[place].probabilities, atol=1e-3)
+        np.testing.assert_allclose(own[place].explanation.cam, told[place].explanation.cam, atol=1e-3)
+        assert not np.allclose(own[place].explanation.cam, alone[place].explanation.cam, atol=1e-3)
+
+
+def test_pictures_of_a_camera_share_their_neutrophils(call, tmp_path):
+    for number in range(6):
+        smear = Smear(640, 480, UM_PER_PX, 12, seed=number)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_field(tmp_path / f"in/{number}.png", smear.render(0, 0, 640, 480), UM_PER_PX)
+    for out, more in (("whole", ()), ("parts", ("--shard", "0/2")), ("parts", ("--shard", "1/2"))):
+        assert call("analyze", tmp_path / "in", "-o", tmp_path / out, "--write", "none", *more).code == 0
+    whole, parts = ((tmp_path / out / ACQUISITIONS).read_text() for out in ("whole", "parts"))
+    assert whole == parts
+    (acquisition,) = json.loads(whole)["acquisitions"]
+    assert len(acquisition["neutrophils"]) == COMPARED

@@ -1,0 +1,120 @@
+"""What the images of a data set share, which takes the place of an acquisition here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
+from wbc_cli.cells import Cell, Scale, SlideResult
+from wbc_cli.errors import SlideError
+from wbc_cli.inference.field_of_view import within_field
+from wbc_cli.inference.neutrophils import MAX_PICTURES, Neutrophils, first_cells, measure_neutrophils
+from wbc_cli.inference.pipeline import Analyser
+from wbc_cli.manifest import Sample
+from wbc_cli.resources.parallel import in_order
+from wbc_cli.slides import open_slide
+from wbc_cli.slides.reader import SlideReader
+
+MeasureScale = Callable[[SlideReader], NDArray[np.float64]]
+
+_MIN_SCALED, _MAX_SCALED = 5, 24  # images of one size, as pictures of an acquisition
+_AT_ONCE = 32  # images, so that their windows fill batches
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What an image has from the others of its data set.
+
+    Attributes:
+        scales: estimated from those of its size.
+        neutrophils: of all of them; None where they are not known.
+    """
+
+    scales: tuple[Scale, ...] = ()
+    neutrophils: Neutrophils | None = None
+
+
+@dataclass(frozen=True)
+class SharedBySet:
+    """What the images of several data sets share; empty before it is measured.
+
+    Attributes:
+        scales: by data set, width and height.
+        neutrophils: by data set.
+    """
+
+    scales: dict[tuple[str, int, int], tuple[Scale, ...]] = field(default_factory=dict)
+    neutrophils: dict[str, Neutrophils | None] = field(default_factory=dict)
+
+    def of(self, sample: Sample, reader: SlideReader) -> Shared:
+        """Return what an image has from others."""
+        size = reader.width, reader.height
+        return Shared(self.scales.get((sample.dataset, *size), ()), self.neutrophils.get(sample.dataset))
+
+
+def measure_shared(
+    samples: Sequence[Sample],
+    cells_of: Callable[[Sample, SharedBySet], Sequence[Cell]],
+    scale_of: MeasureScale | None,
+    pool: Executor,
+) -> SharedBySet:
+    """Measure scale and neutrophils as `analyze` does of the pictures of an acquisition.
+
+    Args:
+        samples: the images.
+        cells_of: analyses an image, given what is known so far.
+        scale_of: measures the scale of an image; None where none is to be shared.
+        pool: to analyse on.
+    """
+    by_set: dict[str, list[Sample]] = defaultdict(list)
+    for sample in sorted(samples, key=lambda sample: hashlib.sha256(sample.image.name.encode()).digest()):
+        by_set[sample.dataset].append(sample)
+    shared = SharedBySet()
+    for dataset, chosen in by_set.items():
+        if scale_of:
+            shared.scales.update(_scales(dataset, chosen[:MAX_PICTURES], scale_of))
+        found = in_order(pool, lambda sample: cells_of(sample, shared), chosen[:MAX_PICTURES], _AT_ONCE)
+        cells = first_cells(found)
+        shared.neutrophils[dataset] = measure_neutrophils(cells, [cell.probabilities for cell in cells])
+    return shared
+
+
+def _scales(
+    dataset: str, samples: Sequence[Sample], scale_of: MeasureScale
+) -> dict[tuple[str, int, int], tuple[Scale, ...]]:
+    measured: dict[tuple[int, int], list[NDArray[np.float64]]] = defaultdict(list)
+    for sample in samples:
+        try:
+            with closing(open_slide(sample.image)) as reader:
+                own = measured[reader.width, reader.height]
+                if len(own) < _MAX_SCALED:
+                    own.append(scale_of(reader))
+        except SlideError:
+            continue  # its own analysis will tell
+    return {
+        (dataset, *size): tuple(shared.scale for shared in pool_scales(np.stack(own), zooms_of(*size)))
+        for size, own in measured.items()
+        if len(own) >= _MIN_SCALED
+    }
+
+
+Analyse = Callable[[SlideReader, float | None, Shared], SlideResult]
+"""Analyses an open image of so many micrometres a pixel (None: unknown), given what it has from others."""
+
+
+def analyse_sample(analyser: Analyser, reader: SlideReader, um_per_px: float | None, shared: Shared) -> SlideResult:
+    """Analyse an open image with a model."""
+    return analyser.analyse(reader, reader.path.name, um_per_px, pooled=shared.scales, neutrophils=shared.neutrophils)
+
+
+def measure_own_scale(analyser: Analyser, reader: SlideReader) -> NDArray[np.float64]:
+    """Measure the scale of an open image with a model."""
+    return measure_scale(analyser.stream.engine.network.scale, within_field(reader))

@@ -1,0 +1,123 @@
+"""The measures of a laboratory's neutrophils, from cells that are typed each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wbc_cli.cells import Cell
+from wbc_cli.classes import CLASS_NAMES
+from wbc_cli.inference.window_cells import WindowCell
+from wbc_cli.model.morphometric_head import COMPARED, EOSINOPHIL_INDEX, NEUTROPHIL_INDEX
+from wbc_cli.model.network import SGCLDFF, TypedCells
+
+Neutrophils = tuple[float, ...]
+"""The first COMPARED measures of `morphometric_head.measure`, of the neutrophils of a laboratory."""
+
+UNKNOWN: Neutrophils = (float("nan"),) * COMPARED
+
+MAX_PICTURES = 64
+"""The most pictures of an acquisition whose cells are measured."""
+
+_MAX_CELLS = 300  # of them, in whole pictures
+
+MIN_GRANULOCYTES = 10
+"""The fewest granulocytes that tell the measures of neutrophils."""
+
+# A folder may hold one type alone. In seven laboratories, as networks that have not seen them type their
+# cells, monocytes alone look like granulocytes in up to 0.23 of the cells, and all types together in 0.27 to 0.64. Of
+# granulocytes 0.69 to 1 are taken for neutrophils where all are, and up to 0.47 where all are eosinophils.
+_MIN_GRANULOCYTE_SHARE, _MIN_NEUTROPHIL_SHARE = 0.25, 0.52
+_DIGITS = 4
+
+
+class Typed(Protocol):
+    """A cell whose type is known as far as it tells it by itself, as `Cell` and `WindowCell`."""
+
+    @property
+    def features(self) -> NDArray[np.float16]:
+        """What it was typed from, see `WindowCell`."""
+
+    @property
+    def measures(self) -> NDArray[np.float32]:
+        """See `morphometric_head.measure`."""
+
+
+def first_cells(pictures: Iterable[Sequence[Cell]]) -> list[Cell]:
+    """Gather the cells of pictures, of no more of these than it takes to have many."""
+    cells: list[Cell] = []
+    for picture in pictures:
+        cells += picture
+        if len(cells) >= _MAX_CELLS:
+            break
+    return cells
+
+
+def measure_neutrophils(cells: Sequence[Typed], scores: Sequence[NDArray[np.float32]]) -> Neutrophils | None:
+    """Measure the neutrophils among the cells of one laboratory.
+
+    They are taken to be the half of the granulocytes whose cytoplasm is paler: neutrophils are more than half of them
+    in nearly all blood, and paler than eosinophils in all.
+
+    Args:
+        cells: each typed by itself.
+        scores: of each cell, float32 [classes], logits or probabilities.
+
+    Returns:
+        The medians; None where there are too few granulocytes, or where many of these may be eosinophils. What counts
+        as one is one by all that types it and by its shape alone.
+    """
+    if not cells:
+        return None
+    pair = [NEUTROPHIL_INDEX, EOSINOPHIL_INDEX]
+    likeliest = np.argmax(np.stack(scores), axis=1)
+    evidence = np.stack([cell.features[-len(CLASS_NAMES) :] for cell in cells])
+    granulocytes = np.isin(likeliest, pair) & (evidence[:, pair].max(axis=1) == evidence.max(axis=1))
+    if np.count_nonzero(granulocytes) < max(MIN_GRANULOCYTES, _MIN_GRANULOCYTE_SHARE * len(cells)):
+        return None
+    by_shape = evidence[:, NEUTROPHIL_INDEX] > evidence[:, EOSINOPHIL_INDEX]
+    share = (np.mean(likeliest[granulocytes] == NEUTROPHIL_INDEX) + np.mean(by_shape[granulocytes])) / 2
+    if share < _MIN_NEUTROPHIL_SHARE:
+        return None
+    return paler_half(np.stack([cell.measures for cell in cells])[granulocytes])
+
+
+def paler_half(measures: NDArray[np.float32]) -> Neutrophils:
+    """Return the medians of the compared measures over the paler half of granulocytes [n, MEASURES]."""
+    paler = measures[measures[:, 0] <= np.median(measures[:, 0]), :COMPARED]
+    return tuple(round(float(value), _DIGITS) for value in np.median(paler, axis=0))
+
+
+@torch.inference_mode()
+def typed_among(cells: Sequence[WindowCell], neutrophils: Neutrophils, network: SGCLDFF) -> list[WindowCell]:
+    """Type cells by the neutrophils of their laboratory that were typed each by itself.
+
+    Args:
+        cells: as the network types them.
+        neutrophils: from `measure_neutrophils`.
+        network: that typed them.
+
+    Returns:
+        The cells with other logits and features; their Grad-CAM is what it was.
+    """
+    device = network.shape.mixing.device
+
+    def column(values: Sequence[object]) -> torch.Tensor:
+        return torch.from_numpy(np.array(values, np.float32)).to(device)
+
+    features = column([cell.features for cell in cells])
+    alone = TypedCells(
+        column([cell.logits for cell in cells]),
+        features[:, -len(CLASS_NAMES) :],
+        column([cell.mahalanobis_distance for cell in cells]),
+    )
+    measures = column([cell.measures for cell in cells])
+    typed = network.among(alone, measures, column([neutrophils] * len(cells)))
+    features = torch.cat([features[:, : -len(CLASS_NAMES)], typed.evidence], dim=1).half()
+    rows = zip(cells, typed.logits.cpu().numpy(), features.cpu().numpy(), strict=True)
+    return [replace(cell, logits=logits, features=kept) for cell, logits, kept in rows]
