@@ -257,13 +257,14 @@ class Engine:
         shape, measures = self.network.shape.log_probabilities(maps), measure(maps)
         among = upload(neutrophils, self.device)[n]
         pooled = types.pool(output.features, pooled_masks)[n, k]
-        first = self.network.among(self.network.type_cells(pooled, shape), measures, among).logits
+        typed = self.network.among(self.network.type_cells(pooled, shape), measures, among)
         # What the window's border cuts gets a window of its own, and is augmented there.
         whole = np.flatnonzero(~at_border(labels, owners))
-        first, owned = first[upload(whole, self.device)], torch.from_numpy(owners[whole, 0])
+        first, owned = typed.logits[upload(whole, self.device)], torch.from_numpy(owners[whole, 0])
         augmented = augment_unclear(self._type_features, pixels, output.features, first, owned)
-        pooled = types.pool(augmented.features, pooled_masks)[n, k]
-        typed = self.network.among(self.network.type_cells(pooled, shape), measures, among)
+        if len(augmented.windows):
+            pooled = types.pool(augmented.features, pooled_masks)[n, k]
+            typed = self.network.among(self.network.type_cells(pooled, shape), measures, among)
         logits, evidence, distance = typed
         likeliest = torch.zeros(windows.shape[:2], dtype=torch.int64, device=self.device)
         likeliest[n, k] = logits.argmax(dim=1)

@@ -38,7 +38,7 @@ def find_field(reader: SlideReader) -> NDArray[np.bool_] | None:
     """
     downsample = max(1.0, max(reader.width, reader.height) / _SIDE_PX)
     rgb = reader.read(0, 0, reader.width, reader.height, downsample)
-    light = cv2.GaussianBlur(rgb.max(axis=2), (0, 0), 1.0)
+    light = cv2.GaussianBlur(np.max(cv2.split(rgb), axis=0), (0, 0), 1.0)  # by planes: a tenth of the time
     bright = float(np.median(light[light >= np.median(light)]))
     surround = _touching_corners(light < _MAX_SURROUND_LIGHT * bright)
     if surround.mean() >= _MIN_SURROUND_SHARE:
@@ -46,10 +46,12 @@ def find_field(reader: SlideReader) -> NDArray[np.bool_] | None:
             cv2.dilate(surround.view(np.uint8), _disc(5)) > 0
         )
     else:
-        surround = _touching_corners(rgb.min(axis=2) >= _WHITE_INTENSITY)
-        if surround.mean() > 1 - _MIN_WHITE_FIELD_SHARE or not _has_many_objects(rgb, ~surround):
+        surround = _touching_corners(np.min(cv2.split(rgb), axis=0) >= _WHITE_INTENSITY)
+        if not _MIN_SURROUND_SHARE <= surround.mean() <= 1 - _MIN_WHITE_FIELD_SHARE:
+            return None
+        if not _has_many_objects(rgb, ~surround):
             return None  # a cell on white background
-    if surround.mean() < _MIN_SURROUND_SHARE or surround.mean() > 1 - _MIN_FIELD_SHARE:
+    if surround.mean() > 1 - _MIN_FIELD_SHARE:
         return None
     field = _largest(~surround)
     hull = np.zeros(field.shape, np.uint8)

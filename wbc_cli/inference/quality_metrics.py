@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import TypeVar
 
 import cv2
@@ -136,4 +137,4 @@ def _nuclear_share(rgb: RGBImage, nucleus: float, background: NDArray[np.uint8])
 
 
 def _median(figures: Sequence[float]) -> float | None:
-    return round(float(np.median(figures)), 3) if figures else None
+    return round(median(figures), 3) if figures else None

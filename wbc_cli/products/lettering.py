@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from pathlib import Path
+from importlib.metadata import distribution
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -25,10 +25,9 @@ _MARGIN = 2  # pixels that a letter may reach beyond its advance
 def typeface(size: int, bold: bool = False) -> Typeface:
     """Load DejaVu Sans (it comes with matplotlib) in a size in pixels."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    # Here and not above: it takes a quarter of a second, and most runs that are done before draw nothing.
-    import matplotlib  # noqa: PLC0415
-
-    return Typeface(ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size))
+    # Not matplotlib.get_data_path(): to import it takes a quarter of a second, and its fonts are all that is wanted.
+    file = distribution("matplotlib").locate_file(f"matplotlib/mpl-data/fonts/ttf/{name}")
+    return Typeface(ImageFont.truetype(str(file), size))
 
 
 class Typeface:

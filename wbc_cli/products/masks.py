@@ -6,6 +6,7 @@ import uuid
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -144,12 +145,17 @@ def _compressed_tiles(
     Compressed here, because nearly all tiles of a slide are empty: these cost one compression and about 500 bytes each.
     """
     height, width = _level_shape(result, factor)
-    empty = zlib.compress(np.zeros((TILE, TILE), dtype).tobytes(), 9)
+    empty = _empty_tile(dtype)
     cells_of = _cells_by_tile(result.cells, factor)
     for row in range(-(-height // TILE)):
         for column in range(-(-width // TILE)):
             here = cells_of.get((row, column))
             yield zlib.compress(_paint(here, row, column, factor, value, dtype).tobytes(), 1) if here else empty
+
+
+@cache
+def _empty_tile(dtype: DTypeLike) -> bytes:
+    return zlib.compress(np.zeros((TILE, TILE), dtype).tobytes(), 9)
 
 
 def _cells_by_tile(cells: tuple[Cell, ...], factor: int) -> dict[tuple[int, int], list[Cell]]:
