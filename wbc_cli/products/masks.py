@@ -145,7 +145,7 @@ def _compressed_tiles(
     Compressed here, because nearly all tiles of a slide are empty: these cost one compression and about 500 bytes each.
     """
     height, width = _level_shape(result, factor)
-    empty = _empty_tile(dtype)
+    empty = _empty_tile(np.dtype(dtype).itemsize)
     cells_of = _cells_by_tile(result.cells, factor)
     for row in range(-(-height // TILE)):
         for column in range(-(-width // TILE)):
@@ -154,8 +154,8 @@ def _compressed_tiles(
 
 
 @cache
-def _empty_tile(dtype: DTypeLike) -> bytes:
-    return zlib.compress(np.zeros((TILE, TILE), dtype).tobytes(), 9)
+def _empty_tile(value_bytes: int) -> bytes:
+    return zlib.compress(bytes(TILE * TILE * value_bytes), 9)
 
 
 def _cells_by_tile(cells: tuple[Cell, ...], factor: int) -> dict[tuple[int, int], list[Cell]]:
