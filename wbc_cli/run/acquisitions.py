@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from itertools import count, islice
 from pathlib import Path
 from threading import Lock
@@ -20,6 +20,7 @@ from wbc_cli.acquisition.light import Lighting, background_of, measure_light, nu
 from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
 from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.resources.heartbeat import Heartbeat, Heartbeats
+from wbc_cli.resources.shared_locks import hold
 from wbc_cli.run.isolation import isolated
 from wbc_cli.run.job import Emit, Job
 from wbc_cli.run.lazy_analyser import LazyAnalyser
@@ -81,7 +82,7 @@ class AcquisitionFinder:
             heartbeats: of what is worked on.
             emit: is told which picture is being measured.
         """
-        self._out, self._scratch, self._unmeasurable = Path(job.out), Path(job.scratch), frozenset(job.unmeasurable)
+        self._out, self._locks, self._unmeasurable = Path(job.out), job.locks, frozenset(job.unmeasurable)
         self._network, self._heartbeats, self._emit = network, heartbeats, emit
         self._known: dict[AcquisitionKey, Acquisition | None] = {}
         self._pictures, self._folders = job.pictures, dict[str, _Folder]()
@@ -108,10 +109,12 @@ class AcquisitionFinder:
         return read_acquisitions(self._out).get(key.id)
 
     def _measured_once(self, key: AcquisitionKey) -> Acquisition | None:
-        # Whoever has the lock is watched by the supervisor, and killed if it hangs: this process is not to blame.
-        file = self._scratch / f"{LOCK}-{key.id}"
-        with locked(file, while_waiting=lambda: self._emit({"event": "beat"})):
+        with self._alone(key.id):
             return self._written(key) or self._measured(key)
+
+    def _alone(self, name: str) -> AbstractContextManager[None]:
+        """Keep the other workers of the run away; those that wait are not to blame for one that hangs."""
+        return nullcontext() if self._locks is None else hold(self._locks, name, lambda: self._emit({"event": "beat"}))
 
     def _folder(self, name: str) -> _Folder:
         with self._lock:
@@ -135,7 +138,8 @@ class AcquisitionFinder:
             background=background_of(lights),
             nuclei=nuclei_of(lights),
         )
-        with locked(self._out / f"{LOCK}-acquisitions"):
+        # By both: shards may be on other machines, and there are disks without locks.
+        with self._alone("file"), locked(self._out / f"{LOCK}-acquisitions"):
             return add_acquisitions(self._out, [acquisition])[key.id]
 
     def _measure(self, picture: Picture, with_scale: bool) -> _Measurement | None:
