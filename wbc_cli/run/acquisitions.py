@@ -82,7 +82,7 @@ class AcquisitionFinder:
             heartbeats: of what is worked on.
             emit: is told which picture is being measured.
         """
-        self._out, self._locks, self._unmeasurable = Path(job.out), job.locks, frozenset(job.unmeasurable)
+        self._out, self._locks, self._unmeasurable = Path(job.out), job.locks, job.unmeasurable
         self._network, self._heartbeats, self._emit = network, heartbeats, emit
         self._known: dict[AcquisitionKey, Acquisition | None] = {}
         self._pictures, self._folders = job.pictures, dict[str, _Folder]()
@@ -168,7 +168,8 @@ class AcquisitionFinder:
                 if picture is None:
                     return
                 self._read_head(picture, folder)
-            yield read[place]
+            if read[place].name not in self._unmeasurable:  # by now
+                yield read[place]
 
     def _read_head(self, picture: Picture, folder: _Folder) -> None:
         if picture.name in self._unmeasurable:
