@@ -104,12 +104,12 @@ def scarce(monkeypatch):
     def limit(method, size_of, most, error):
         whole = getattr(Engine, method)
 
-        def limited(self, batch):
+        def limited(self, batch, *more):
             large = Large()  # this frame holds it, and an exception's traceback the frame
             batches.append(weakref.ref(large))
             if size_of(batch) > most:
                 raise error()
-            return whole(self, batch)
+            return whole(self, batch, *more)
 
         monkeypatch.setattr(Engine, method, limited)
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held.append(any(batch() for batch in batches)))
