@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from operator import attrgetter
 
 import pytest
 import tifffile
@@ -65,4 +66,5 @@ def test_all_pictures_of_a_shards_folders_are_known_and_drawn_in_one_order(tmp_p
         str(tmp_path / "a"): ["a__1.png", "a__2.png"]
     }
     pictures = found[str(tmp_path / "a")]
-    assert drawn(pictures) == drawn(pictures[::-1])
+    name_of = attrgetter("name")
+    assert drawn(pictures, name_of) == drawn(pictures[::-1], name_of)

@@ -15,7 +15,7 @@ from fakes import unevenly_lit, vignette
 
 from wbc_cli.acquisition.file import ACQUISITIONS, add_acquisitions, read_acquisitions
 from wbc_cli.acquisition.grouping import key_of, pictures_by_folder
-from wbc_cli.inference.neutrophils import MAX_PICTURES
+from wbc_cli.inference.neutrophils import MAX_TYPED
 from wbc_cli.resources.heartbeat import Heartbeat, Heartbeats
 from wbc_cli.run.acquisitions import AcquisitionFinder
 from wbc_cli.run.job import Job
@@ -182,7 +182,7 @@ def test_an_uneven_light_is_evened_out_and_a_product_asked_for_later_measures_no
 
 
 def test_of_a_large_folder_no_more_pictures_are_looked_at_than_the_acquisition_takes(tmp_path, toy_weights):
-    for number in range(MAX_PICTURES + 20):
+    for number in range(MAX_TYPED + 20):
         write_picture(tmp_path / f"in/s{number}.png", spots((30 + number % 60, 60), **SIZE))
     slides, events = discover([tmp_path / "in"]).slides, []
     (tmp_path / "out").mkdir()
@@ -205,7 +205,7 @@ def test_of_a_large_folder_no_more_pictures_are_looked_at_than_the_acquisition_t
         finder = AcquisitionFinder(job, network, Heartbeats(), events.append)
         found = finder.find(key_of(slides[0].path, None), Heartbeat())
     assert found.pictures == 24
-    assert len({event["slide"] for event in events}) == MAX_PICTURES
+    assert len({event["slide"] for event in events}) == MAX_TYPED
 
 
 def test_a_picture_that_hangs_while_it_is_measured_is_noticed_though_its_own_analysis_waits_for_that():

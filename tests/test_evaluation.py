@@ -225,7 +225,7 @@ def test_progress_is_told_and_results_are_let_go_of(lab, monkeypatch):
 
     for _ in range(20):
         lab.add("neutrophil", [make_cell("neutrophil")], mask=rectangle((40, 40, 60, 60)))
-    monkeypatch.setattr(runner, "_CONCURRENT_IMAGES", 3)
+    monkeypatch.setattr(runner, "CONCURRENT_IMAGES", 3)
     lab.evaluate(analyse=analyse, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(done, 20) for done in range(1, 21)]
     assert max(alive) <= 3 + 2  # one is begun and one is let go of while they change places

@@ -19,6 +19,7 @@ from documents import DOCUMENTS, GUIDE, PAGES, README, names, page, rows, sectio
 from lab import make_cell
 from rich.console import Console
 
+from wbc_cli.acquisition.grouping import MIN_PICTURES
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.cli import app
 from wbc_cli.cross_validation.away import write_away
@@ -33,7 +34,6 @@ from wbc_cli.morphology import ATTRIBUTES
 from wbc_cli.products.registry import PRODUCT_NAMES
 from wbc_cli.products.report.words import CELL_FLAGS, SLIDE_FLAGS
 from wbc_cli.products.tables import CELL_COLUMNS, DIFFERENTIAL_COLUMNS, REFUSED
-from wbc_cli.run.acquisitions import MIN_PICTURES
 from wbc_cli.slides.formats import PICTURES, SLIDES
 from wbc_cli.training.settings import TrainSettings
 

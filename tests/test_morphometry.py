@@ -22,7 +22,15 @@ from wbc_cli.inference.neutrophils import MIN_GRANULOCYTES, measure_neutrophils
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.stream import Stream
 from wbc_cli.model.files import default_folder
-from wbc_cli.model.morphometric_head import COMPARED, MEASURES, TOLD_APART, MorphometricHead, measure, told_apart
+from wbc_cli.model.morphometric_head import (
+    COMPARED,
+    MEASURES,
+    TOLD_APART,
+    MorphometricHead,
+    compared,
+    measure,
+    told_apart,
+)
 from wbc_cli.model.storage import load
 from wbc_cli.synthetic.fields import write_field
 from wbc_cli.synthetic.smear import Smear
@@ -85,8 +93,6 @@ def laboratory(random, shift, count=60):
 
 
 def test_what_is_learned_in_some_laboratories_holds_in_one_where_all_measures_are_shifted():
-    from wbc_cli.model.morphometric_head import compared  # noqa: PLC0415
-
     random = torch.Generator().manual_seed(0)
     head = MorphometricHead()
     labs = [laboratory(random, shift) for shift in (0.0, 0.1, -0.1)]

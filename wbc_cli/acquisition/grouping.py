@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -21,6 +21,11 @@ from wbc_cli.slides.tiff import DAMAGE
 
 _MAKE, _MODEL, _ORIENTATION = 271, 272, 274  # tags, the same in EXIF and TIFF
 _ID_DIGITS = 16
+
+MIN_PICTURES, MAX_PICTURES = 5, 24
+"""The fewest pictures that make an acquisition; fewer are each taken by itself. And the most that are measured."""
+
+T = TypeVar("T")
 
 # Of a file whose EXIF data are damaged nothing is known but its size, and nothing is wrong with its pixels for that.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
@@ -76,9 +81,9 @@ def pictures_by_folder(slides: Iterable[SlideSource], wanted: Iterable[SlideSour
     return found
 
 
-def drawn(pictures: Iterable[Picture]) -> list[Picture]:
+def drawn(pictures: Iterable[T], name_of: Callable[[T], str]) -> list[T]:
     """Put pictures in an order that is as good as random and depends on nothing but their names."""
-    return sorted(pictures, key=lambda picture: hashlib.sha256(picture.name.encode("utf-8", "replace")).digest())
+    return sorted(pictures, key=lambda picture: hashlib.sha256(name_of(picture).encode("utf-8", "replace")).digest())
 
 
 def key_of(path: Path, field: int | None) -> AcquisitionKey | None:

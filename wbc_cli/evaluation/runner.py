@@ -16,7 +16,7 @@ from wbc_cli.evaluation.baselines import border_colour
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore, choose
 from wbc_cli.evaluation.report import Conditions, Evaluation, Failure
 from wbc_cli.evaluation.scoring import ImageScore, score_image
-from wbc_cli.evaluation.shared import Analyse, MeasureScale, SharedBySet, measure_shared
+from wbc_cli.evaluation.shared import CONCURRENT_IMAGES, Analyse, MeasureScale, SharedBySet, measure_shared
 from wbc_cli.evaluation.summary import summarise
 from wbc_cli.inference.prior_candidates import PriorCandidates
 from wbc_cli.manifest import Sample
@@ -26,8 +26,6 @@ from wbc_cli.slides.reader import SlideReader
 
 FindCandidates = Callable[[SlideReader, float], PriorCandidates]
 Check = Callable[[SlideReader, SlideResult, Cell], FaithfulnessScore]
-
-_CONCURRENT_IMAGES = 32  # images, so that their windows fill batches
 
 
 def evaluate(
@@ -66,7 +64,7 @@ def evaluate(
     checked = choose(samples, conditions.faithfulness)
     scores: list[ImageScore] = []
     failures: list[Failure] = []
-    with ThreadPoolExecutor(_CONCURRENT_IMAGES) as pool:
+    with ThreadPoolExecutor(CONCURRENT_IMAGES) as pool:
         unknown = conditions.ignore_scale or any(sample.um_per_px is None for sample in samples)
         cells_of = partial(_cells_of, analyse=analyse, conditions=conditions)
         shared = measure_shared(samples, cells_of, measure_scale if unknown else None, pool)
@@ -80,7 +78,7 @@ def evaluate(
                 shared=shared,
             ),
             samples,
-            _CONCURRENT_IMAGES,
+            CONCURRENT_IMAGES,
         )
         for index, (sample, analysed) in enumerate(zip(samples, results, strict=True)):
             blast_or_not = sample.dataset in with_normal_cells

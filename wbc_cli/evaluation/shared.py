@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -12,11 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from wbc_cli.acquisition.grouping import MAX_PICTURES, MIN_PICTURES, drawn
 from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
 from wbc_cli.cells import Cell, Scale, SlideResult
 from wbc_cli.errors import SlideError
 from wbc_cli.inference.field_of_view import within_field
-from wbc_cli.inference.neutrophils import MAX_PICTURES, Neutrophils, first_cells, measure_neutrophils
+from wbc_cli.inference.neutrophils import MAX_TYPED, Neutrophils, first_cells, measure_neutrophils
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.manifest import Sample
 from wbc_cli.resources.parallel import in_order
@@ -25,8 +25,8 @@ from wbc_cli.slides.reader import SlideReader
 
 MeasureScale = Callable[[SlideReader], NDArray[np.float64]]
 
-_MIN_SCALED, _MAX_SCALED = 5, 24  # images of one size, as pictures of an acquisition
-_AT_ONCE = 32  # images, so that their windows fill batches
+CONCURRENT_IMAGES = 32
+"""How many are analysed at a time, so that their windows fill batches."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def measure_shared(
         pool: to analyse on.
     """
     by_set: dict[str, list[Sample]] = defaultdict(list)
-    for sample in sorted(samples, key=lambda sample: hashlib.sha256(sample.image.name.encode()).digest()):
+    for sample in drawn(samples, lambda sample: sample.image.name):
         by_set[sample.dataset].append(sample)
     shared = SharedBySet()
     for dataset, chosen in by_set.items():
         if scale_of:
-            shared.scales.update(_scales(dataset, chosen[:MAX_PICTURES], scale_of))
-        found = in_order(pool, lambda sample: cells_of(sample, shared), chosen[:MAX_PICTURES], _AT_ONCE)
+            shared.scales.update(_scales(dataset, chosen[:MAX_TYPED], scale_of))
+        found = in_order(pool, lambda sample: cells_of(sample, shared), chosen[:MAX_TYPED], CONCURRENT_IMAGES)
         cells = first_cells(found)
         shared.neutrophils[dataset] = measure_neutrophils(cells, [cell.probabilities for cell in cells])
     return shared
@@ -95,14 +95,14 @@ def _scales(
         try:
             with closing(open_slide(sample.image)) as reader:
                 own = measured[reader.width, reader.height]
-                if len(own) < _MAX_SCALED:
+                if len(own) < MAX_PICTURES:
                     own.append(scale_of(reader))
         except SlideError:
             continue  # its own analysis will tell
     return {
         (dataset, *size): tuple(shared.scale for shared in pool_scales(np.stack(own), zooms_of(*size)))
         for size, own in measured.items()
-        if len(own) >= _MIN_SCALED
+        if len(own) >= MIN_PICTURES
     }
 
 

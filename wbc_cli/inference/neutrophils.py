@@ -21,7 +21,7 @@ Neutrophils = tuple[float, ...]
 
 UNKNOWN: Neutrophils = (float("nan"),) * COMPARED
 
-MAX_PICTURES = 64
+MAX_TYPED = 64
 """The most pictures of an acquisition whose cells are measured."""
 
 _MAX_CELLS = 300  # of them, in whole pictures

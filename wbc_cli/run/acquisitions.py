@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -18,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wbc_cli.acquisition.file import Acquisition, PooledScale, add_acquisitions, read_acquisitions
-from wbc_cli.acquisition.grouping import AcquisitionKey, Picture, drawn, key_of
+from wbc_cli.acquisition.grouping import MAX_PICTURES, MIN_PICTURES, AcquisitionKey, Picture, drawn, key_of
 from wbc_cli.acquisition.light import Lighting, background_of, even, measure_light, nuclei_of, pool_light
 from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
 from wbc_cli.cells import Cell
 from wbc_cli.inference.field_of_view import within_field
-from wbc_cli.inference.neutrophils import MAX_PICTURES, Neutrophils, first_cells, measure_neutrophils
+from wbc_cli.inference.neutrophils import MAX_TYPED, Neutrophils, first_cells, measure_neutrophils
 from wbc_cli.resources.heartbeat import Heartbeat, Heartbeats
 from wbc_cli.resources.parallel import in_order
 from wbc_cli.run.isolation import isolated
@@ -35,10 +36,6 @@ from wbc_cli.slides import open_slide
 
 log = logging.getLogger(__name__)
 
-MIN_PICTURES = 5
-"""The fewest pictures that make an acquisition; fewer are each taken by itself."""
-
-_MAX_PICTURES = 24
 _TYPED_AT_ONCE = 4  # pictures
 
 
@@ -67,7 +64,7 @@ class _Folder:
 
     def __init__(self, pictures: Iterable[Picture]) -> None:
         self.lock = Lock()
-        self.unread = iter(drawn(pictures))
+        self.unread = iter(drawn(pictures, attrgetter("name")))
         self.read: dict[AcquisitionKey, list[Picture]] = defaultdict(list)
 
 
@@ -122,7 +119,7 @@ class AcquisitionFinder:
         if len(list(islice(self._of_one_kind(key), MIN_PICTURES))) < MIN_PICTURES:
             return None
         measured = (self._measure(picture, key.um_per_px is None) for picture in self._of_one_kind(key))
-        found = list(islice(filter(None, measured), _MAX_PICTURES))
+        found = list(islice(filter(None, measured), MAX_PICTURES))
         if len(found) < MIN_PICTURES:
             return None
         lights = [measurement.light for measurement in found]
@@ -156,7 +153,7 @@ class AcquisitionFinder:
         return measurement
 
     def _neutrophils(self, acquisition: Acquisition) -> Neutrophils | None:
-        pictures = islice(self._of_one_kind(acquisition.key), MAX_PICTURES)
+        pictures = islice(self._of_one_kind(acquisition.key), MAX_TYPED)
         with ThreadPoolExecutor(self._typed_at_once) as pool:
             cells = first_cells(in_order(pool, partial(self._typed, acquisition), pictures, self._typed_at_once))
         return measure_neutrophils(cells, [cell.probabilities for cell in cells])
