@@ -12,7 +12,7 @@ from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import SlideError
 from wbc_cli.evaluation import Conditions, evaluate
 from wbc_cli.manifest import Sample
-from wbc_cli.model.morphometric_head import MEASURES
+from wbc_cli.model.reference_head import MEASURED
 
 SIDE = 100  # of every made-up image
 
@@ -39,7 +39,7 @@ def make_cell(name, box=(40, 40, 60, 60), *, confidence=0.9, likeliest=None, nuc
         mask=mask,
         class_name=name,
         features=np.zeros(len(CLASS_NAMES), np.float16),
-        measures=np.zeros(MEASURES, np.float32),
+        measures=np.zeros(MEASURED, np.float32),
         probabilities=probabilities,
         confidence=confidence,
         area_um2=1.0,

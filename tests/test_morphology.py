@@ -19,7 +19,7 @@ from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.stream import Stream
 from wbc_cli.manifest import Sample
 from wbc_cli.model.morphology_head import PARTS, MorphologyHead
-from wbc_cli.model.morphometric_head import MEASURES
+from wbc_cli.model.reference_head import MEASURED
 from wbc_cli.morphology import ATTRIBUTES, describe
 from wbc_cli.slides import open_slide
 from wbc_cli.training.centred import CentredView
@@ -37,7 +37,7 @@ def unmasked_view():
     cells[30:50, 30:50] = 1
     probabilities = np.eye(3, dtype=np.float32)[cells].transpose(2, 0, 1)
     features = [np.zeros(width, np.float32) for width in (4, 9, 6)]
-    return CentredView(image, rgb, probabilities, cells, 1, *features, np.zeros(MEASURES, np.float32), code)
+    return CentredView(image, rgb, probabilities, cells, 1, *features, np.zeros(MEASURED, np.float32), code)
 
 
 EOSINOPHIL = {

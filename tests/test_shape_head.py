@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.evidence import evidence_weight
 from wbc_cli.model.network import SGCLDFF
-from wbc_cli.model.shape_head import CHANNELS, ShapeHead, cell_maps, evidence_weight, without_density
+from wbc_cli.model.shape_head import CHANNELS, ShapeHead, cell_maps, without_density
 
 SIDE = 80
 

@@ -76,7 +76,7 @@ class Cell:
             whose type is clear.
         morphology: its attributes; empty where the model has not learned to describe such a cell.
         features: float16 [width], what its type was read from, so that it can be read anew without the picture.
-        measures: float32 [MEASURES], see `morphometric_head.measure`; empty where the cell was read from a record.
+        measures: float32 [MEASURED], see `SGCLDFF.measure`; empty where the cell was read from a record.
         flags: short words: "edge" (cut by the image border or a tile that cannot be read), "explanation" (Grad-CAM
             lies elsewhere), "unstable" (it moves when the window is shifted), "atypical" (unlike the cells that the
             model has learned from).
@@ -146,6 +146,8 @@ class SlideResult:
         quality: what the flags of focus, exposure, stain and density rest on.
         refusal: why the types of this slide's cells are not to be trusted, in plain words; empty where they are.
         file_pixels: pixels of the file to a level-0 pixel, across and down, see `SlideReader`.
+        neutrophils: of its laboratory, by which its cells were typed, see `inference.neutrophils`; None where they are
+            not known, or it was read from a record.
     """
 
     name: str
@@ -161,6 +163,7 @@ class SlideResult:
     quality: Quality = field(default_factory=Quality)
     refusal: str = ""
     file_pixels: tuple[float, float] = (1.0, 1.0)
+    neutrophils: tuple[float, ...] | None = None
 
     @property
     def pixel_um(self) -> tuple[float, float]:

@@ -51,7 +51,7 @@ class Acquisition:
         light: the light field to divide out; None where the light is even, or the pictures do not agree on it.
         background: red, green and blue of the empty glass, 0 to 255.
         nuclei: optical density of nuclei in red, green and blue (natural logarithm). Told, and not used.
-        neutrophils: the measures of neutrophils, see `morphometric_head.measure`; None where there are too few.
+        neutrophils: what is known of them, see `inference.neutrophils`; None where there are too few.
     """
 
     key: AcquisitionKey

@@ -21,6 +21,7 @@ from wbc_cli.evaluation.regions import bell, on_window
 from wbc_cli.evaluation.truth import white_boxes
 from wbc_cli.inference.coarse import slide_background
 from wbc_cli.inference.engine import Engine
+from wbc_cli.inference.neutrophils import UNKNOWN, Neutrophils
 from wbc_cli.inference.windows import Window, read_window
 from wbc_cli.manifest import Sample
 from wbc_cli.model.heads import MAP_STRIDE
@@ -118,7 +119,10 @@ class Probe:
         rng = np.random.default_rng(zlib.crc32(f"{reader.path.name} {cell.id}".encode()))
         random = rng.random(why.cam.shape, dtype=np.float32)
         centre = np.outer(bell(why.cam.shape[0]), bell(why.cam.shape[1])).astype(np.float32)
-        cam, by_chance, by_place = (self._delete_and_insert(window, mask, kind, m) for m in (why.cam, random, centre))
+        neutrophils = result.neutrophils or UNKNOWN
+        cam, by_chance, by_place = (
+            self._delete_and_insert(window, mask, kind, neutrophils, m) for m in (why.cam, random, centre)
+        )
         new_maps = [self._new_maps(window, kind, int(seed)) for seed in rng.integers(2**31, size=_DRAWS)]
         return FaithfulnessScore(
             cam,
@@ -130,20 +134,22 @@ class Probe:
         )
 
     def _delete_and_insert(
-        self, window: NDArray[np.uint8], mask: NDArray[np.bool_], kind: int, order: Map
+        self, window: NDArray[np.uint8], mask: NDArray[np.bool_], kind: int, neutrophils: Neutrophils, order: Map
     ) -> OrderScore:
         blurred = cv2.GaussianBlur(window, (0, 0), _BLUR_UM / self.engine.config.um_per_px)
         first = first_pixels(order, window.shape[0])[..., None]
         deleted, inserted = np.where(first, blurred, window), np.where(first, window, blurred)
         return OrderScore(
             *(
-                float(trapezoid(self._probabilities(windows, mask, kind), dx=1 / _STEPS))
+                float(trapezoid(self._probabilities(windows, mask, kind, neutrophils), dx=1 / _STEPS))
                 for windows in (deleted, inserted)
             )
         )
 
     @torch.inference_mode()
-    def _probabilities(self, windows: NDArray[np.uint8], mask: NDArray[np.bool_], kind: int) -> NDArray[np.float32]:
+    def _probabilities(
+        self, windows: NDArray[np.uint8], mask: NDArray[np.bool_], kind: int, neutrophils: Neutrophils
+    ) -> NDArray[np.float32]:
         """Compute the calibrated probability of a class in windows, uint8 [N, S, S, 3], pooled over one mask."""
         network, device = self.engine.network, self.engine.device
         weights = torch.from_numpy(mask).to(device)[None].float()
@@ -153,7 +159,9 @@ class Probe:
             pooled_mask = F.adaptive_avg_pool2d(weights, output.features.shape[-1]).expand(len(batch), -1, -1)
             maps = cell_maps(batch, output.maps.segments, weights.expand(len(batch), -1, -1))
             pooled = network.types.pool(output.features, pooled_mask)
-            logits = network.type_cells(pooled, network.shape.log_probabilities(maps)).logits
+            alone = network.type_cells(pooled, network.shape.log_probabilities(maps))
+            known = torch.tensor(neutrophils, device=device).expand(len(batch), -1)
+            logits = network.among(alone, network.measure(maps, pooled), known).logits
             found.append((logits / self.engine.config.temperature).softmax(dim=1)[:, kind])
         return torch.cat(found).cpu().numpy()
 

@@ -21,8 +21,8 @@ from wbc_cli.inference.test_time_augmentation import AugmentedFeatures, augment_
 from wbc_cli.inference.window_cells import WindowCell, WindowPrediction
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.heads import MAP_STRIDE
-from wbc_cli.model.morphometric_head import COMPARED, measure
-from wbc_cli.model.network import SGCLDFF, NetworkOutput
+from wbc_cli.model.network import SGCLDFF, NetworkOutput, TypedCells
+from wbc_cli.model.reference_head import KEPT
 from wbc_cli.model.saliency import STRIDE, folded
 from wbc_cli.model.shape_head import cell_maps
 from wbc_cli.resources.cores import available_cores
@@ -124,7 +124,7 @@ class Engine:
 
         Args:
             windows: uint8 [N, S, S, 3], RGB of the config's size and scale.
-            neutrophils: float32 [N, COMPARED], the measures of the neutrophils of the laboratory that each window is
+            neutrophils: float32 [N, KEPT], what is known of the neutrophils of the laboratory that each window is
                 from, not a number where they are not known; None where they are nowhere known.
 
         Returns:
@@ -134,7 +134,7 @@ class Engine:
             SetupError: the device's memory does not hold a single window.
         """
         if neutrophils is None:
-            neutrophils = np.full((len(windows), COMPARED), np.nan, np.float32)
+            neutrophils = np.full((len(windows), KEPT), np.nan, np.float32)
         predictions: list[WindowPrediction] = []
         while len(predictions) < len(windows):
             size = self.batch_size
@@ -254,17 +254,20 @@ class Engine:
         windows = (upload(labels, self.device)[:, None] == numbers).float()
         masks, pooled_masks = windows[n, k], F.adaptive_avg_pool2d(windows, side)
         maps = cell_maps(pixels, output.maps.segments, masks, n)
-        shape, measures = self.network.shape.log_probabilities(maps), measure(maps)
-        among = upload(neutrophils, self.device)[n]
-        pooled = types.pool(output.features, pooled_masks)[n, k]
-        typed = self.network.among(self.network.type_cells(pooled, shape), measures, among)
+        shape, known = self.network.shape.log_probabilities(maps), upload(neutrophils, self.device)[n]
+
+        def typed_by(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, TypedCells]:
+            pooled = types.pool(features, pooled_masks)[n, k]
+            measures = self.network.measure(maps, pooled)
+            return pooled, measures, self.network.among(self.network.type_cells(pooled, shape), measures, known)
+
+        pooled, measures, typed = typed_by(output.features)
         # What the window's border cuts gets a window of its own, and is augmented there.
         whole = np.flatnonzero(~at_border(labels, owners))
         first, owned = typed.logits[upload(whole, self.device)], torch.from_numpy(owners[whole, 0])
         augmented = augment_unclear(self._type_features, pixels, output.features, first, owned)
         if len(augmented.windows):
-            pooled = types.pool(augmented.features, pooled_masks)[n, k]
-            typed = self.network.among(self.network.type_cells(pooled, shape), measures, among)
+            pooled, measures, typed = typed_by(augmented.features)
         logits, evidence, distance = typed
         likeliest = torch.zeros(windows.shape[:2], dtype=torch.int64, device=self.device)
         likeliest[n, k] = logits.argmax(dim=1)

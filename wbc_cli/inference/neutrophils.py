@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from wbc_cli.cells import Cell
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.inference.window_cells import WindowCell
-from wbc_cli.model.morphometric_head import COMPARED, EOSINOPHIL_INDEX, NEUTROPHIL_INDEX
+from wbc_cli.model.morphometric_head import COMPARED, EOSINOPHIL_INDEX, MEASURES, NEUTROPHIL_INDEX
 from wbc_cli.model.network import SGCLDFF, TypedCells
+from wbc_cli.model.reference_head import KEPT
 
 Neutrophils = tuple[float, ...]
-"""The first COMPARED measures of `morphometric_head.measure`, of the neutrophils of a laboratory."""
+"""What is known of the neutrophils of a laboratory: KEPT numbers, see `paler_half`."""
 
-UNKNOWN: Neutrophils = (float("nan"),) * COMPARED
+UNKNOWN: Neutrophils = (float("nan"),) * KEPT
 
 MAX_TYPED = 64
 """The most pictures of an acquisition whose cells are measured."""
@@ -45,7 +46,7 @@ class Typed(Protocol):
 
     @property
     def measures(self) -> NDArray[np.float32]:
-        """See `morphometric_head.measure`."""
+        """See `SGCLDFF.measure`."""
 
 
 def first_cells(pictures: Iterable[Sequence[Cell]]) -> list[Cell]:
@@ -69,8 +70,8 @@ def measure_neutrophils(cells: Sequence[Typed], scores: Sequence[NDArray[np.floa
         scores: of each cell, float32 [classes], logits or probabilities.
 
     Returns:
-        The medians; None where there are too few granulocytes, or where many of these may be eosinophils. What counts
-        as one is one by all that types it and by its shape alone.
+        What `paler_half` returns; None where there are too few granulocytes, or where many of these may be
+        eosinophils. What counts as one is one by all that types it and by its shape alone.
     """
     if not cells:
         return None
@@ -88,9 +89,17 @@ def measure_neutrophils(cells: Sequence[Typed], scores: Sequence[NDArray[np.floa
 
 
 def paler_half(measures: NDArray[np.float32]) -> Neutrophils:
-    """Return the medians of the compared measures over the paler half of granulocytes [n, MEASURES]."""
-    paler = measures[measures[:, 0] <= np.median(measures[:, 0]), :COMPARED]
-    return tuple(round(float(value), _DIGITS) for value in np.median(paler, axis=0))
+    """Describe the paler half of granulocytes.
+
+    Args:
+        measures: float32 [n, MEASURED], see `SGCLDFF.measure`.
+
+    Returns:
+        The medians of the compared measures, and the means of the scores, which are those of the mean features.
+    """
+    paler = measures[measures[:, 0] <= np.median(measures[:, 0])]
+    kept = [*np.median(paler[:, :COMPARED], axis=0), *paler[:, MEASURES:].mean(axis=0)]
+    return tuple(round(float(value), _DIGITS) for value in kept)
 
 
 @torch.inference_mode()

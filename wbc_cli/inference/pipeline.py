@@ -87,7 +87,8 @@ class Analyser:
             searched = time.perf_counter()
             found, window_count = search.detect(windows, neutrophils)
             if neutrophils is None:
-                found = self._among_their_own(found, search)
+                neutrophils = measure_neutrophils([d.cell for d in found], [d.cell.logits for d in found])
+                found = self._among(neutrophils, found, search) if neutrophils else found
         cells = self._cells(found, reader, scale)
         seconds = {"candidates": searched - began, "network": time.perf_counter() - searched}
         quality = measure_quality(reader, cells, windows, scale.um_per_px, colours.background)
@@ -106,21 +107,19 @@ class Analyser:
             quality=quality,
             refusal=refusal,
             file_pixels=reader.file_pixels,
+            neutrophils=neutrophils,
         )
 
     def _scale(self, reader: SlideReader, um_per_px: float | None, pooled: Sequence[Scale]) -> Scale:
         estimator = self.stream.engine.network.scale
         return check_scale(estimator, reader, slide_scale(estimator, reader, um_per_px, pooled))
 
-    def _among_their_own(self, found: list[Detection], search: Search) -> list[Detection]:
-        """Type cells anew by the neutrophils of their own slide, where these are many enough.
+    def _among(self, neutrophils: Neutrophils, found: list[Detection], search: Search) -> list[Detection]:
+        """Type cells anew by the neutrophils of their own slide.
 
         The windows of those whose likeliest class is another one then are looked at again, for their Grad-CAM.
         """
-        own = measure_neutrophils([d.cell for d in found], [d.cell.logits for d in found])
-        if own is None:
-            return found
-        cells = typed_among([d.cell for d in found], own, self.stream.engine.network)
+        cells = typed_among([d.cell for d in found], neutrophils, self.stream.engine.network)
         typed = [replace(d, cell=cell) for d, cell in zip(found, cells, strict=True)]
         changed = {
             (new.window, new.cell.label)
@@ -128,7 +127,7 @@ class Analyser:
             if old.cell.logits.argmax() != new.cell.logits.argmax()
         }
         windows = sorted({window for window, _ in changed}, key=lambda window: (window.y, window.x))
-        again = {(d.window, d.cell.label): d for d in search.detect_once(windows, own)}
+        again = {(d.window, d.cell.label): d for d in search.detect_once(windows, neutrophils)}
         return [again.get(place, d) if (place := (d.window, d.cell.label)) in changed else d for d in typed]
 
     def _cells(self, found: list[Detection], reader: SlideReader, scale: Scale) -> tuple[Cell, ...]:

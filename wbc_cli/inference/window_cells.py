@@ -25,7 +25,7 @@ class WindowCell:
         morphology: int64 [attributes], the likeliest value of each of `morphology.ATTRIBUTES`.
         features: float16 [width + classes], what it was typed from: the type features' mean over the cell, and the
             weighed evidence of its shape and its measures.
-        measures: float32 [MEASURES], see `morphometric_head.measure`.
+        measures: float32 [MEASURED], see `SGCLDFF.measure`.
     """
 
     label: int

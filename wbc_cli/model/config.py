@@ -28,6 +28,7 @@ class ModelConfig:
         class_weights: trained with class-weighted losses.
         shape: the shape head is learned, and has a say in the types.
         morphometry: so is and has the morphometric head; only beside the shape head.
+        reference: so is and has the reference head; only beside the shape head.
         classes: the outputs of the type head, in order.
         temperature: divides the type logits; fitted on laboratories that were left out, or on the validation split.
         temperature_growth: the power of a cell's Mahalanobis distance, above 1, that the temperature grows by.
@@ -47,6 +48,7 @@ class ModelConfig:
     class_weights: bool = True
     shape: bool = True
     morphometry: bool = True
+    reference: bool = True
     classes: tuple[str, ...] = CLASS_NAMES
     temperature: float = 1.0
     temperature_growth: float = 1.0
@@ -60,7 +62,7 @@ class ModelConfig:
 
     def same_network(self, other: ModelConfig) -> bool:
         """Tell whether weights of the one config fit the other."""
-        learned = ("stain", "alignment", "class_weights", "shape", "morphometry")
+        learned = ("stain", "alignment", "class_weights", "shape", "morphometry", "reference")
         read_out = ("temperature", "temperature_growth", "min_confidence", "saliency_threshold")
         return replace(self, **{name: getattr(other, name) for name in (*learned, *read_out)}) == other
 

@@ -12,14 +12,23 @@ from torch import Tensor, nn
 
 from wbc_cli.model.backbone import Backbone
 from wbc_cli.model.config import ModelConfig
+from wbc_cli.model.evidence import evidence_weight, joint_power, told_apart
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.fusion import FUSED_STRIDE, CrossLayerFusion
 from wbc_cli.model.heads import Maps, SegmentationHead, TypeHead
 from wbc_cli.model.morphology_head import MorphologyHead
-from wbc_cli.model.morphometric_head import MorphometricHead, told_apart
+from wbc_cli.model.morphometric_head import (
+    COMPARED,
+    MEASURES,
+    MORPHOMETRIC_WEIGHT,
+    TOLD_APART,
+    MorphometricHead,
+    measure,
+)
+from wbc_cli.model.reference_head import REFERENCE_WEIGHT, SCORED, ReferenceHead
 from wbc_cli.model.saliency import SaliencyPrior, folded, window_saliency
 from wbc_cli.model.scale_network import ScaleNet
-from wbc_cli.model.shape_head import ShapeHead, evidence_weight
+from wbc_cli.model.shape_head import ShapeHead
 from wbc_cli.model.stages import STRIDES
 from wbc_cli.model.stain import normalise_stain
 from wbc_cli.model.typicality import Typicality
@@ -46,7 +55,7 @@ class TypedCells(NamedTuple):
 
     Attributes:
         logits: float [N, classes].
-        evidence: float [N, classes], what their shape and their measures say, as it is weighed.
+        evidence: float [N, classes], what their shape and the neutrophils of their laboratory say, as it is weighed.
         distance: float [N], the Mahalanobis distance from the training cells, see `typicality.Typicality`.
     """
 
@@ -80,6 +89,7 @@ class SGCLDFF(nn.Module):
         self.typicality = Typicality(2 * config.width, len(config.classes))
         self.shape = ShapeHead(len(config.classes))
         self.morphometry = MorphometricHead()
+        self.reference = ReferenceHead(2 * config.width)
         fine = sum(c for c, stride in zip(channels, STRIDES, strict=True) if stride <= FUSED_STRIDE)
         self.morphology = MorphologyHead(2 * config.width + fine)
 
@@ -138,19 +148,42 @@ class SGCLDFF(nn.Module):
         evidence = evidence_weight(distance)[:, None] * shape
         return TypedCells(self.types.logits(pooled) + evidence @ self.shape.mixing.T, evidence, distance)
 
-    def among(self, cells: TypedCells, measures: Tensor, neutrophils: Tensor) -> TypedCells:
+    def measure(self, maps: Tensor, pooled: Tensor) -> Tensor:
+        """Take of cells what is held against the neutrophils of their laboratory.
+
+        Args:
+            maps: float [M, CHANNELS, S, S], from `shape_head.cell_maps`.
+            pooled: float [M, 2 * width], the type features' mean over each cell.
+
+        Returns:
+            float [M, MEASURED]: the measures of `morphometric_head.measure`, and the scores of the reference head.
+        """
+        return torch.cat([measure(maps), self.reference.scores(pooled)], dim=1)
+
+    @property
+    def compares(self) -> bool:
+        """Whether it types cells by the neutrophils of their laboratory."""
+        return self.config.morphometry or self.config.reference
+
+    def among(self, cells: TypedCells, measured: Tensor, neutrophils: Tensor) -> TypedCells:
         """Type cells by the neutrophils of their laboratory as well.
 
         Args:
             cells: from `type_cells`.
-            measures, neutrophils: see `MorphometricHead`; nothing changes where the neutrophils are not known.
+            measured: float [M, MEASURED], from `measure`.
+            neutrophils: float [M, KEPT], see `inference.neutrophils`; nothing changes where it is not a number.
         """
-        if not self.config.morphometry:
-            return cells
-        log_probabilities = self.morphometry(measures, neutrophils)
-        added = told_apart(cells.logits, log_probabilities, evidence_weight(cells.distance))
-        logits = cells.logits + added @ self.shape.mixing.T
-        return TypedCells(logits, cells.evidence + added, cells.distance)
+        logits, added = cells.logits, torch.zeros_like(cells.logits)
+        if self.config.morphometry:
+            found = self.morphometry(measured[:, :MEASURES], neutrophils[:, :COMPARED])
+            weight = MORPHOMETRIC_WEIGHT * evidence_weight(cells.distance).clamp_min(1)
+            added = added + told_apart(logits, found, TOLD_APART, weight)
+        if self.config.reference:
+            found = self.reference(measured[:, MEASURES:], neutrophils[:, COMPARED:])
+            added = added + told_apart(logits + added, found, SCORED, REFERENCE_WEIGHT)
+        known = ~neutrophils.isnan().any(dim=1, keepdim=True)
+        added = torch.where(known, joint_power(cells.distance)[:, None] * (logits + added) - logits, added)
+        return TypedCells(logits + added @ self.shape.mixing.T, cells.evidence + added, cells.distance)
 
     def for_inference(self, dtype: torch.dtype) -> SGCLDFF:
         """Return a copy that gives the same outputs sooner, under autocast to `dtype`; it cannot be trained."""

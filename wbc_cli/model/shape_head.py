@@ -23,11 +23,6 @@ DENSITY_GAIN = 0.5
 _MIN_NUCLEAR_DENSITY = 0.15
 _BLUR_SIGMA_PX = 1.2  # map pixels: 0.5 um, which leaves no granule
 _BLUR_REACH_PX = 3  # map pixels
-# Weight of the evidence by the Mahalanobis distance: the third power, 1 at 0.45, 4 at most. With located cells, types
-# right are 0.770 on the training and validation splits of three laboratories that the networks had not seen (0.736
-# without, 0.788 with 1 at 0.36), and on the validation split of those they have 0.910 (0.907, 0.905). On test splits
-# types away are as often right with 0.36, and 0.960 of PBC are right in place of 0.969.
-_FULL_WEIGHT_DISTANCE, _WEIGHT_EXPONENT, _MAX_WEIGHT = 0.45, 3.0, 4.0
 
 
 class ShapeHead(nn.Module):
@@ -86,18 +81,6 @@ class ShapeHead(nn.Module):
         found: Tensor = (with_density + outlines) / 2
         likeliest = torch.stack([found[:, i] for i in range(found.shape[1]) if i not in _SHAPELESS]).amax(dim=0)
         return torch.stack([likeliest if i in _SHAPELESS else found[:, i] for i in range(found.shape[1])], dim=1)
-
-
-def evidence_weight(mahalanobis_distance: Tensor) -> Tensor:
-    """Weigh the shape of cells against their texture and colour, float [N].
-
-    The farther a cell lies from the training cells, the less is to be made of how it is stained, and the more of its
-    shape.
-
-    Args:
-        mahalanobis_distance: float [N], see `typicality.Typicality`.
-    """
-    return (mahalanobis_distance / _FULL_WEIGHT_DISTANCE).pow(_WEIGHT_EXPONENT).clamp_max(_MAX_WEIGHT)
 
 
 def without_density(maps: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The trained network on the centred cell of every image: for validation and calibration."""
+"""The trained network on one cell of every image, which is put in the middle: for validation and calibration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from wbc_cli.classes import OTHER
 from wbc_cli.inference.engine import choose_precision
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.test_time_augmentation import augment_unclear
-from wbc_cli.model.morphometric_head import measure
 from wbc_cli.model.network import SGCLDFF, NetworkOutput
 from wbc_cli.model.shape_head import cell_maps
 from wbc_cli.training.batches import to_tensor
@@ -29,7 +28,7 @@ _TYPICAL_SHARE = 0.995
 
 @dataclass(frozen=True, eq=False)
 class CentredView:
-    """What the network predicts of the middle of one image.
+    """What the network predicts around the first cell of one image, or around its middle where no cell is known.
 
     Attributes:
         image: the image.
@@ -40,7 +39,7 @@ class CentredView:
         pooled: float32 [width], the type features of that cell, or of the window's middle.
         logits: float32 [classes], of the same.
         parts: float32 [width], what the morphology head describes it from.
-        measures: float32 [MEASURES], see `morphometric_head.measure`.
+        measures: float32 [MEASURED], see `SGCLDFF.measure`.
         truth: uint8 [S / 2, S / 2], the image's code in the window.
     """
 
@@ -59,7 +58,7 @@ class CentredView:
 def centred_views(
     network: SGCLDFF, images: Sequence[TrainingImage], device: torch.device, test_time_augmentation: bool = False
 ) -> Iterator[CentredView]:
-    """Run the network on the middle of each image, upright, at the config's scale.
+    """Run the network on the first cell of each image, or on its middle, upright, at the config's scale.
 
     Args:
         network: put into evaluation mode.
@@ -89,13 +88,13 @@ def centred_views(
         probabilities, cells = find_cells(output.maps, config.um_per_px)
         central = [_nearest_middle(labels) for labels in cells]
         masks = np.stack([labels == c if c else _disc(labels.shape) for labels, c in zip(cells, central, strict=True)])
-        shape, measures = _shape(network, windows, output, masks)
-        pooled, logits = _typed(network, output.features, masks, shape)
+        maps = _maps(windows, output, masks)
+        pooled, logits, measures = _typed(network, output.features, masks, maps)
         if test_time_augmentation:
             every = torch.arange(len(windows), device=device)
             first = torch.from_numpy(logits).to(device)
             features = augment_unclear(type_features, windows, features, first, every).features
-            pooled, logits = _typed(network, features, masks, shape)
+            pooled, logits, measures = _typed(network, features, masks, maps)
         parts = _parts(network, output._replace(features=features), masks)
         for i, image in enumerate(chunk):
             yield CentredView(
@@ -164,7 +163,8 @@ def fit_typicality(network: SGCLDFF, views: Sequence[CentredView], held_out: Seq
 def _centre(image: TrainingImage, um_per_px: float, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     zoom = image.um_per_px / um_per_px
     height, width = image.rgb.shape[:2]
-    source = np.array([(width - 1) / 2, (height - 1) / 2])
+    x, y = (image.targets[0].x, image.targets[0].y) if image.targets else (width / 2, height / 2)
+    source = np.array([x - 0.5, y - 0.5])
     return warp(image, np.eye(2) * zoom, source, np.full(2, side / 2 - 0.5), side)
 
 
@@ -185,22 +185,20 @@ def _disc(shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return disc
 
 
-def _shape(
-    network: SGCLDFF, windows: Tensor, output: NetworkOutput, masks: NDArray[np.bool_]
-) -> tuple[Tensor, NDArray[np.float32]]:
-    cells = torch.from_numpy(masks).float().to(windows.device)
-    with torch.no_grad():
-        maps = cell_maps(windows, output.maps.segments, cells)
-        return network.shape.log_probabilities(maps), measure(maps).cpu().numpy()
+def _maps(windows: Tensor, output: NetworkOutput, masks: NDArray[np.bool_]) -> Tensor:
+    return cell_maps(windows, output.maps.segments, torch.from_numpy(masks).float().to(windows.device))
 
 
+@torch.no_grad()
 def _typed(
-    network: SGCLDFF, features: Tensor, masks: NDArray[np.bool_], shape: Tensor
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    network: SGCLDFF, features: Tensor, masks: NDArray[np.bool_], maps: Tensor
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return the pooled features, logits and measures of cells."""
     pooled_masks = F.adaptive_avg_pool2d(torch.from_numpy(masks).float().to(features.device), features.shape[-1])
-    with torch.no_grad():
-        pooled = network.types.pool(features, pooled_masks)
-        return pooled.cpu().numpy(), network.type_cells(pooled, shape).logits.cpu().numpy()
+    pooled = network.types.pool(features, pooled_masks)
+    typed = network.type_cells(pooled, network.shape.log_probabilities(maps))
+    measures = network.measure(maps, pooled)
+    return pooled.cpu().numpy(), typed.logits.cpu().numpy(), measures.cpu().numpy()
 
 
 def _parts(network: SGCLDFF, output: NetworkOutput, masks: NDArray[np.bool_]) -> NDArray[np.float32]:

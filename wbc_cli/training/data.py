@@ -67,11 +67,6 @@ class TrainingImage:
     masked: bool
     padding: NDArray[np.uint8]
 
-    def with_code(self, code: Code) -> TrainingImage:
-        """Return the image with another code; its centred cell becomes instance 1 where the code has it."""
-        targets = tuple(replace(t, instance=int(np.any(code // 4 == 1))) for t in self.targets)
-        return replace(self, code=code, targets=targets)
-
 
 def padding_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Choose the colour around an image, uint8 [3]: the 80th percentile of each channel of uint8 [h, w, 3]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -27,9 +28,9 @@ from wbc_cli.training.card import write_card
 from wbc_cli.training.centred import CentredView, centred_views, fit_temperature, fit_typicality, validate
 from wbc_cli.training.curve import draw_curve
 from wbc_cli.training.data import TrainingImage, load_image, scale_by_cells
+from wbc_cli.training.laboratory_training import fit_morphometry, fit_reference
 from wbc_cli.training.loop import Training, train_network
 from wbc_cli.training.morphology_training import fit_morphology
-from wbc_cli.training.morphometric_training import fit_morphometry
 from wbc_cli.training.prior_training import train_prior
 from wbc_cli.training.scale_training import train_scale
 from wbc_cli.training.settings import TrainSettings
@@ -45,7 +46,7 @@ _FROM_SCRATCH = Start()
 _MAX_TYPICAL = 25  # images of a set and label, to learn from them what is typical
 _MAX_HELD_OUT = 40  # of those, that the temperature is fitted on
 _MAX_VALIDATED = 4  # of those, that are validated on during training
-_MAX_MEASURED = 150  # of those, that the morphometric head learns from
+_MAX_MEASURED = 150  # cells of a set and class, that the morphometric and the reference head learn from
 _MAX_DESCRIBED = 1500  # images that the attributes of cells are learned from
 
 
@@ -132,7 +133,7 @@ def _fit_to_features(
     settings: TrainSettings,
     device: torch.device,
 ) -> list[CentredView]:
-    """Fit what rests on the finished features: the shape and the morphometric head, what is typical, attributes.
+    """Fit what rests on the finished features: the heads learned last, what is typical, attributes.
 
     Returns:
         Views of held-out images, for what is still to be fitted or measured on them.
@@ -146,8 +147,11 @@ def _fit_to_features(
         fit_shape(network, images, settings, device)
     validated = _examples(held_out, seed, _MAX_HELD_OUT)
     fit_typicality(network, views_of(_examples(images, seed, _MAX_TYPICAL)), views_of(validated))
+    measured = views_of(_cells(images, seed, _MAX_MEASURED))
     if network.config.morphometry:
-        fit_morphometry(network.morphometry, views_of(_examples(images, seed, _MAX_MEASURED)))
+        fit_morphometry(network.morphometry, measured)
+    if network.config.reference:
+        fit_reference(network.reference, measured)
     views = views_of(validated)  # once more: how far a cell is from the typical ones weighs in its type
     described = [image for image in images if image.sample.morphology]
     described = [described[i] for i in np.random.default_rng((seed, 6)).permutation(len(described))]
@@ -173,11 +177,19 @@ def _estimated(sample: Sample, network: SGCLDFF) -> float:
 
 def _examples(images: Sequence[TrainingImage], seed: int, most: int) -> list[TrainingImage]:
     """Choose at most so many images of every set and label."""
-    groups: dict[tuple[str, tuple[str, ...]], list[TrainingImage]] = {}
+    groups: dict[tuple[str, tuple[str, ...]], list[TrainingImage]] = defaultdict(list)
     for index in np.random.default_rng((seed, 5)).permutation(len(images)):
-        image = images[index]
-        groups.setdefault((image.sample.dataset, image.sample.labels), []).append(image)
+        groups[images[index].sample.dataset, images[index].sample.labels].append(images[index])
     return [image for group in groups.values() for image in group[:most]]
+
+
+def _cells(images: Sequence[TrainingImage], seed: int, most: int) -> list[TrainingImage]:
+    """Choose at most so many typed cells of every set and class, and return the image of each with that cell alone."""
+    cells = [replace(image, targets=(target,)) for image in images for target in image.targets if target.label >= 0]
+    groups: dict[tuple[str, int], list[TrainingImage]] = defaultdict(list)
+    for index in np.random.default_rng((seed, 5)).permutation(len(cells)):
+        groups[cells[index].sample.dataset, cells[index].targets[0].label].append(cells[index])
+    return [cell for group in groups.values() for cell in group[:most]]
 
 
 def is_trained(

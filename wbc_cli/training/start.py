@@ -17,7 +17,7 @@ from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.stages import PRETRAINED
 from wbc_cli.model.storage import load, read_config, read_state
 
-_LEARNED_LAST = ("morphology.", "shape.", "morphometry.")
+_LEARNED_LAST = ("morphology.", "shape.", "morphometry.", "reference.")
 _TRAINED_APART = ("prior.", "scale.", "typicality.", *_LEARNED_LAST)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,24 +23,23 @@ from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.neutrophils import MIN_GRANULOCYTES, measure_neutrophils
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.stream import Stream
+from wbc_cli.model.evidence import told_apart
 from wbc_cli.model.files import default_folder
 from wbc_cli.model.morphometric_head import (
     COMPARED,
     MEASURES,
     TOLD_APART,
     MorphometricHead,
-    compared,
     measure,
-    told_apart,
 )
+from wbc_cli.model.reference_head import KEPT, MEASURED, SCORED, ReferenceHead
 from wbc_cli.model.storage import load
 from wbc_cli.synthetic.fields import write_field
 from wbc_cli.synthetic.smear import Smear
-from wbc_cli.training.morphometric_training import _fit
+from wbc_cli.training.laboratory_training import fit_morphometry, fit_reference
 
 CPU = torch.device("cpu")
 UM_PER_PX = 0.2
-UNKNOWN = torch.full((1, COMPARED), math.nan)
 
 
 def measured(nucleus=12, radius=22, cytoplasm=0.6, zoom=1.0):
@@ -72,41 +73,89 @@ def test_a_denser_cytoplasm_measures_denser_and_nothing_else_changes():
     torch.testing.assert_close(pale[1:], dense[1:])
 
 
-@given(seed=st.integers(0, 999), weight=st.floats(0, 4))
-def test_the_four_types_keep_the_probability_that_they_have_together(seed, weight):
+@given(seed=st.integers(0, 999), weight=st.floats(0, 4), classes=st.sampled_from([TOLD_APART, SCORED]))
+def test_types_that_are_told_apart_keep_the_probability_that_they_have_together(seed, weight, classes):
     random = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(5, len(CLASS_NAMES), generator=random)
-    apart = torch.randn(5, len(TOLD_APART), generator=random).log_softmax(dim=1)
+    apart = torch.randn(5, len(classes), generator=random).log_softmax(dim=1)
     before = logits.softmax(dim=1)
-    after = (logits + told_apart(logits, apart, torch.full((5,), weight))).softmax(dim=1)
-    others = [index for index in range(len(CLASS_NAMES)) if index not in TOLD_APART]
+    after = (logits + told_apart(logits, apart, classes, torch.full((5,), weight))).softmax(dim=1)
+    others = [index for index in range(len(CLASS_NAMES)) if index not in classes]
     torch.testing.assert_close(after[:, others], before[:, others])
 
 
+WIDTH = 12
+
+
 def laboratory(random, shift, count=60):
-    """Measures of four types, all of them shifted as another stain, camera or scale would."""
+    """Cells of four types, whose measures and features are all shifted as another stain, camera or scale would."""
     kinds = torch.arange(len(TOLD_APART)).repeat_interleave(count)
     middles = torch.tensor([[-1.2, 5.0, 6.2], [-0.6, 5.1, 6.2], [-0.9, 5.0, 5.5], [-0.9, 5.6, 6.5]])
-    measures = torch.zeros(len(kinds), MEASURES)
+    measures = torch.zeros(len(kinds), MEASURED)
     measures[:, :COMPARED] = middles[kinds] + 0.1 * torch.randn(len(kinds), COMPARED, generator=random) + shift
-    return measures, kinds, (middles[0] + shift).expand(len(kinds), -1)
+    features = torch.eye(WIDTH)[kinds] + 0.2 * torch.randn(len(kinds), WIDTH, generator=random) + 5 * shift
+    return measures, features, kinds
 
 
-def test_what_is_learned_in_some_laboratories_holds_in_one_where_all_measures_are_shifted():
+def views_of(name, laboratory):
+    return [
+        SimpleNamespace(
+            cell=1,
+            image=SimpleNamespace(
+                targets=[SimpleNamespace(label=TOLD_APART[kind])], sample=SimpleNamespace(dataset=name)
+            ),
+            measures=measures.numpy(),
+            pooled=features.numpy(),
+        )
+        for measures, features, kind in zip(*laboratory, strict=True)
+    ]
+
+
+@pytest.fixture
+def seen():
     random = torch.Generator().manual_seed(0)
+    labs = {str(shift): laboratory(random, shift) for shift in (0.0, 0.1, -0.1)}
+    return [view for name, lab in labs.items() for view in views_of(name, lab)]
+
+
+@pytest.fixture
+def unseen():
+    """A laboratory that is shifted far more than those that are learned from, with the mean of its neutrophils."""
+    measures, features, kinds = laboratory(torch.Generator().manual_seed(1), -0.7)
+    return measures, features, kinds, kinds == TOLD_APART.index(CLASS_NAMES.index("neutrophil"))
+
+
+def test_measures_learned_in_some_laboratories_type_the_cells_of_one_that_is_shifted(seen, unseen):
     head = MorphometricHead()
-    labs = [laboratory(random, shift) for shift in (0.0, 0.1, -0.1)]
-    inputs = torch.cat([compared(measures, neutrophils) for measures, _, neutrophils in labs])
-    _fit(head, inputs, torch.cat([kinds for _, kinds, _ in labs]), torch.ones(len(inputs)))
-    measures, kinds, neutrophils = laboratory(random, -0.7)
-    right = (head(measures, neutrophils).argmax(dim=1) == kinds).float().mean()
-    assert right > 0.95
-    assert (head(measures, torch.zeros(len(kinds), COMPARED)).argmax(dim=1) == kinds).float().mean() < 0.6
+    fit_morphometry(head, seen)
+    measures, _, kinds, neutrophil = unseen
+    known = measures[neutrophil, :COMPARED].median(dim=0).values.expand(len(kinds), -1)
+    assert (head(measures[:, :MEASURES], known).argmax(dim=1) == kinds).float().mean() > 0.95
+    assert (head(measures[:, :MEASURES], torch.zeros_like(known)).argmax(dim=1) == kinds).float().mean() < 0.6
+
+
+def test_features_learned_in_some_laboratories_type_the_cells_of_one_that_is_shifted(seen, unseen):
+    head = ReferenceHead(WIDTH)
+    fit_reference(head, seen)
+    _, features, kinds, neutrophil = unseen
+    scores, truth = head.scores(features), torch.tensor(TOLD_APART)[kinds]
+    known = scores[neutrophil].mean(dim=0).expand(len(kinds), -1)
+    assert (torch.tensor(SCORED)[head(scores, known).argmax(dim=1)] == truth).float().mean() > 0.95
+    # What moves all cells of a laboratory alike changes nothing.
+    moved = head.scores(features + 3)
+    torch.testing.assert_close(head(moved, moved[neutrophil].mean(dim=0).expand(len(kinds), -1)), head(scores, known))
+
+
+def test_a_set_with_few_granulocytes_teaches_no_comparison(seen):
+    head, few = ReferenceHead(WIDTH), seen[: MIN_GRANULOCYTES - 1]
+    fit_reference(head, few)
+    assert not head.weight.any()
+    assert not head(torch.ones(1, len(SCORED)), torch.full((1, len(SCORED)), math.nan)).any()
 
 
 class Cell:
     def __init__(self, kind, density, *, by_shape=None):
-        self.measures = np.array([density, 5, 6, 0, 0], np.float32)
+        self.measures = np.array([density, 5, 6, 0, 0, *range(len(SCORED))], np.float32)
         self.features = np.zeros(len(CLASS_NAMES), np.float16)
         self.features[CLASS_NAMES.index(by_shape or kind)] = 1
         self.score = np.eye(len(CLASS_NAMES), dtype=np.float32)[CLASS_NAMES.index(kind)]
@@ -122,6 +171,7 @@ def test_neutrophils_are_the_paler_granulocytes_and_other_cells_are_none():
     found = neutrophils_of(*pale, *dense, *[Cell("lymphocyte", -3)] * 40)
     assert found is not None
     assert found[0] == pytest.approx(-1.055, abs=0.02)
+    assert found[COMPARED:] == tuple(range(len(SCORED)))
 
 
 def test_nothing_is_known_of_neutrophils_among_few_granulocytes_or_eosinophils():
@@ -154,7 +204,7 @@ def smear():
 def test_a_slides_own_neutrophils_type_and_explain_its_cells_as_those_of_an_acquisition_would(stream, smear):
     analyser = Analyser(stream, 0.0)
     own = analyser.analyse(smear, "a").cells
-    alone = analyser.analyse(smear, "a", neutrophils=(math.nan,) * COMPARED).cells
+    alone = analyser.analyse(smear, "a", neutrophils=(math.nan,) * KEPT).cells
     known = measure_neutrophils(alone, [cell.probabilities for cell in alone])
     assert known is not None
     told = analyser.analyse(smear, "a", neutrophils=known).cells
@@ -177,4 +227,4 @@ def test_pictures_of_a_camera_share_their_neutrophils(call, tmp_path):
     whole, parts = ((tmp_path / out / ACQUISITIONS).read_text() for out in ("whole", "parts"))
     assert whole == parts
     (acquisition,) = json.loads(whole)["acquisitions"]
-    assert len(acquisition["neutrophils"]) == COMPARED
+    assert len(acquisition["neutrophils"]) == KEPT
