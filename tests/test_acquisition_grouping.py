@@ -56,15 +56,16 @@ def test_whole_slides_and_what_cannot_be_read_are_of_none(tmp_path):
     assert key_of(tmp_path / "slide.tif", None) is key_of(tmp_path / "broken.png", None) is None
 
 
-def test_all_pictures_of_a_shards_folders_are_known_and_drawn_in_one_order(tmp_path):
-    for name in ("a/1.png", "a/2.png", "b/3.png", "a/slide.svs"):
+def test_all_pictures_of_a_shards_folders_and_of_those_beside_them_are_known_and_drawn_in_one_order(tmp_path):
+    for name in ("in/a/1.png", "in/a/2.png", "in/b/3.png", "in/a/slide.svs", "elsewhere/c/4.png"):
         write_picture(tmp_path / name.replace(".svs", ".png"), spots()).rename(tmp_path / name)
     slides = discover([tmp_path]).slides
-    first = next(slide for slide in slides if slide.name == "a__1.png")
+    first = next(slide for slide in slides if slide.name.endswith("1.png"))
     found = pictures_by_folder(slides, [first])
     assert {folder: [picture.name for picture in pictures] for folder, pictures in found.items()} == {
-        str(tmp_path / "a"): ["a__1.png", "a__2.png"]
+        str(tmp_path / "in/a"): ["in__a__1.png", "in__a__2.png"],
+        str(tmp_path / "in/b"): ["in__b__3.png"],
     }
-    pictures = found[str(tmp_path / "a")]
+    pictures = found[str(tmp_path / "in/a")]
     name_of = attrgetter("name")
     assert drawn(pictures, name_of) == drawn(pictures[::-1], name_of)

@@ -228,3 +228,23 @@ def test_pictures_of_a_camera_share_their_neutrophils(call, tmp_path):
     assert whole == parts
     (acquisition,) = json.loads(whole)["acquisitions"]
     assert len(acquisition["neutrophils"]) == KEPT
+
+
+def test_a_folder_with_too_few_cells_takes_the_neutrophils_of_the_folders_beside_it(call, tmp_path):
+    for name, cells in (("many", 12), ("few", 1)):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for number in range(6):
+            smear = Smear(640, 480, UM_PER_PX, cells, seed=number)
+            write_field(tmp_path / f"in/{name}/{number}.png", smear.render(0, 0, 640, 480), UM_PER_PX)
+
+    def neutrophils(folder):
+        out = tmp_path / f"out{len(folder.parts)}"
+        assert call("analyze", folder, "-o", out, "--write", "none").code == 0
+        found = json.loads((out / ACQUISITIONS).read_text())["acquisitions"]
+        return {Path(one["key"]["folder"]).name: one["neutrophils"] for one in found}
+
+    assert neutrophils(tmp_path / "in/few") == {"few": None}
+    both = neutrophils(tmp_path / "in")
+    assert both["many"]
+    assert both["few"]
+    assert both["few"] != both["many"]  # they are of the pictures of both

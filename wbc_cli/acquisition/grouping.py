@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -57,6 +58,11 @@ class AcquisitionKey:
     um_per_px: float | None
 
     @property
+    def camera_key(self) -> AcquisitionKey:
+        """What it has in common with the pictures of one camera in the folders beside its own."""
+        return replace(self, folder=parent_of(self.folder))
+
+    @property
     def id(self) -> str:
         """A short name for it, the same in every run."""
         return hashlib.sha256(repr(astuple(self)).encode("utf-8", "surrogateescape")).hexdigest()[:_ID_DIGITS]
@@ -67,18 +73,25 @@ def folder_of(path: Path) -> str:
     return str(path.absolute().parent)
 
 
+def parent_of(folder: str) -> str:
+    """Return the path of the folder that holds a folder."""
+    return str(Path(folder).parent)
+
+
 def pictures_by_folder(slides: Iterable[SlideSource], wanted: Iterable[SlideSource]) -> dict[str, list[Picture]]:
-    """Gather the plain pictures of the folders that hold the wanted slides, by their names only; no file is read.
+    """Gather the plain pictures of the folders that hold the wanted slides, and of those beside them; no file is read.
 
     Args:
         slides: all of the run, whichever shard they belong to.
         wanted: those that are to be analysed.
     """
-    found: dict[str, list[Picture]] = {folder_of(slide.path): [] for slide in wanted if _may_be_plain(slide)}
+    parents = {parent_of(folder_of(slide.path)) for slide in wanted if _may_be_plain(slide)}
+    found: dict[str, list[Picture]] = defaultdict(list)
     for slide in slides:
-        if _may_be_plain(slide) and (pictures := found.get(folder_of(slide.path))) is not None:
-            pictures.append(Picture(slide.name, str(slide.path), slide.field))
-    return found
+        folder = folder_of(slide.path)
+        if parent_of(folder) in parents and _may_be_plain(slide):
+            found[folder].append(Picture(slide.name, str(slide.path), slide.field))
+    return dict(found)
 
 
 def drawn(pictures: Iterable[T], name_of: Callable[[T], str]) -> list[T]:

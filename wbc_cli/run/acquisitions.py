@@ -8,18 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
-from itertools import count, islice
+from itertools import chain, count, islice
 from operator import attrgetter
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wbc_cli.acquisition.file import Acquisition, PooledScale, add_acquisitions, read_acquisitions
-from wbc_cli.acquisition.grouping import MAX_PICTURES, MIN_PICTURES, AcquisitionKey, Picture, drawn, key_of
+from wbc_cli.acquisition.grouping import MAX_PICTURES, MIN_PICTURES, AcquisitionKey, Picture, drawn, key_of, parent_of
 from wbc_cli.acquisition.light import Lighting, background_of, even, measure_light, nuclei_of, pool_light
 from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
 from wbc_cli.cells import Cell
@@ -57,13 +56,16 @@ class _Folder:
     """The pictures of one folder, whose heads are read as far as somebody wants to know.
 
     Attributes:
-        lock: of whoever looks for an acquisition here.
+        finding: held by whoever looks for an acquisition here.
+        measuring: held by whoever reads heads or measures light and scale here, which waits for no other lock.
+        optics: scale and light of the acquisitions, as far as they are measured; None where there are too few pictures.
         unread: pictures whose acquisition is not known yet, in the order in which they are drawn.
         read: those whose is, by it, in the same order.
     """
 
     def __init__(self, pictures: Iterable[Picture]) -> None:
-        self.lock = Lock()
+        self.finding, self.measuring = Lock(), RLock()
+        self.optics: dict[AcquisitionKey, Acquisition | None] = {}
         self.unread = iter(drawn(pictures, attrgetter("name")))
         self.read: dict[AcquisitionKey, list[Picture]] = defaultdict(list)
 
@@ -89,7 +91,8 @@ class AcquisitionFinder:
         self._network, self._heartbeats, self._emit = network, heartbeats, emit
         self._known: dict[AcquisitionKey, Acquisition | None] = {}
         self._pictures, self._folders = job.pictures, dict[str, _Folder]()
-        self._lock = Lock()
+        self._beside: dict[AcquisitionKey, Neutrophils | None] = {}
+        self._lock, self._looking_beside = Lock(), Lock()
 
     def find(self, key: AcquisitionKey, heartbeat: Heartbeat) -> Acquisition | None:
         """Find what is known of an acquisition, measured first where nothing is; None where it has too few pictures.
@@ -103,7 +106,7 @@ class AcquisitionFinder:
         """
         if key in self._known:
             return self._known[key]
-        with heartbeat.waiting(), self._folder(key.folder).lock:
+        with heartbeat.waiting(), self._folder(key.folder).finding:
             if key not in self._known:
                 known = read_acquisitions(self._out).get(key.id)
                 self._known[key] = known or self._measured(key)
@@ -112,10 +115,27 @@ class AcquisitionFinder:
     def _folder(self, name: str) -> _Folder:
         with self._lock:
             if name not in self._folders:
-                self._folders[name] = _Folder(self._pictures.pop(name, ()))
+                self._folders[name] = _Folder(self._pictures.get(name, ()))
             return self._folders[name]
 
     def _measured(self, key: AcquisitionKey) -> Acquisition | None:
+        acquisition = self._optics(key)
+        if acquisition is None:
+            return None
+        own = ((picture, acquisition) for picture in self._of_one_kind(key))
+        neutrophils = self._neutrophils(own) or self._neutrophils_beside(key)
+        with locked(self._out / f"{LOCK}-acquisitions"):
+            return add_acquisitions(self._out, [replace(acquisition, neutrophils=neutrophils)])[key.id]
+
+    def _optics(self, key: AcquisitionKey) -> Acquisition | None:
+        """Return an acquisition with its scale and light alone, measured first where nobody has."""
+        folder = self._folder(key.folder)
+        with folder.measuring:
+            if key not in folder.optics:
+                folder.optics[key] = self._measured_optics(key)
+            return folder.optics[key]
+
+    def _measured_optics(self, key: AcquisitionKey) -> Acquisition | None:
         if len(list(islice(self._of_one_kind(key), MIN_PICTURES))) < MIN_PICTURES:
             return None
         measured = (self._measure(picture, key.um_per_px is None) for picture in self._of_one_kind(key))
@@ -123,7 +143,7 @@ class AcquisitionFinder:
         if len(found) < MIN_PICTURES:
             return None
         lights = [measurement.light for measurement in found]
-        acquisition = Acquisition(
+        return Acquisition(
             key=key,
             pictures=len(lights),
             scales=_pooled_scales(found),
@@ -132,9 +152,6 @@ class AcquisitionFinder:
             nuclei=nuclei_of(lights),
             neutrophils=None,
         )
-        acquisition = replace(acquisition, neutrophils=self._neutrophils(acquisition))
-        with locked(self._out / f"{LOCK}-acquisitions"):
-            return add_acquisitions(self._out, [acquisition])[key.id]
 
     def _measure(self, picture: Picture, with_scale: bool) -> _Measurement | None:
         """Measure a picture; None where that fails, which is no more than logged, as its own analysis will tell it."""
@@ -152,22 +169,45 @@ class AcquisitionFinder:
             log.info("not measured for its acquisition: %s", outcome.failure)
         return measurement
 
-    def _neutrophils(self, acquisition: Acquisition) -> Neutrophils | None:
-        pictures = islice(self._of_one_kind(acquisition.key), MAX_TYPED)
+    def _neutrophils(self, pictures: Iterable[tuple[Picture, Acquisition | None]]) -> Neutrophils | None:
+        """Measure the neutrophils of pictures, each with its acquisition; none where the network compares none."""
+        if not self._network.get().stream.engine.network.compares:
+            return None
         with ThreadPoolExecutor(self._typed_at_once) as pool:
-            cells = first_cells(in_order(pool, partial(self._typed, acquisition), pictures, self._typed_at_once))
+            cells = first_cells(in_order(pool, self._typed, islice(pictures, MAX_TYPED), self._typed_at_once))
         return measure_neutrophils(cells, [cell.probabilities for cell in cells])
 
-    def _typed(self, acquisition: Acquisition, picture: Picture) -> tuple[Cell, ...]:
+    def _neutrophils_beside(self, key: AcquisitionKey) -> Neutrophils | None:
+        """Measure the neutrophils of all pictures of a camera that lie in the folders of one folder.
+
+        Where every patient has a folder, or every type of cell, one alone may not tell enough of them.
+        """
+        with self._looking_beside:
+            if key.camera_key not in self._beside:
+                self._beside[key.camera_key] = self._neutrophils(self._of_one_camera(key.camera_key))
+            return self._beside[key.camera_key]
+
+    def _of_one_camera(self, camera: AcquisitionKey) -> Iterator[tuple[Picture, Acquisition | None]]:
+        """Yield the pictures of a camera in the folders of one folder as they are drawn, with their acquisitions."""
+        folders = [pictures for name, pictures in self._pictures.items() if parent_of(name) == camera.folder]
+        if len(folders) == 1:
+            return  # nothing that is not known
+        for picture in drawn(chain(*folders), attrgetter("name")):
+            key = self._key_of(picture)
+            if key and key.camera_key == camera:
+                yield picture, self._optics(key)
+
+    def _typed(self, of_acquisition: tuple[Picture, Acquisition | None]) -> tuple[Cell, ...]:
         """Analyse a picture by itself; without cells where that fails."""
+        picture, acquisition = of_acquisition
         path, cells = Path(picture.path), tuple[Cell, ...]()
-        pooled = [shared.scale for shared in acquisition.scales]
+        pooled = [shared.scale for shared in acquisition.scales] if acquisition else []
         with (
             self._measuring(picture.name) as heartbeat,
             isolated(path, self._network),
             closing(open_slide(path, picture.field)) as opened,
         ):
-            reader = even(WatchedReader(opened, heartbeat), acquisition.light)
+            reader = even(WatchedReader(opened, heartbeat), acquisition.light if acquisition else None)
             analyser = self._network.get()
             cells = analyser.analyse(reader, picture.name, self._um_per_px, heartbeat=heartbeat, pooled=pooled).cells
         return cells
@@ -177,20 +217,24 @@ class AcquisitionFinder:
         folder = self._folder(key.folder)
         read = folder.read[key]
         for place in count():
-            while place == len(read):
-                picture = next(folder.unread, None)
-                if picture is None:
-                    return
-                self._read_head(picture, folder)
+            with folder.measuring:
+                while place == len(read):
+                    picture = next(folder.unread, None)
+                    if picture is None:
+                        return
+                    self._read_head(picture, folder)
             yield read[place]
 
     def _read_head(self, picture: Picture, folder: _Folder) -> None:
-        if picture.name in self._unmeasurable:
-            return
-        with self._measuring(picture.name):
-            key = key_of(Path(picture.path), picture.field)
+        key = self._key_of(picture)
         if key:
             folder.read[key].append(picture)
+
+    def _key_of(self, picture: Picture) -> AcquisitionKey | None:
+        if picture.name in self._unmeasurable:
+            return None
+        with self._measuring(picture.name):
+            return key_of(Path(picture.path), picture.field)
 
     @contextmanager
     def _measuring(self, name: str) -> Iterator[Heartbeat]:

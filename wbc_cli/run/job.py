@@ -64,8 +64,8 @@ class Job:
     Attributes:
         out: the run folder.
         scratch: where its products are written before they are put in place.
-        pictures: the plain pictures of the slides' folders, those that are none of these slides as well, see
-            `grouping.pictures_by_folder`.
+        pictures: the plain pictures of the slides' folders and of those beside them, those that are none of these
+            slides as well, see `grouping.pictures_by_folder`.
         unmeasurable: names of pictures that have brought a worker down, and are not measured for their acquisition.
         unknown: some of the slides have not been analysed yet, so that the network is needed in any case.
         model: what the run is made with, as the records are to say.
