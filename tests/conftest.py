@@ -92,7 +92,7 @@ NO_NETWORK = """
 import sys
 if "wbc_cli.run.worker" in " ".join(sys.orig_argv):
     import wbc_cli.run.loading
-    def load_analyser(options):
+    def load_analyser(*_):
         raise SystemError("no network was to be loaded")
     wbc_cli.run.loading.load_analyser = load_analyser
 """

@@ -197,11 +197,13 @@ def test_of_a_large_folder_no_more_pictures_are_looked_at_than_the_acquisition_t
         write=[],
         exhaustive=False,
         compute=ComputeOptions(device="cpu", weights=toy_weights).to_dict(),
+        processes=1,
+        most_processes=1,
         alone=False,
         time_limit=TIME_LIMIT,
         log_level=logging.WARNING,
     )
-    with closing(LazyAnalyser(job, lambda _: None)) as network:
+    with closing(LazyAnalyser(job, lambda *_: None)) as network:
         finder = AcquisitionFinder(job, network, Heartbeats(), events.append)
         found = finder.find(key_of(slides[0].path, None), Heartbeat())
     assert found.pictures == 24

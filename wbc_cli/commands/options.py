@@ -43,6 +43,14 @@ BatchSize = Annotated[str, typer.Option(help="Windows a pass: auto or a number."
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Reading threads; default one a core.", rich_help_panel="Computing")
 ]
+Processes = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|N",
+        help="Worker processes; auto takes one for every four cores, as far as memory and work suffice.",
+        rich_help_panel="Computing",
+    ),
+]
 ProfileFile = Annotated[Path | None, typer.Option("--profile", help="A laboratory's profile, as `adapt` writes it.")]
 MinConfidence = Annotated[
     float | None, typer.Option(min=0, max=1, help="Below it a cell is called unidentified; default from the model.")
@@ -77,10 +85,19 @@ def compute_options(
     Raises:
         UsageError: no such batch size.
     """
-    if batch_size != "auto" and not (batch_size.isdecimal() and int(batch_size) > 0):
-        raise UsageError(f"--batch-size {batch_size}: give auto or a positive number")
-    size = None if batch_size == "auto" else int(batch_size)
+    size = auto_or_number("--batch-size", batch_size)
     return ComputeOptions(device, precision.value, weights, size, workers, min_confidence, profile)
+
+
+def auto_or_number(option: str, text: str) -> int | None:
+    """Read the value of an option that is `auto` (None) or a positive number.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text != "auto" and not (text.isdecimal() and int(text) > 0):
+        raise UsageError(f"{option} {text}: give auto or a positive number")
+    return None if text == "auto" else int(text)
 
 
 def products(text: str) -> frozenset[str]:

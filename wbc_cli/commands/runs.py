@@ -16,11 +16,13 @@ from wbc_cli.commands.options import (
     MinConfidence,
     Precision,
     PrecisionName,
+    Processes,
     ProfileFile,
     Quiet,
     Verbose,
     Weights,
     Workers,
+    auto_or_number,
     compute_options,
     log_level,
     products,
@@ -97,6 +99,7 @@ def analyze(
     weights: Weights = None,
     batch_size: BatchSize = "auto",
     workers: Workers = None,
+    processes: Processes = "auto",
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -123,6 +126,7 @@ def analyze(
         time_limit,
         samples,
         stop_width,
+        auto_or_number("--processes", processes),
     )
     with stopping() as stop:  # from the first moment on: schedulers do not wait for imports
         from wbc_cli.run import analyze as analysis  # noqa: PLC0415 - it takes a second, which `--help` must not

@@ -82,10 +82,16 @@ class Engine:
         device: where to compute.
         dtype: precision of the matrix work.
         batch_size: windows a pass; None chooses by device.
+        cores: to compute on where the device is the CPU; None for all that there are.
     """
 
     def __init__(
-        self, network: SGCLDFF, device: torch.device, dtype: torch.dtype, batch_size: int | None = None
+        self,
+        network: SGCLDFF,
+        device: torch.device,
+        dtype: torch.dtype,
+        batch_size: int | None = None,
+        cores: int | None = None,
     ) -> None:
         self.network = network.to(device)
         self._prior = folded(self.network.prior)
@@ -96,7 +102,7 @@ class Engine:
         self._own = threading.local()
         # On the CPU twice as many are no faster, and large slides take a quarter more memory.
         self.batch_size = batch_size or (64 if device.type == "cuda" else 8)
-        self.lanes = 2 if device.type == "cuda" else available_cores()
+        self.lanes = 2 if device.type == "cuda" else cores or available_cores()
         if device.type == "cpu":
             torch.set_num_threads(1)
         else:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from wbc_cli.resources.control_groups import control_groups, text_of
 
 
 def available_cores(root: Path = Path("/")) -> int:
@@ -20,23 +22,11 @@ def available_cores(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield the quotas, in cores, of the control groups that hold this process and of those around them."""
-    groups = root / "sys/fs/cgroup"
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:  # version 2
-            for group in _upwards(groups, path):
-                quota, _, period = _text(group / "cpu.max").partition(" ")
-                yield from _share(quota, period)
-        elif "cpu" in controllers.split(","):
-            for group in _upwards(groups / "cpu", path):
-                yield from _share(_text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us"))
-
-
-def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    # Inside a container the path may be that outside, which is not there: then what is mounted is the container's own.
-    inside = PurePosixPath(path.lstrip("/"))
-    yield from (mount / group for group in (inside, *inside.parents))
+    """Yield the quotas, in cores, of the control groups that hold this process."""
+    for group in control_groups("cpu", root):
+        quota, _, period = text_of(group / "cpu.max").partition(" ")  # version 2
+        yield from _share(quota, period)
+        yield from _share(text_of(group / "cpu.cfs_quota_us"), text_of(group / "cpu.cfs_period_us"))  # version 1
 
 
 def _share(quota: str, period: str) -> Iterator[float]:
@@ -46,10 +36,3 @@ def _share(quota: str, period: str) -> Iterator[float]:
         return  # "max", or no such file
     if share > 0:  # -1 in version 1: none
         yield share
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""

@@ -74,7 +74,8 @@ class AcquisitionFinder:
     """What the acquisitions of a run's pictures are; threads share it, and the first that needs one measures it.
 
     The pictures that are measured depend on nothing but the names of all that the run has, and what comes out is
-    written down at once, for other processes as well. No more heads are read than it takes to find them.
+    written down at once, for other processes as well: those of the same run wait for it, and of two shards that measure
+    the same the first one to end has its say. No more heads are read than it takes to find them.
     """
 
     def __init__(self, job: Job, network: LazyAnalyser, heartbeats: Heartbeats, emit: Emit) -> None:
@@ -86,7 +87,7 @@ class AcquisitionFinder:
             heartbeats: of what is worked on.
             emit: is told which picture is being measured.
         """
-        self._out, self._unmeasurable = Path(job.out), frozenset(job.unmeasurable)
+        self._out, self._scratch, self._unmeasurable = Path(job.out), Path(job.scratch), frozenset(job.unmeasurable)
         self._um_per_px, self._typed_at_once = job.um_per_px, 1 if job.alone else _TYPED_AT_ONCE
         self._network, self._heartbeats, self._emit = network, heartbeats, emit
         self._known: dict[AcquisitionKey, Acquisition | None] = {}
@@ -108,9 +109,17 @@ class AcquisitionFinder:
             return self._known[key]
         with heartbeat.waiting(), self._folder(key.folder).finding:
             if key not in self._known:
-                known = read_acquisitions(self._out).get(key.id)
-                self._known[key] = known or self._measured(key)
+                self._known[key] = self._written(key) or self._measured_once(key)
             return self._known[key]
+
+    def _written(self, key: AcquisitionKey) -> Acquisition | None:
+        return read_acquisitions(self._out).get(key.id)
+
+    def _measured_once(self, key: AcquisitionKey) -> Acquisition | None:
+        # Whoever has the lock is watched by the supervisor, and killed if it hangs: this process is not to blame.
+        file = self._scratch / f"{LOCK}-{key.id}"
+        with locked(file, while_waiting=lambda: self._emit({"event": "beat"})):
+            return self._written(key) or self._measured(key)
 
     def _folder(self, name: str) -> _Folder:
         with self._lock:

@@ -56,7 +56,7 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
         options: what to do.
         terminal: where to show progress.
         stop: whether a signal has come.
-        log_level: of the worker.
+        log_level: of the workers.
 
     Raises:
         StoppedError, KeyboardInterrupt: a signal came before anything was done.

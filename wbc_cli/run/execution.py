@@ -20,6 +20,8 @@ from wbc_cli.slides.discover import Discovery, SlideSource, file_size
 from wbc_cli.terminal.console import Terminal
 from wbc_cli.terminal.progress import RunProgress, run_progress
 
+_BYTES_A_PROCESS = 64 << 20  # of files; of less a process and four cores are done before another has loaded torch
+
 
 class Run:
     """Has a plan's slides done and keeps account of what becomes of them.
@@ -29,7 +31,7 @@ class Run:
         kept: names of those whose earlier results stand.
         absent: the names, in their order, of those of them whose files are not in the input any more.
         unread: see Discovery.
-        runtime: what the worker ran on; None where there was nothing to do.
+        runtime: what the workers ran on; None where there was nothing to do.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class Run:
         """Have done what is to be done.
 
         Raises:
-            SetupError, UsageError: as the worker says.
+            SetupError, UsageError: as the workers say.
         """
         missing = {name: slide for name, slide in self.plan.slides.items() if name not in self.plan.kept}
         if not missing:
@@ -69,7 +71,7 @@ class Run:
             def on_event(event: Event) -> None:
                 match event["event"]:
                     case "ready":
-                        self.runtime = event["runtime"]
+                        self.runtime = {**event["runtime"], "processes": event["processes"]}
                     case "watch":
                         progress.watch(event["slide"], event["done"], event["planned"], event["cells"])
                     case "kept":
@@ -87,10 +89,11 @@ class Run:
 
             for name in missing.keys() - able.keys():
                 on_failure(name, missing[name].problem)
-            job = self._job(able, log_level)
-            Supervisor(stop, self.options.time_limit, locks, on_event, on_failure).run(job, able, self._order)
+            job = self._job(able, sum(sizes[name] for name in able), log_level)
+            Supervisor(job, self._order, stop, locks, on_event, on_failure).run(able)
 
-    def _job(self, able: Mapping[str, SlideSource], log_level: int) -> Job:
+    def _job(self, able: Mapping[str, SlideSource], size: int, log_level: int) -> Job:
+        processes = self.options.processes
         return Job(
             out=str(self.folder.out),
             scratch=str(self.folder.scratch),
@@ -102,6 +105,8 @@ class Run:
             write=sorted(self.options.write),
             exhaustive=self.options.exhaustive,
             compute=self.options.compute.to_dict(),
+            processes=processes and max(1, min(processes, len(able))),
+            most_processes=max(1, min(size // _BYTES_A_PROCESS, len(able))),
             alone=False,
             time_limit=self.options.time_limit,
             log_level=log_level,

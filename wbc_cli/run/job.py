@@ -1,4 +1,4 @@
-"""What the supervisor tells the worker, and the worker the supervisor."""
+"""What the supervisor tells a worker, and a worker the supervisor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_MORE = "no more\n"
 """What the supervisor sends after the last order."""
 
 Event = Mapping[str, Any]
-"""What the worker says: under `event` what has happened, see `worker.work`, and more about it."""
+"""What a worker says: under `event` what has happened, see `worker.work`, and more about it."""
 
 Emit = Callable[[Event], None]
 
@@ -70,6 +70,9 @@ class Job:
         unknown: some of the slides have not been analysed yet, so that the network is needed in any case.
         model: what the run is made with, as the records are to say.
         um_per_px, write, exhaustive, compute: see AnalyzeOptions.
+        processes: how many share the work, the worker among them; None where that is for the worker to choose, which
+            knows the device.
+        most_processes: the most that it may choose.
         alone: one slide at a time, to see which of them it is that brings the process down.
         time_limit: seconds without progress after which a slide counts as hung.
         log_level: of what goes to standard error.
@@ -85,6 +88,8 @@ class Job:
     write: list[str]
     exhaustive: bool
     compute: dict[str, Any]
+    processes: int | None
+    most_processes: int
     alone: bool
     time_limit: float
     log_level: int

@@ -12,7 +12,7 @@ import torch
 
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.run.job import Job
-from wbc_cli.run.loading import ComputeOptions, load_analyser
+from wbc_cli.run.loading import ComputeOptions, choose_processes, load_analyser
 
 
 class LazyAnalyser:
@@ -23,12 +23,12 @@ class LazyAnalyser:
         closed: the work is being stopped.
     """
 
-    def __init__(self, job: Job, on_load: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, job: Job, on_load: Callable[[dict[str, Any], int], None]) -> None:
         """Load nothing yet.
 
         Args:
             job: says which network, and how to compute.
-            on_load: is told its `runtime`.
+            on_load: is told its `runtime`, and how many processes are to work side by side.
         """
         self._job, self._on_load = job, on_load
         self._lock = Lock()
@@ -47,10 +47,12 @@ class LazyAnalyser:
             if self.closed:
                 raise CancelledError
             if self._analyser is None:
-                analyser, _ = load_analyser(ComputeOptions.from_dict(self._job.compute))
+                options = ComputeOptions.from_dict(self._job.compute)
+                processes = self._job.processes or choose_processes(options.device, self._job.most_processes)
+                analyser, _ = load_analyser(options, processes)
                 self._analyser = replace(analyser, exhaustive=self._job.exhaustive)
-                self.runtime = _runtime_of(self._analyser)
-                self._on_load(self.runtime)
+                self.runtime = _runtime_of(self._analyser, options.all_workers)
+                self._on_load(self.runtime, processes)
             return self._analyser
 
     def close(self) -> None:
@@ -60,13 +62,13 @@ class LazyAnalyser:
             self._analyser.stream.close()
 
 
-def _runtime_of(analyser: Analyser) -> dict[str, Any]:
+def _runtime_of(analyser: Analyser, workers: int) -> dict[str, Any]:
     engine = analyser.stream.engine
     return {
         "device": str(engine.device),
         "precision": str(engine.dtype).removeprefix("torch."),
         "batch_size": engine.batch_size,
-        "workers": analyser.stream.workers,
+        "workers": workers,
         "min_confidence": analyser.min_confidence,
         "torch": torch.__version__,
     }

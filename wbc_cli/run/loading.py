@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wbc_cli.resources.cores import available_cores
 from wbc_cli.resources.memory import keep_freed_memory
+from wbc_cli.resources.processes import available_memory, fitting_processes
 
 if TYPE_CHECKING:
     from wbc_cli.inference.engine import Precision
@@ -25,7 +26,7 @@ class ComputeOptions:
         precision: auto, fp32, bf16 or fp16.
         weights: folder of weights; None for the shipped ones.
         batch_size: windows a pass; None chooses by device.
-        workers: threads that read; None for one a core.
+        workers: threads that read, in all processes together; None for one a core.
         min_confidence: below it a cell is unidentified; None for the model's own.
         profile: file of a laboratory's profile; None for the shipped type head.
     """
@@ -37,6 +38,11 @@ class ComputeOptions:
     workers: int | None = None
     min_confidence: float | None = None
     profile: Path | None = None
+
+    @property
+    def all_workers(self) -> int:
+        """The number of threads that read, in all processes together."""
+        return self.workers or available_cores()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
@@ -51,8 +57,29 @@ class ComputeOptions:
         return {"weights": self.weights, "profile": self.profile}
 
 
-def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
+def choose_processes(device: str, most: int) -> int:
+    """Choose how many processes are to analyse slides side by side.
+
+    Args:
+        device: as in ComputeOptions; the lanes of one process keep a GPU at work.
+        most: for which there is enough to do.
+
+    Raises:
+        SetupError: the device is not to be had.
+    """
+    from wbc_cli.inference.engine import choose_device  # noqa: PLC0415 - torch, as below
+
+    if choose_device(device).type != "cpu":
+        return 1
+    return min(most, fitting_processes(available_cores(), available_memory()))
+
+
+def load_analyser(options: ComputeOptions, processes: int = 1) -> tuple[Analyser, LoadedModel]:
     """Load the weights and set up the engine.
+
+    Args:
+        options: how to compute.
+        processes: that share the cores and the threads that read, this one among them.
 
     Raises:
         SetupError: weights or device are not to be had.
@@ -72,6 +99,8 @@ def load_analyser(options: ComputeOptions) -> tuple[Analyser, LoadedModel]:
     model = load(options.weights or default_folder())
     if options.profile:
         apply_profile(read_profile(options.profile), model, options.profile)
-    engine = Engine(model.network, device, choose_precision(options.precision, device), options.batch_size)
+    precision = choose_precision(options.precision, device)
+    cores, readers = (-(-shared // processes) for shared in (available_cores(), options.all_workers))
+    engine = Engine(model.network, device, precision, options.batch_size, cores)
     least = model.network.config.min_confidence if options.min_confidence is None else options.min_confidence
-    return Analyser(Stream(engine, options.workers or available_cores()), least), model
+    return Analyser(Stream(engine, readers), least), model

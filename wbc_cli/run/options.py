@@ -30,6 +30,7 @@ class AnalyzeOptions:
         time_limit: seconds without progress after which a slide counts as hung and fails.
         samples: which pictures are of one sample, see `samples.find_samples`.
         stop_width: percentage points that the widest interval of a sample may have, for "how many more cells".
+        processes: how many analyse slides side by side; None chooses by device, cores, memory and the slides.
     """
 
     paths: tuple[Path, ...]
@@ -44,6 +45,7 @@ class AnalyzeOptions:
     time_limit: float = TIME_LIMIT
     samples: str = BY_FOLDER
     stop_width: float = STOP_WIDTH
+    processes: int | None = None
 
     def cache_key(self) -> dict[str, Any]:
         """Return the options that the analysis of a slide depends on; which products are made of it is no matter."""
@@ -67,4 +69,5 @@ class AnalyzeOptions:
             "time_limit": self.time_limit,
             "samples": self.samples,
             "stop_width": self.stop_width,
+            "processes": self.processes,
         }

@@ -7,16 +7,18 @@ line for every event on standard output. When standard input ends, its superviso
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
+from typing import Any
 
 from wbc_cli.errors import ExitCode, WbcError
 from wbc_cli.products.folder import RunFolder
@@ -92,7 +94,11 @@ def work(job: Job, orders: Orders, emit: Emit, stop: threading.Event) -> None:
     Raises:
         SetupError, UsageError: weights, device, disk or options.
     """
-    with closing(LazyAnalyser(job, lambda runtime: emit({"event": "ready", "runtime": runtime}))) as network:
+
+    def on_load(runtime: dict[str, Any], processes: int) -> None:
+        emit({"event": "ready", "runtime": runtime, "processes": processes})
+
+    with closing(LazyAnalyser(job, on_load)) as network:
         at_once = 1 if job.alone else _slides_at_once(job, network)
         heartbeats = Heartbeats()
         acquisitions = AcquisitionFinder(job, network, heartbeats, emit)
@@ -100,37 +106,29 @@ def work(job: Job, orders: Orders, emit: Emit, stop: threading.Event) -> None:
         task = SlideTask(job, network, acquisitions, folder, memory, heartbeats, emit)
         pool = ThreadPoolExecutor(at_once, "slide")
         try:
-            _run_all(pool, task, orders, 2 * at_once, stop)
+            _run_all(pool, task, orders, at_once, stop)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _run_all(pool: ThreadPoolExecutor, task: SlideTask, orders: Orders, ahead: int, stop: threading.Event) -> None:
-    """Have slides done; no more than `ahead` are in the pool at a time, as each wait looks at all of them."""
-    waiting: set[Future[None]] = set()
-    dropped_at: float | None = None
-    more = True
-    while True:
-        while more and dropped_at is None and len(waiting) < ahead:
-            try:
-                order = orders.get(timeout=0 if waiting else _TICK_SECONDS)
-            except Empty:
-                break
-            more = order is not None
-            if order:
-                waiting.add(pool.submit(task.run, order))
-        if not waiting and (not more or dropped_at is not None):
-            return
+def _run_all(pool: ThreadPoolExecutor, task: SlideTask, orders: Orders, at_once: int, stop: threading.Event) -> None:
+    """Have slides done, by threads each of which takes an order as soon as it has done the one before."""
+
+    def take() -> None:
+        while (order := orders.get()) and not stop.is_set():
+            task.run(order)
+        orders.put(None)  # for the next thread
+
+    waiting = {pool.submit(take) for _ in range(at_once)}
+    dropped_at = math.inf
+    while waiting and time.monotonic() < dropped_at:
         task.tell_heartbeats()
-        done, waiting = wait(waiting, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
+        done, waiting = wait(waiting, timeout=_TICK_SECONDS, return_when=FIRST_EXCEPTION)
         for future in done:
-            if not future.cancelled():
-                future.result()
-        if stop.is_set() and dropped_at is None:
+            future.result()
+        if stop.is_set() and dropped_at == math.inf:
             dropped_at = time.monotonic() + _GRACE_SECONDS
-            waiting = {future for future in waiting if not future.cancel()}
-        if dropped_at is not None and time.monotonic() > dropped_at:
-            return
+            orders.put(None)
 
 
 def _slides_at_once(job: Job, network: LazyAnalyser) -> int:
