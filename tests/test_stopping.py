@@ -13,16 +13,19 @@ import pytest
 from runs_apart import COUNT, ON_OPEN, committed, redone, rows, tables, wait_for
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code", "processes"),
+    [(signal.SIGTERM, 75, 1), (signal.SIGTERM, 75, 2), (signal.SIGHUP, 75, 1), (signal.SIGINT, 130, 2)],
+)
 def test_a_signal_stops_a_run_within_ten_seconds_and_the_same_command_goes_on(
-    command, analyze_apart, sabotage, tmp_path, undisturbed, number, code
+    command, analyze_apart, sabotage, tmp_path, undisturbed, number, code, processes
 ):
     # What these tests run under may be deaf to SIGHUP, as under nohup, and the program would be, too.
     heard = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
     # And those that are measured for their acquisition.
     analysed = "path.name < 's3' or sys._getframe(1).f_code.co_name in ('_measure', '_typed')"
     sabotage(heard + ON_OPEN.format(name="s", what=f"time.sleep(0 if {analysed} else 1000)"))
-    with subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(command(tmp_path, "--processes", processes), stderr=subprocess.PIPE, text=True) as run:
         wait_for(lambda: len(committed(tmp_path)) == 3)
         began = time.monotonic()
         run.send_signal(number)
@@ -82,12 +85,13 @@ def test_kill_9_at_any_moment_leaves_a_folder_that_the_next_run_completes(
     assert not list(tmp_path.glob(".scratch*"))
 
 
-def test_a_run_that_is_killed_takes_its_worker_with_it(command, sabotage, tmp_path):
+def test_a_run_that_is_killed_takes_its_workers_with_it(command, sabotage, tmp_path):
     # The name says it, as a file's content is written bit by bit, and again by the thread that reads the next slide.
     mark = str(tmp_path / "worker")
     sabotage(ON_OPEN.format(name="s", what=f"open(f'{mark}.{{os.getpid()}}', 'w').close(); time.sleep(1000)"))
-    with subprocess.Popen(command(tmp_path / "out"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        wait_for(lambda: list(tmp_path.glob("worker.*")))
+    two = command(tmp_path / "out", "--processes", 2)
+    with subprocess.Popen(two, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        wait_for(lambda: len(list(tmp_path.glob("worker.*"))) == 2)
         run.kill()
-    (worker,) = tmp_path.glob("worker.*")
-    wait_for(lambda: not Path(f"/proc/{worker.suffix[1:]}").exists())
+    for worker in tmp_path.glob("worker.*"):
+        wait_for(lambda pid=worker.suffix[1:]: not Path(f"/proc/{pid}").exists())

@@ -51,10 +51,10 @@ def make_pictures(folder: Path, count: int) -> Path:
     return folder
 
 
-def analysed(pictures: Path, out: Path) -> Run:
+def analysed(pictures: Path, out: Path, *options: str) -> Run:
     began, wall = time.perf_counter(), time.time()
     with subprocess.Popen(
-        [*PROGRAM, str(pictures), "-o", str(out)], stdout=subprocess.DEVNULL, start_new_session=True
+        [*PROGRAM, str(pictures), "-o", str(out), *options], stdout=subprocess.DEVNULL, start_new_session=True
     ) as process:
         peaks: list[int] = []
         watch = threading.Thread(target=watch_memory, args=(process, peaks))
