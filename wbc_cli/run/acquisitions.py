@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import chain, count, islice
 from operator import attrgetter
@@ -26,6 +26,7 @@ from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.neutrophils import MAX_TYPED, Neutrophils, first_cells, measure_neutrophils
 from wbc_cli.resources.heartbeat import Heartbeat, Heartbeats
 from wbc_cli.resources.parallel import in_order
+from wbc_cli.resources.shared_locks import hold
 from wbc_cli.run.isolation import isolated
 from wbc_cli.run.job import Emit, Job
 from wbc_cli.run.lazy_analyser import LazyAnalyser
@@ -87,7 +88,7 @@ class AcquisitionFinder:
             heartbeats: of what is worked on.
             emit: is told which picture is being measured.
         """
-        self._out, self._scratch, self._unmeasurable = Path(job.out), Path(job.scratch), frozenset(job.unmeasurable)
+        self._out, self._locks, self._unmeasurable = Path(job.out), job.locks, frozenset(job.unmeasurable)
         self._um_per_px, self._typed_at_once = job.um_per_px, 1 if job.alone else _TYPED_AT_ONCE
         self._network, self._heartbeats, self._emit = network, heartbeats, emit
         self._known: dict[AcquisitionKey, Acquisition | None] = {}
@@ -116,10 +117,12 @@ class AcquisitionFinder:
         return read_acquisitions(self._out).get(key.id)
 
     def _measured_once(self, key: AcquisitionKey) -> Acquisition | None:
-        # Whoever has the lock is watched by the supervisor, and killed if it hangs: this process is not to blame.
-        file = self._scratch / f"{LOCK}-{key.id}"
-        with locked(file, while_waiting=lambda: self._emit({"event": "beat"})):
+        with self._alone(key.id):
             return self._written(key) or self._measured(key)
+
+    def _alone(self, name: str) -> AbstractContextManager[None]:
+        """Keep the other workers of the run away; those that wait are not to blame for one that hangs."""
+        return nullcontext() if self._locks is None else hold(self._locks, name, lambda: self._emit({"event": "beat"}))
 
     def _folder(self, name: str) -> _Folder:
         with self._lock:
@@ -133,7 +136,8 @@ class AcquisitionFinder:
             return None
         own = ((picture, acquisition) for picture in self._of_one_kind(key))
         neutrophils = self._neutrophils(own) or self._neutrophils_beside(key)
-        with locked(self._out / f"{LOCK}-acquisitions"):
+        # By both: shards may be on other machines, and there are disks without locks.
+        with self._alone("file"), locked(self._out / f"{LOCK}-acquisitions"):
             return add_acquisitions(self._out, [replace(acquisition, neutrophils=neutrophils)])[key.id]
 
     def _optics(self, key: AcquisitionKey) -> Acquisition | None:

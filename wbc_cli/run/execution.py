@@ -90,7 +90,7 @@ class Run:
             for name in missing.keys() - able.keys():
                 on_failure(name, missing[name].problem)
             job = self._job(able, sum(sizes[name] for name in able), log_level)
-            Supervisor(job, self._order, stop, locks, on_event, on_failure).run(able)
+            Supervisor(job, able, self._order, stop, locks, on_event, on_failure).run()
 
     def _job(self, able: Mapping[str, SlideSource], size: int, log_level: int) -> Job:
         processes = self.options.processes
@@ -107,6 +107,7 @@ class Run:
             compute=self.options.compute.to_dict(),
             processes=processes and max(1, min(processes, len(able))),
             most_processes=max(1, min(size // _BYTES_A_PROCESS, len(able))),
+            locks=None,
             alone=False,
             time_limit=self.options.time_limit,
             log_level=log_level,

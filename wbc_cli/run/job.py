@@ -73,6 +73,7 @@ class Job:
         processes: how many share the work, the worker among them; None where that is for the worker to choose, which
             knows the device.
         most_processes: the most that it may choose.
+        locks: what the workers share, see `shared_locks.hold`; None where nobody shares any.
         alone: one slide at a time, to see which of them it is that brings the process down.
         time_limit: seconds without progress after which a slide counts as hung.
         log_level: of what goes to standard error.
@@ -90,6 +91,7 @@ class Job:
     compute: dict[str, Any]
     processes: int | None
     most_processes: int
+    locks: int | None
     alone: bool
     time_limit: float
     log_level: int

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,14 +25,12 @@ _PATIENCE = 10.0  # seconds: a run that was killed needs a moment until its work
 
 
 @contextmanager
-def locked(file: Path, *, shared: bool = False, while_waiting: Callable[[], None] | None = None) -> Iterator[int]:
+def locked(file: Path, *, shared: bool = False) -> Iterator[int]:
     """Hold a lock that the system drops by itself when its holder dies, so that none is ever stale.
 
     Args:
         file: made if need be; left there, since removing it would let two in.
         shared: beside others that share it.
-        while_waiting: is called ten times a second while somebody else has it, for as long as that takes; without it
-            the wait ends after ten seconds.
 
     Yields:
         The file descriptor that holds it; a child that inherits it holds the lock as long as it lives.
@@ -40,14 +38,14 @@ def locked(file: Path, *, shared: bool = False, while_waiting: Callable[[], None
     A file system that has no locks is used without: that is said, and nothing keeps others out.
 
     Raises:
-        SetupError: somebody else keeps it, or the file cannot be written.
+        SetupError: somebody else has it, or the file cannot be written.
     """
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise SetupError(f"{file}: cannot be written: {error.strerror}; check permissions and free space") from error
     try:
-        _wait(descriptor, file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, while_waiting)
+        _wait(descriptor, file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         if not shared:
             holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
             os.truncate(descriptor, 0)
@@ -57,15 +55,13 @@ def locked(file: Path, *, shared: bool = False, while_waiting: Callable[[], None
         os.close(descriptor)
 
 
-def _wait(descriptor: int, file: Path, kind: int, while_waiting: Callable[[], None] | None) -> None:
+def _wait(descriptor: int, file: Path, kind: int) -> None:
     until = time.monotonic() + _PATIENCE
     while True:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            if while_waiting or time.monotonic() < until:
-                if while_waiting:
-                    while_waiting()
+            if time.monotonic() < until:
                 time.sleep(0.1)
                 continue
             holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from wbc_cli import errors
 from wbc_cli.errors import SetupError
+from wbc_cli.resources.shared_locks import shared_locks
 from wbc_cli.run.backlog import Backlog
 from wbc_cli.run.job import Event, Job, Order
 from wbc_cli.run.stopping import Stop
@@ -37,6 +38,7 @@ class Supervisor:
     def __init__(
         self,
         job: Job,
+        names: Iterable[str],
         order_of: Callable[[str], Order],
         stop: Stop,
         inherited: Sequence[int],
@@ -47,6 +49,7 @@ class Supervisor:
 
         Args:
             job: what the slides have in common.
+            names: of the slides.
             order_of: gives the order for a slide.
             stop: a signal that came, if one did.
             inherited: file descriptors that the workers share, such as the lock's.
@@ -56,19 +59,16 @@ class Supervisor:
         self._job, self._order_of, self._stop, self._inherited = job, order_of, stop, inherited
         self._on_event, self._on_failure = on_event, on_failure
         self._processes, self._unmeasurable = job.processes, set(job.unmeasurable)
-        self._workers: list[WorkerProcess] = []
+        self._backlog, self._workers = Backlog(names), list[WorkerProcess]()
 
-    def run(self, names: Iterable[str]) -> None:
-        """Have slides done.
-
-        Args:
-            names: of the slides.
+    def run(self) -> None:
+        """Have the slides done.
 
         Raises:
             SetupError, UsageError: what the workers could not help, or they do not even start.
         """
-        self._backlog = Backlog(names)
-        with selectors.DefaultSelector() as selector:
+        with shared_locks() as locks, selectors.DefaultSelector() as selector:
+            self._job, self._inherited = replace(self._job, locks=locks), (*self._inherited, locks)
             try:
                 while self._start(selector):
                     ended = [key.data for key, _ in selector.select(_TICK_SECONDS) if not self._hear(key.data)]
