@@ -118,6 +118,8 @@ def test_a_missing_path_is_wrong_usage(call, tmp_path):
         "--write mask,everything",
         "--precision fp8",
         "--workers 0",
+        "--processes 0",
+        "--processes many",
         "--mpp 0",
         "--mpp wide",
         "--min-confidence 1.5",
