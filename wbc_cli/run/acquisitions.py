@@ -88,7 +88,7 @@ class AcquisitionFinder:
             heartbeats: of what is worked on.
             emit: is told which picture is being measured.
         """
-        self._out, self._locks, self._unmeasurable = Path(job.out), job.locks, frozenset(job.unmeasurable)
+        self._out, self._locks, self._unmeasurable = Path(job.out), job.locks, job.unmeasurable
         self._um_per_px, self._typed_at_once = job.um_per_px, 1 if job.alone else _TYPED_AT_ONCE
         self._network, self._heartbeats, self._emit = network, heartbeats, emit
         self._known: dict[AcquisitionKey, Acquisition | None] = {}
@@ -236,7 +236,8 @@ class AcquisitionFinder:
                     if picture is None:
                         return
                     self._read_head(picture, folder)
-            yield read[place]
+            if read[place].name not in self._unmeasurable:  # by now
+                yield read[place]
 
     def _read_head(self, picture: Picture, folder: _Folder) -> None:
         key = self._key_of(picture)

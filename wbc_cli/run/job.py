@@ -16,6 +16,9 @@ STOP = "stop\n"
 NO_MORE = "no more\n"
 """What the supervisor sends after the last order."""
 
+UNMEASURABLE = "unmeasurable: "
+"""What the supervisor sends, before the name of a picture as JSON, where one joins `Job.unmeasurable`."""
+
 Event = Mapping[str, Any]
 """What a worker says: under `event` what has happened, see `worker.work`, and more about it."""
 
@@ -66,7 +69,8 @@ class Job:
         scratch: where its products are written before they are put in place.
         pictures: the plain pictures of the slides' folders and of those beside them, those that are none of these
             slides as well, see `grouping.pictures_by_folder`.
-        unmeasurable: names of pictures that have brought a worker down, and are not measured for their acquisition.
+        unmeasurable: names of pictures that have brought a worker down, and are not measured for their acquisition;
+            some may join while the work goes on.
         unknown: some of the slides have not been analysed yet, so that the network is needed in any case.
         model: what the run is made with, as the records are to say.
         um_per_px, write, exhaustive, compute: see AnalyzeOptions.

@@ -121,6 +121,7 @@ class Supervisor:
                 case "done" | "failed" | "kept":
                     self._backlog.remove(event["slide"])
                 case "hung":
+                    self._spare(event["slides"])  # first, as those that wait for it go on when it is killed
                     return False
             self._on_event(event)
             self._supply(worker)
@@ -150,14 +151,21 @@ class Supervisor:
         # Of one slide alone that waits for a picture to be measured, it is the picture.
         doing = worker.measured if worker.alone and worker.measured else worker.in_hand | worker.measured
         culprits = worker.hung or (tuple(doing) if len(doing) == 1 else ())
+        self._spare(culprits)
         for name in culprits:
-            self._unmeasurable.add(name)
             # What is done, or another shard's, does not fail by it; what is with another worker fails there.
             if name in self._backlog.left and not self._backlog.is_given(name):
                 self._backlog.remove(name)
                 self._fail(name, None if worker.hung or worker.silent else crash)
         if not culprits:
             self._suspect(worker, doing, crash)
+
+    def _spare(self, names: Iterable[str]) -> None:
+        """See that pictures are not measured by any worker any more."""
+        for name in set(names) - self._unmeasurable:
+            self._unmeasurable.add(name)
+            for worker in self._workers:
+                worker.spare(name)
 
     def _suspect(self, worker: WorkerProcess, doing: set[str], crash: str | None) -> None:
         what = f"said nothing for {self._max_silence_seconds:.0f} s" if worker.silent else f"ended ({crash})"

@@ -26,7 +26,7 @@ from wbc_cli.resources.cores import available_cores
 from wbc_cli.resources.heartbeat import Heartbeats
 from wbc_cli.resources.parallel import WeightedSemaphore
 from wbc_cli.run.acquisitions import AcquisitionFinder
-from wbc_cli.run.job import NO_MORE, STOP, Emit, Event, Job, Order
+from wbc_cli.run.job import NO_MORE, STOP, UNMEASURABLE, Emit, Event, Job, Order
 from wbc_cli.run.lazy_analyser import LazyAnalyser
 from wbc_cli.run.slide_task import MAX_OPEN_BYTES, SlideTask
 from wbc_cli.run.stopping import STOP_SIGNALS
@@ -59,7 +59,7 @@ def main() -> None:
     job = Job.from_line(sys.stdin.readline())
     Terminal().log_to(job.log_level)
     stop, orders = threading.Event(), Orders()
-    threading.Thread(target=_obey, args=(stop, orders), daemon=True).start()
+    threading.Thread(target=_obey, args=(job, stop, orders), daemon=True).start()
     try:
         work(job, orders, emit, stop)
     except WbcError as error:
@@ -73,10 +73,12 @@ def main() -> None:
         os._exit(ExitCode.BUG if bug else ExitCode.OK)
 
 
-def _obey(stop: threading.Event, orders: Orders) -> None:
+def _obey(job: Job, stop: threading.Event, orders: Orders) -> None:
     for line in sys.stdin:
         if line == STOP:
             stop.set()
+        elif line.startswith(UNMEASURABLE):
+            job.unmeasurable.append(json.loads(line.removeprefix(UNMEASURABLE)))
         else:
             orders.put(None if line == NO_MORE else Order.from_line(line))
     os._exit(1)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from queue import SimpleQueue
 
-from wbc_cli.run.job import NO_MORE, STOP, Event, Job, Order
+from wbc_cli.run.job import NO_MORE, STOP, UNMEASURABLE, Event, Job, Order
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,10 @@ class WorkerProcess:
         else:
             self.orders[order.name] = None
             self._lines.put(order.to_line())
+
+    def spare(self, name: str) -> None:
+        """Tell it of a picture that is not to be measured."""
+        self._lines.put(f"{UNMEASURABLE}{json.dumps(name)}\n")
 
     def stop(self) -> None:
         """Tell it to stop."""
