@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections import Counter
 
 import pytest
 import torch
@@ -39,6 +41,8 @@ if "wbc_cli.run.worker" in " ".join(sys.orig_argv):
             return function(*arguments)
         return noted
     acquisitions.measure_light = noting("measured", acquisitions.measure_light)
+    finder = acquisitions.AcquisitionFinder
+    finder._typed = noting("typed", finder._typed)
     slide_task.even = noting("analysed", slide_task.even)
 """
 
@@ -57,10 +61,25 @@ def test_two_processes_write_the_same_bytes_as_one_and_measure_an_acquisition_on
     assert used["two"] == {**used["one"], "processes": 2}
 
 
+def test_two_processes_measure_folders_that_lie_beside_each_other_once(
+    analyze_apart, sabotage, eight_pictures, tmp_path
+):
+    for name in ("a", "b"):
+        shutil.copytree(eight_pictures, tmp_path / "in" / name)
+    alone = ("--processes", "1", "--batch-size", "1")
+    assert analyze_apart(tmp_path / "one", *alone, source=tmp_path / "in").returncode == 0
+    sabotage(NOTED.format(notes=str(tmp_path / "notes")))
+    assert analyze_apart(tmp_path / "two", *TWO, source=tmp_path / "in").returncode == 0
+    done = Counter(line.split()[0] for line in (tmp_path / "notes").read_text().splitlines())
+    # For their neutrophils those of each folder, and then, as these tell nothing, those of both.
+    assert done == {"measured": 2 * COUNT, "typed": 4 * COUNT, "analysed": 2 * COUNT}
+    assert files(tmp_path / "two") == files(tmp_path / "one")
+
+
 def test_a_crash_in_one_of_two_processes_costs_its_slide_and_the_other_goes_on(
     analyze_apart, sabotage, tmp_path, undisturbed
 ):
-    crash = "sys._getframe(1).f_code.co_name == '_measure' or os.kill(os.getpid(), signal.SIGSEGV)"
+    crash = "sys._getframe(1).f_code.co_name in ('_measure', '_typed') or os.kill(os.getpid(), signal.SIGSEGV)"
     sabotage(ON_OPEN.format(name="s5", what=crash))
     answer = analyze_apart(tmp_path, *TWO)
     assert answer.returncode == 3

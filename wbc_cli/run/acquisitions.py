@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import chain, count, islice
 from operator import attrgetter
@@ -26,11 +26,11 @@ from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.neutrophils import MAX_TYPED, Neutrophils, first_cells, measure_neutrophils
 from wbc_cli.resources.heartbeat import Heartbeat, Heartbeats
 from wbc_cli.resources.parallel import in_order
-from wbc_cli.resources.shared_locks import hold
 from wbc_cli.run.isolation import isolated
 from wbc_cli.run.job import Emit, Job
 from wbc_cli.run.lazy_analyser import LazyAnalyser
 from wbc_cli.run.lock import LOCK, locked
+from wbc_cli.run.shared_work import SharedWork
 from wbc_cli.run.watched import WatchedReader
 from wbc_cli.slides import open_slide
 
@@ -58,7 +58,8 @@ class _Folder:
 
     Attributes:
         finding: held by whoever looks for an acquisition here.
-        measuring: held by whoever reads heads or measures light and scale here, which waits for no other lock.
+        measuring: held by whoever reads heads or measures light and scale here; waits but for another worker that does
+            the same.
         optics: scale and light of the acquisitions, as far as they are measured; None where there are too few pictures.
         unread: pictures whose acquisition is not known yet, in the order in which they are drawn.
         read: those whose is, by it, in the same order.
@@ -88,13 +89,13 @@ class AcquisitionFinder:
             heartbeats: of what is worked on.
             emit: is told which picture is being measured.
         """
-        self._out, self._locks, self._unmeasurable = Path(job.out), job.locks, job.unmeasurable
+        self._out, self._shared, self._unmeasurable = Path(job.out), SharedWork(job, emit), job.unmeasurable
         self._um_per_px, self._typed_at_once = job.um_per_px, 1 if job.alone else _TYPED_AT_ONCE
         self._network, self._heartbeats, self._emit = network, heartbeats, emit
         self._known: dict[AcquisitionKey, Acquisition | None] = {}
         self._pictures, self._folders = job.pictures, dict[str, _Folder]()
         self._beside: dict[AcquisitionKey, Neutrophils | None] = {}
-        self._lock, self._looking_beside = Lock(), Lock()
+        self._lock, self._looking_beside, self._writing = Lock(), Lock(), Lock()
 
     def find(self, key: AcquisitionKey, heartbeat: Heartbeat) -> Acquisition | None:
         """Find what is known of an acquisition, measured first where nothing is; None where it has too few pictures.
@@ -110,19 +111,11 @@ class AcquisitionFinder:
             return self._known[key]
         with heartbeat.waiting(), self._folder(key.folder).finding:
             if key not in self._known:
-                self._known[key] = self._written(key) or self._measured_once(key)
+                known = read_acquisitions(self._out).get(key.id)
+                self._known[key] = known or self._shared.once(
+                    key.id, lambda: self._measured(key), Acquisition.from_dict
+                )
             return self._known[key]
-
-    def _written(self, key: AcquisitionKey) -> Acquisition | None:
-        return read_acquisitions(self._out).get(key.id)
-
-    def _measured_once(self, key: AcquisitionKey) -> Acquisition | None:
-        with self._alone(key.id):
-            return self._written(key) or self._measured(key)
-
-    def _alone(self, name: str) -> AbstractContextManager[None]:
-        """Keep the other workers of the run away; those that wait are not to blame for one that hangs."""
-        return nullcontext() if self._locks is None else hold(self._locks, name, lambda: self._emit({"event": "beat"}))
 
     def _folder(self, name: str) -> _Folder:
         with self._lock:
@@ -136,8 +129,8 @@ class AcquisitionFinder:
             return None
         own = ((picture, acquisition) for picture in self._of_one_kind(key))
         neutrophils = self._neutrophils(own) or self._neutrophils_beside(key)
-        # By both: shards may be on other machines, and there are disks without locks.
-        with self._alone("file"), locked(self._out / f"{LOCK}-acquisitions"):
+        # The first is for threads, the next for workers, as there are disks without locks, and the last for shards.
+        with self._writing, self._shared.alone("acquisitions"), locked(self._out / f"{LOCK}-acquisitions"):
             return add_acquisitions(self._out, [replace(acquisition, neutrophils=neutrophils)])[key.id]
 
     def _optics(self, key: AcquisitionKey) -> Acquisition | None:
@@ -145,7 +138,9 @@ class AcquisitionFinder:
         folder = self._folder(key.folder)
         with folder.measuring:
             if key not in folder.optics:
-                folder.optics[key] = self._measured_optics(key)
+                folder.optics[key] = self._shared.once(
+                    f"optics-{key.id}", lambda: self._measured_optics(key), Acquisition.from_dict
+                )
             return folder.optics[key]
 
     def _measured_optics(self, key: AcquisitionKey) -> Acquisition | None:
@@ -195,10 +190,13 @@ class AcquisitionFinder:
 
         Where every patient has a folder, or every type of cell, one alone may not tell enough of them.
         """
+        camera = key.camera_key
         with self._looking_beside:
-            if key.camera_key not in self._beside:
-                self._beside[key.camera_key] = self._neutrophils(self._of_one_camera(key.camera_key))
-            return self._beside[key.camera_key]
+            if camera not in self._beside:
+                self._beside[camera] = self._shared.once(
+                    f"beside-{camera.id}", lambda: self._neutrophils(self._of_one_camera(camera)), Neutrophils
+                )
+            return self._beside[camera]
 
     def _of_one_camera(self, camera: AcquisitionKey) -> Iterator[tuple[Picture, Acquisition | None]]:
         """Yield the pictures of a camera in the folders of one folder as they are drawn, with their acquisitions."""
@@ -208,7 +206,9 @@ class AcquisitionFinder:
         for picture in drawn(chain(*folders), attrgetter("name")):
             key = self._key_of(picture)
             if key and key.camera_key == camera:
-                yield picture, self._optics(key)
+                acquisition = self._optics(key)
+                if picture.name not in self._unmeasurable:  # by now
+                    yield picture, acquisition
 
     def _typed(self, of_acquisition: tuple[Picture, Acquisition | None]) -> tuple[Cell, ...]:
         """Analyse a picture by itself; without cells where that fails."""
