@@ -173,6 +173,8 @@ class SGCLDFF(nn.Module):
             measured: float [M, MEASURED], from `measure`.
             neutrophils: float [M, KEPT], see `inference.neutrophils`; nothing changes where it is not a number.
         """
+        if not self.compares:
+            return cells
         logits, added = cells.logits, torch.zeros_like(cells.logits)
         if self.config.morphometry:
             found = self.morphometry(measured[:, :MEASURES], neutrophils[:, :COMPARED])
