@@ -30,7 +30,7 @@ def test_a_full_disk_ends_the_run_and_it_goes_on_once_there_is_room(analyze_apar
     if mounted.returncode:
         pytest.skip("no tmpfs can be mounted here")
     try:
-        (disk / "ballast").write_bytes(bytes(225_000))
+        (disk / "ballast").write_bytes(bytes(213_000))
         answer = analyze_apart(disk / "out")
         assert answer.returncode == 5
         assert "No space left" in answer.stderr

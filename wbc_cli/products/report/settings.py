@@ -8,7 +8,7 @@ from typing import Any
 _LEFT_OUT = frozenset(
     {
         *("shard", "status", "left", "missing", "seconds", "schema_version", "slides", "tool"),
-        *("unread", "skipped", "not_in_input", "review", "records_sha256", "products"),
+        *("unread", "skipped", "not_in_input", "review", "records_sha256", "products", "processes"),
     }
 )
 
@@ -16,7 +16,7 @@ _LEFT_OUT = frozenset(
 def settings_of(run: Mapping[str, Any]) -> list[dict[str, str]]:
     """List the settings of a run, or of each merged run that differs; the shards of one run do not differ.
 
-    How long it took is left out: a page made again is to be the same.
+    How long it took, and how many processes, is left out: a page made again is to be the same.
     """
     found: list[dict[str, str]] = []
     for single in _singles(run):
