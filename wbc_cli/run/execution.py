@@ -71,7 +71,7 @@ class Run:
             def on_event(event: Event) -> None:
                 match event["event"]:
                     case "ready":
-                        self.runtime = {**event["runtime"], "processes": event["processes"]}
+                        self.runtime = event["runtime"]
                     case "watch":
                         progress.watch(event["slide"], event["done"], event["planned"], event["cells"])
                     case "kept":
