@@ -59,7 +59,7 @@ class AcquisitionKey:
 
     @property
     def camera_key(self) -> AcquisitionKey:
-        """What it has in common with the pictures of one camera in the folders beside its own."""
+        """The key that the pictures of this camera share with those in the folders beside their own."""
         return replace(self, folder=parent_of(self.folder))
 
     @property
