@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,22 @@ class Quality:
     cells_per_mm2: float | None = None
 
 
+class Population(NamedTuple):
+    """What is known of the cells of one sample together.
+
+    Attributes:
+        neutrophils: of its laboratory, see `inference.neutrophils`; None where they are not known.
+        class_prior: how common the classes are, see `inference.class_prior`; None where that is not known.
+    """
+
+    neutrophils: tuple[float, ...] | None = None
+    class_prior: tuple[float, ...] | None = None
+
+
+UNKNOWN = Population()
+"""Cells are typed each by itself."""
+
+
 @dataclass(frozen=True, eq=False)
 class SlideResult:
     """Everything the products of one slide are made from.
@@ -146,8 +162,7 @@ class SlideResult:
         quality: what the flags of focus, exposure, stain and density rest on.
         refusal: why the types of this slide's cells are not to be trusted, in plain words; empty where they are.
         file_pixels: pixels of the file to a level-0 pixel, across and down, see `SlideReader`.
-        neutrophils: of its laboratory, by which its cells were typed, see `inference.neutrophils`; None where they are
-            not known, or it was read from a record.
+        population: by which its cells were typed; None where none is known, or it was read from a record.
     """
 
     name: str
@@ -163,7 +178,7 @@ class SlideResult:
     quality: Quality = field(default_factory=Quality)
     refusal: str = ""
     file_pixels: tuple[float, float] = (1.0, 1.0)
-    neutrophils: tuple[float, ...] | None = None
+    population: Population | None = None
 
     @property
     def pixel_um(self) -> tuple[float, float]:

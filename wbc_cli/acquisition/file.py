@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wbc_cli.acquisition.grouping import AcquisitionKey
-from wbc_cli.cells import Scale
+from wbc_cli.cells import UNKNOWN, Population, Scale
 from wbc_cli.products.shared_json import read_shared, write_shared
 
 ACQUISITIONS = "acquisitions.json"
@@ -51,7 +51,8 @@ class Acquisition:
         light: the light field to divide out; None where the light is even, or the pictures do not agree on it.
         background: red, green and blue of the empty glass, 0 to 255.
         nuclei: optical density of nuclei in red, green and blue (natural logarithm). Told, and not used.
-        neutrophils: what is known of them, see `inference.neutrophils`; None where there are too few.
+        neutrophils, class_prior: of the population of its cells, see `inference.population`; None where these are too
+            few.
     """
 
     key: AcquisitionKey
@@ -61,19 +62,26 @@ class Acquisition:
     background: tuple[float, ...]
     nuclei: tuple[float, ...]
     neutrophils: tuple[float, ...] | None
+    class_prior: tuple[float, ...] | None
+
+    @property
+    def population(self) -> Population | None:
+        """The population of its cells; None where nothing is known."""
+        known = Population(self.neutrophils, self.class_prior)
+        return None if known == UNKNOWN else known
 
     @cached_property
     def digest(self) -> str:
         """A digest of what its pictures' results depend on; empty where they are those of pictures by themselves."""
-        if not self.scales and self.light is None and self.neutrophils is None:
+        values = [asdict(scale) for scale in self.scales], self.light, self.neutrophils, self.class_prior
+        if not any(values):
             return ""
-        values = json.dumps([[asdict(scale) for scale in self.scales], self.light, self.neutrophils])
-        return hashlib.sha256(values.encode()).hexdigest()
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Acquisition:
         """Make an acquisition of what `asdict` gave, after JSON."""
-        light, neutrophils = value["light"], value["neutrophils"]
+        light, neutrophils, class_prior = value["light"], value["neutrophils"], value["class_prior"]
         return cls(
             key=AcquisitionKey(**value["key"]),
             pictures=int(value["pictures"]),
@@ -82,6 +90,7 @@ class Acquisition:
             background=tuple(map(float, value["background"])),
             nuclei=tuple(map(float, value["nuclei"])),
             neutrophils=None if neutrophils is None else tuple(map(float, neutrophils)),
+            class_prior=None if class_prior is None else tuple(map(float, class_prior)),
         )
 
 

@@ -92,7 +92,7 @@ def evaluate(
     from wbc_cli.evaluation.folder import write_folder  # noqa: PLC0415
     from wbc_cli.evaluation.report import Conditions, tables  # noqa: PLC0415
     from wbc_cli.evaluation.runner import evaluate as run  # noqa: PLC0415
-    from wbc_cli.evaluation.shared import analyse_sample, measure_own_scale  # noqa: PLC0415
+    from wbc_cli.evaluation.shared import analyse_sample, measure_own_population, measure_own_scale  # noqa: PLC0415
     from wbc_cli.inference.prior_candidates import prior_candidates  # noqa: PLC0415
     from wbc_cli.manifest import read_manifest, select  # noqa: PLC0415
     from wbc_cli.run.loading import load_analyser  # noqa: PLC0415
@@ -112,6 +112,7 @@ def evaluate(
             find_candidates=partial(prior_candidates, analyser.stream),
             check=Probe(analyser.stream.engine).score,
             measure_scale=partial(measure_own_scale, analyser),
+            measure_population=partial(measure_own_population, analyser),
         )
     left_out = len(samples) - evaluation.pooled.images
     if left_out:

@@ -16,7 +16,7 @@ from wbc_cli.cross_validation.folds import Fold
 from wbc_cli.evaluation.folder import write_folder
 from wbc_cli.evaluation.report import Conditions
 from wbc_cli.evaluation.runner import evaluate
-from wbc_cli.evaluation.shared import analyse_sample, measure_own_scale
+from wbc_cli.evaluation.shared import analyse_sample, measure_own_population, measure_own_scale
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.prior_candidates import prior_candidates
 from wbc_cli.manifest import Sample
@@ -113,6 +113,7 @@ def _measure(
         progress=progress,
         find_candidates=partial(prior_candidates, analyser.stream),
         measure_scale=partial(measure_own_scale, analyser),
+        measure_population=partial(measure_own_population, analyser),
     )
     write_folder(evaluation, folder)
     (folder / _KEY).write_text(key, encoding="utf-8")  # last, so that what stopped half way is not taken for done

@@ -15,17 +15,18 @@ from scipy.integrate import trapezoid
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from wbc_cli.cells import Cell, SlideResult
+from wbc_cli.cells import UNKNOWN, Cell, Population, SlideResult
 from wbc_cli.classes import OTHER
 from wbc_cli.evaluation.regions import bell, on_window
 from wbc_cli.evaluation.truth import white_boxes
 from wbc_cli.inference.coarse import slide_background
 from wbc_cli.inference.engine import Engine
-from wbc_cli.inference.neutrophils import UNKNOWN, Neutrophils
+from wbc_cli.inference.population import row_of
 from wbc_cli.inference.windows import Window, read_window
 from wbc_cli.manifest import Sample
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
+from wbc_cli.model.reference_head import KEPT
 from wbc_cli.model.shape_head import cell_maps
 from wbc_cli.slides.reader import SlideReader
 
@@ -119,9 +120,9 @@ class Probe:
         rng = np.random.default_rng(zlib.crc32(f"{reader.path.name} {cell.id}".encode()))
         random = rng.random(why.cam.shape, dtype=np.float32)
         centre = np.outer(bell(why.cam.shape[0]), bell(why.cam.shape[1])).astype(np.float32)
-        neutrophils = result.neutrophils or UNKNOWN
+        population = result.population or UNKNOWN
         cam, by_chance, by_place = (
-            self._delete_and_insert(window, mask, kind, neutrophils, m) for m in (why.cam, random, centre)
+            self._delete_and_insert(window, mask, kind, population, m) for m in (why.cam, random, centre)
         )
         new_maps = [self._new_maps(window, kind, int(seed)) for seed in rng.integers(2**31, size=_DRAWS)]
         return FaithfulnessScore(
@@ -134,21 +135,21 @@ class Probe:
         )
 
     def _delete_and_insert(
-        self, window: NDArray[np.uint8], mask: NDArray[np.bool_], kind: int, neutrophils: Neutrophils, order: Map
+        self, window: NDArray[np.uint8], mask: NDArray[np.bool_], kind: int, population: Population, order: Map
     ) -> OrderScore:
         blurred = cv2.GaussianBlur(window, (0, 0), _BLUR_UM / self.engine.config.um_per_px)
         first = first_pixels(order, window.shape[0])[..., None]
         deleted, inserted = np.where(first, blurred, window), np.where(first, window, blurred)
         return OrderScore(
             *(
-                float(trapezoid(self._probabilities(windows, mask, kind, neutrophils), dx=1 / _STEPS))
+                float(trapezoid(self._probabilities(windows, mask, kind, population), dx=1 / _STEPS))
                 for windows in (deleted, inserted)
             )
         )
 
     @torch.inference_mode()
     def _probabilities(
-        self, windows: NDArray[np.uint8], mask: NDArray[np.bool_], kind: int, neutrophils: Neutrophils
+        self, windows: NDArray[np.uint8], mask: NDArray[np.bool_], kind: int, population: Population
     ) -> NDArray[np.float32]:
         """Compute the calibrated probability of a class in windows, uint8 [N, S, S, 3], pooled over one mask."""
         network, device = self.engine.network, self.engine.device
@@ -160,8 +161,8 @@ class Probe:
             maps = cell_maps(batch, output.maps.segments, weights.expand(len(batch), -1, -1))
             pooled = network.types.pool(output.features, pooled_mask)
             alone = network.type_cells(pooled, network.shape.log_probabilities(maps))
-            known = torch.tensor(neutrophils, device=device).expand(len(batch), -1)
-            logits = network.among(alone, network.measure(maps, pooled), known).logits
+            known = torch.from_numpy(row_of(population)).to(device).expand(len(batch), -1)
+            logits = network.among(alone, network.measure(maps, pooled), known[:, :KEPT], known[:, KEPT:]).logits
             found.append((logits / self.engine.config.temperature).softmax(dim=1)[:, kind])
         return torch.cat(found).cpu().numpy()
 

@@ -16,7 +16,14 @@ from wbc_cli.evaluation.baselines import border_colour
 from wbc_cli.evaluation.faithfulness import FaithfulnessScore, choose
 from wbc_cli.evaluation.report import Conditions, Evaluation, Failure
 from wbc_cli.evaluation.scoring import ImageScore, score_image
-from wbc_cli.evaluation.shared import CONCURRENT_IMAGES, Analyse, MeasureScale, SharedBySet, measure_shared
+from wbc_cli.evaluation.shared import (
+    CONCURRENT_IMAGES,
+    Analyse,
+    MeasurePopulation,
+    MeasureScale,
+    SharedBySet,
+    measure_shared,
+)
 from wbc_cli.evaluation.summary import summarise
 from wbc_cli.inference.prior_candidates import PriorCandidates
 from wbc_cli.manifest import Sample
@@ -37,6 +44,7 @@ def evaluate(
     find_candidates: FindCandidates | None = None,
     check: Check | None = None,
     measure_scale: MeasureScale | None = None,
+    measure_population: MeasurePopulation | None = None,
 ) -> Evaluation:
     """Measure the pipeline on labelled images.
 
@@ -52,6 +60,7 @@ def evaluate(
             candidates; None leaves them out.
         check: checks how faithful the explanation of a cell is.
         measure_scale: see `acquisition.scale.measure_scale`; None where no scale is to be shared.
+        measure_population: see `inference.population`; None where no population is to be shared.
 
     Raises:
         UsageError: there are no samples, or a mask cannot be read or does not fit its image.
@@ -67,7 +76,7 @@ def evaluate(
     with ThreadPoolExecutor(CONCURRENT_IMAGES) as pool:
         unknown = conditions.ignore_scale or any(sample.um_per_px is None for sample in samples)
         cells_of = partial(_cells_of, analyse=analyse, conditions=conditions)
-        shared = measure_shared(samples, cells_of, measure_scale if unknown else None, pool)
+        shared = measure_shared(samples, cells_of, measure_scale if unknown else None, measure_population, pool)
         results = in_order(
             pool,
             partial(

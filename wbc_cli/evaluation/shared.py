@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 
 from wbc_cli.acquisition.grouping import MAX_PICTURES, MIN_PICTURES, drawn
 from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
-from wbc_cli.cells import Cell, Scale, SlideResult
+from wbc_cli.cells import UNKNOWN, Cell, Population, Scale, SlideResult
 from wbc_cli.errors import SlideError
 from wbc_cli.inference.field_of_view import within_field
-from wbc_cli.inference.neutrophils import MAX_TYPED, Neutrophils, first_cells, measure_neutrophils
+from wbc_cli.inference.neutrophils import MAX_TYPED, first_cells
 from wbc_cli.inference.pipeline import Analyser
+from wbc_cli.inference.population import measure_population
 from wbc_cli.manifest import Sample
 from wbc_cli.resources.parallel import in_order
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader
 
 MeasureScale = Callable[[SlideReader], NDArray[np.float64]]
+MeasurePopulation = Callable[[Sequence[Cell]], Population | None]
 
 CONCURRENT_IMAGES = 32
 """How many are analysed at a time, so that their windows fill batches."""
@@ -35,11 +37,11 @@ class Shared:
 
     Attributes:
         scales: estimated from those of its size.
-        neutrophils: of all of them; None where they are not known.
+        population: of the cells of all of them; None where that is not known.
     """
 
     scales: tuple[Scale, ...] = ()
-    neutrophils: Neutrophils | None = None
+    population: Population | None = None
 
 
 @dataclass(frozen=True)
@@ -48,30 +50,32 @@ class SharedBySet:
 
     Attributes:
         scales: by data set, width and height.
-        neutrophils: by data set.
+        populations: by data set; of others the cells are typed each by itself.
     """
 
     scales: dict[tuple[str, int, int], tuple[Scale, ...]] = field(default_factory=dict)
-    neutrophils: dict[str, Neutrophils | None] = field(default_factory=dict)
+    populations: dict[str, Population | None] = field(default_factory=dict)
 
     def of(self, sample: Sample, reader: SlideReader) -> Shared:
         """Return what an image has from others."""
         size = reader.width, reader.height
-        return Shared(self.scales.get((sample.dataset, *size), ()), self.neutrophils.get(sample.dataset))
+        return Shared(self.scales.get((sample.dataset, *size), ()), self.populations.get(sample.dataset, UNKNOWN))
 
 
 def measure_shared(
     samples: Sequence[Sample],
     cells_of: Callable[[Sample, SharedBySet], Sequence[Cell]],
     scale_of: MeasureScale | None,
+    population_of: MeasurePopulation | None,
     pool: Executor,
 ) -> SharedBySet:
-    """Measure scale and neutrophils as `analyze` does of the pictures of an acquisition.
+    """Measure scale and population as `analyze` does of the pictures of an acquisition.
 
     Args:
         samples: the images.
         cells_of: analyses an image, given what is known so far.
         scale_of: measures the scale of an image; None where none is to be shared.
+        population_of: measures the population of cells; None where none is to be shared.
         pool: to analyse on.
     """
     by_set: dict[str, list[Sample]] = defaultdict(list)
@@ -81,9 +85,11 @@ def measure_shared(
     for dataset, chosen in by_set.items():
         if scale_of:
             shared.scales.update(_scales(dataset, chosen[:MAX_TYPED], scale_of))
-        found = in_order(pool, lambda sample: cells_of(sample, shared), chosen[:MAX_TYPED], CONCURRENT_IMAGES)
-        cells = first_cells(found)
-        shared.neutrophils[dataset] = measure_neutrophils(cells, [cell.probabilities for cell in cells])
+        if population_of is None:
+            shared.populations[dataset] = None
+        else:
+            found = in_order(pool, lambda sample: cells_of(sample, shared), chosen[:MAX_TYPED], CONCURRENT_IMAGES)
+            shared.populations[dataset] = population_of(first_cells(found))
     return shared
 
 
@@ -112,9 +118,14 @@ Analyse = Callable[[SlideReader, float | None, Shared], SlideResult]
 
 def analyse_sample(analyser: Analyser, reader: SlideReader, um_per_px: float | None, shared: Shared) -> SlideResult:
     """Analyse an open image with a model."""
-    return analyser.analyse(reader, reader.path.name, um_per_px, pooled=shared.scales, neutrophils=shared.neutrophils)
+    return analyser.analyse(reader, reader.path.name, um_per_px, pooled=shared.scales, population=shared.population)
 
 
 def measure_own_scale(analyser: Analyser, reader: SlideReader) -> NDArray[np.float64]:
     """Measure the scale of an open image with a model."""
     return measure_scale(analyser.stream.engine.network.scale, within_field(reader))
+
+
+def measure_own_population(analyser: Analyser, cells: Sequence[Cell]) -> Population | None:
+    """Measure the population of cells that were typed each by itself with a model."""
+    return measure_population(cells, analyser.stream.engine.network)

@@ -17,6 +17,7 @@ from wbc_cli.errors import SetupError
 from wbc_cli.inference.coarse_strips import MARGIN_PX
 from wbc_cli.inference.device import download, is_out_of_memory, upload
 from wbc_cli.inference.instances import find_cells
+from wbc_cli.inference.population import KNOWN
 from wbc_cli.inference.test_time_augmentation import AugmentedFeatures, augment_unclear
 from wbc_cli.inference.window_cells import WindowCell, WindowPrediction
 from wbc_cli.model.folded import put_in_precision
@@ -124,14 +125,14 @@ class Engine:
             yield
 
     def predict(
-        self, windows: NDArray[np.uint8], neutrophils: NDArray[np.float32] | None = None
+        self, windows: NDArray[np.uint8], populations: NDArray[np.float32] | None = None
     ) -> list[WindowPrediction]:
         """Predict the cells of windows, a batch at a time.
 
         Args:
             windows: uint8 [N, S, S, 3], RGB of the config's size and scale.
-            neutrophils: float32 [N, KEPT], what is known of the neutrophils of the laboratory that each window is
-                from, not a number where they are not known; None where they are nowhere known.
+            populations: float32 [N, KNOWN], what is known of the cells of the sample that each window is from, see
+                `population.row_of`; None where nothing is known.
 
         Returns:
             The predictions in the order of the windows.
@@ -139,15 +140,15 @@ class Engine:
         Raises:
             SetupError: the device's memory does not hold a single window.
         """
-        if neutrophils is None:
-            neutrophils = np.full((len(windows), KEPT), np.nan, np.float32)
+        if populations is None:
+            populations = np.full((len(windows), KNOWN), np.nan, np.float32)
         predictions: list[WindowPrediction] = []
         while len(predictions) < len(windows):
             size = self.batch_size
             try:
                 part = slice(len(predictions), len(predictions) + size)
                 with self.lane():
-                    predictions += self._predict(windows[part], neutrophils[part])
+                    predictions += self._predict(windows[part], populations[part])
                 continue
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -162,12 +163,12 @@ class Engine:
             log.warning("%s: out of memory, going on with %d windows a pass", self.device, self.batch_size)
         return predictions
 
-    def _predict(self, windows: NDArray[np.uint8], neutrophils: NDArray[np.float32]) -> list[WindowPrediction]:
+    def _predict(self, windows: NDArray[np.uint8], populations: NDArray[np.float32]) -> list[WindowPrediction]:
         with torch.inference_mode():
             pixels = upload(windows, self.device).permute(0, 3, 1, 2)
             output = self.forward(pixels)
             probabilities, labels = find_cells(output.maps, self.config.um_per_px)
-            cells = self._cells(pixels, output, labels, neutrophils)
+            cells = self._cells(pixels, output, labels, populations)
             (saliency,) = download(F.avg_pool2d(output.saliency, 4 * MAP_STRIDE)[:, 0].float())
         return [WindowPrediction(*parts) for parts in zip(probabilities, labels, cells, saliency, strict=True)]
 
@@ -229,14 +230,14 @@ class Engine:
         pixels: torch.Tensor,
         output: NetworkOutput,
         labels: list[NDArray[np.uint8]],
-        neutrophils: NDArray[np.float32],
+        populations: NDArray[np.float32],
     ) -> list[tuple[WindowCell, ...]]:
         """Type and explain every cell of a batch of windows in one go."""
         owners = [(n, k) for n, window in enumerate(labels) for k in range(int(window.max()))]
         found: list[list[WindowCell]] = [[] for _ in labels]
         if owners:
             cells = np.array(owners)
-            columns = self._columns(pixels, output, np.stack(labels), cells, neutrophils)
+            columns = self._columns(pixels, output, np.stack(labels), cells, populations)
             for (window, cell), parts in zip(owners, zip(*columns, strict=True), strict=True):
                 found[window].append(WindowCell(cell + 1, *parts))
         return [tuple(cells) for cells in found]
@@ -247,7 +248,7 @@ class Engine:
         output: NetworkOutput,
         labels: NDArray[np.uint8],
         owners: NDArray[np.int64],
-        neutrophils: NDArray[np.float32],
+        populations: NDArray[np.float32],
     ) -> tuple[Iterable[Any], ...]:
         """Compute what `WindowCell` says of the cells [window, number from 0] beside their label, a column each.
 
@@ -260,12 +261,13 @@ class Engine:
         windows = (upload(labels, self.device)[:, None] == numbers).float()
         masks, pooled_masks = windows[n, k], F.adaptive_avg_pool2d(windows, side)
         maps = cell_maps(pixels, output.maps.segments, masks, n)
-        shape, known = self.network.shape.log_probabilities(maps), upload(neutrophils, self.device)[n]
+        shape, known = self.network.shape.log_probabilities(maps), upload(populations, self.device)[n]
 
         def typed_by(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, TypedCells]:
             pooled = types.pool(features, pooled_masks)[n, k]
             measures = self.network.measure(maps, pooled)
-            return pooled, measures, self.network.among(self.network.type_cells(pooled, shape), measures, known)
+            alone = self.network.type_cells(pooled, shape)
+            return pooled, measures, self.network.among(alone, measures, known[:, :KEPT], known[:, KEPT:])
 
         pooled, measures, typed = typed_by(output.features)
         # What the window's border cuts gets a window of its own, and is augmented there.

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wbc_cli.cells import Cell
 from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.inference.window_cells import WindowCell
 from wbc_cli.model.morphometric_head import COMPARED, EOSINOPHIL_INDEX, MEASURES, NEUTROPHIL_INDEX
-from wbc_cli.model.network import SGCLDFF, TypedCells
-from wbc_cli.model.reference_head import KEPT
 
 Neutrophils = tuple[float, ...]
 """What is known of the neutrophils of a laboratory: KEPT numbers, see `paler_half`."""
-
-UNKNOWN: Neutrophils = (float("nan"),) * KEPT
 
 MAX_TYPED = 64
 """The most pictures of an acquisition whose cells are measured."""
@@ -59,7 +52,7 @@ def first_cells(pictures: Iterable[Sequence[Cell]]) -> list[Cell]:
     return cells
 
 
-def measure_neutrophils(cells: Sequence[Typed], scores: Sequence[NDArray[np.float32]]) -> Neutrophils | None:
+def measure_neutrophils(cells: Sequence[Typed], scores: Iterable[NDArray[np.float32]]) -> Neutrophils | None:
     """Measure the neutrophils among the cells of one laboratory.
 
     They are taken to be the half of the granulocytes whose cytoplasm is paler: neutrophils are more than half of them
@@ -76,7 +69,7 @@ def measure_neutrophils(cells: Sequence[Typed], scores: Sequence[NDArray[np.floa
     if not cells:
         return None
     pair = [NEUTROPHIL_INDEX, EOSINOPHIL_INDEX]
-    likeliest = np.argmax(np.stack(scores), axis=1)
+    likeliest = np.argmax(np.stack(list(scores)), axis=1)
     evidence = np.stack([cell.features[-len(CLASS_NAMES) :] for cell in cells])
     granulocytes = np.isin(likeliest, pair) & (evidence[:, pair].max(axis=1) == evidence.max(axis=1))
     if np.count_nonzero(granulocytes) < max(MIN_GRANULOCYTES, _MIN_GRANULOCYTE_SHARE * len(cells)):
@@ -100,33 +93,3 @@ def paler_half(measures: NDArray[np.float32]) -> Neutrophils:
     paler = measures[measures[:, 0] <= np.median(measures[:, 0])]
     kept = [*np.median(paler[:, :COMPARED], axis=0), *paler[:, MEASURES:].mean(axis=0)]
     return tuple(round(float(value), _DIGITS) for value in kept)
-
-
-@torch.inference_mode()
-def typed_among(cells: Sequence[WindowCell], neutrophils: Neutrophils, network: SGCLDFF) -> list[WindowCell]:
-    """Type cells by the neutrophils of their laboratory that were typed each by itself.
-
-    Args:
-        cells: as the network types them.
-        neutrophils: from `measure_neutrophils`.
-        network: that typed them.
-
-    Returns:
-        The cells with other logits and features; their Grad-CAM is what it was.
-    """
-    device = network.shape.mixing.device
-
-    def column(values: Sequence[object]) -> torch.Tensor:
-        return torch.from_numpy(np.array(values, np.float32)).to(device)
-
-    features = column([cell.features for cell in cells])
-    alone = TypedCells(
-        column([cell.logits for cell in cells]),
-        features[:, -len(CLASS_NAMES) :],
-        column([cell.mahalanobis_distance for cell in cells]),
-    )
-    measures = column([cell.measures for cell in cells])
-    typed = network.among(alone, measures, column([neutrophils] * len(cells)))
-    features = torch.cat([features[:, : -len(CLASS_NAMES)], typed.evidence], dim=1).half()
-    rows = zip(cells, typed.logits.cpu().numpy(), features.cpu().numpy(), strict=True)
-    return [replace(cell, logits=logits, features=kept) for cell, logits, kept in rows]

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
-from wbc_cli.cells import ATYPICAL, NUCLEUS, Cell, Explanation, Scale, SlideResult
+from wbc_cli.cells import ATYPICAL, NUCLEUS, UNKNOWN, Cell, Explanation, Population, Scale, SlideResult
 from wbc_cli.classes import DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
 from wbc_cli.inference.assembly import Detection
 from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.coarse import slide_colours
 from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.instances import MIN_CELL_UM2
-from wbc_cli.inference.neutrophils import Neutrophils, measure_neutrophils, typed_among
+from wbc_cli.inference.population import measure_population, typed_among
 from wbc_cli.inference.quality import judge
 from wbc_cli.inference.quality_metrics import measure_quality
 from wbc_cli.inference.scale_estimation import check_scale, slide_scale
 from wbc_cli.inference.search import Progress, Search
 from wbc_cli.inference.stream import Stream
+from wbc_cli.inference.test_time_augmentation import is_unclear
 from wbc_cli.inference.window_cells import WindowCell
 from wbc_cli.morphology import ATTRIBUTES, Morphology
 from wbc_cli.resources.heartbeat import Heartbeat
@@ -61,7 +63,7 @@ class Analyser:
         progress: Progress = lambda done, planned, cells: None,
         heartbeat: Heartbeat | None = None,
         pooled: Sequence[Scale] = (),
-        neutrophils: Neutrophils | None = None,
+        population: Population | None = None,
     ) -> SlideResult:
         """Find, outline, type and explain the cells of a slide.
 
@@ -72,7 +74,7 @@ class Analyser:
             progress: is told how far the slide is.
             heartbeat: beats while its reads and computations get on.
             pooled: scales that the pictures of its acquisition share, for where neither file nor user states one.
-            neutrophils: of its acquisition; None takes the slide's own, where they are many enough.
+            population: that its cells are from; None takes what they tell themselves.
 
         Raises:
             SlideError: a region of an image cannot be read, or too much of a slide.
@@ -85,10 +87,10 @@ class Analyser:
             search = Search(self.stream, tasks, reader, scale.um_per_px, colours, progress)
             windows = search.exhaustive() if self.exhaustive else search.salient()
             searched = time.perf_counter()
-            found, window_count = search.detect(windows, neutrophils)
-            if neutrophils is None:
-                neutrophils = measure_neutrophils([d.cell for d in found], [d.cell.logits for d in found])
-                found = self._among(neutrophils, found, search) if neutrophils else found
+            found, window_count = search.detect(windows, population or UNKNOWN)
+            if population is None:
+                population = measure_population([d.cell for d in found], self.stream.engine.network)
+                found = self._among(population, found, search) if population else found
         cells = self._cells(found, reader, scale)
         seconds = {"candidates": searched - began, "network": time.perf_counter() - searched}
         quality = measure_quality(reader, cells, windows, scale.um_per_px, colours.background)
@@ -101,34 +103,39 @@ class Analyser:
             scale=scale,
             cells=cells,
             windows=window_count,
-            flags=(*reader.flags, *_slide_flags(scale, cells, reader), *flags),
+            flags=(*reader.flags, *_slide_flags(scale, cells, reader), *self._doubts(cells, population), *flags),
             seconds=seconds,
             unreadable=gaps_of(reader).share,
             quality=quality,
             refusal=refusal,
             file_pixels=reader.file_pixels,
-            neutrophils=neutrophils,
+            population=population,
         )
 
     def _scale(self, reader: SlideReader, um_per_px: float | None, pooled: Sequence[Scale]) -> Scale:
         estimator = self.stream.engine.network.scale
         return check_scale(estimator, reader, slide_scale(estimator, reader, um_per_px, pooled))
 
-    def _among(self, neutrophils: Neutrophils, found: list[Detection], search: Search) -> list[Detection]:
-        """Type cells anew by the neutrophils of their own slide.
+    def _among(self, population: Population, found: list[Detection], search: Search) -> list[Detection]:
+        """Type cells anew by the population of their own slide.
 
-        The windows of those whose likeliest class is another one then are looked at again, for their Grad-CAM.
+        Windows are looked at again where the likeliest class of a cell is another one then, for its Grad-CAM, or where
+        it is clear no more, or unclear no more, and so is augmented in one case alone.
         """
-        cells = typed_among([d.cell for d in found], neutrophils, self.stream.engine.network)
-        typed = [replace(d, cell=cell) for d, cell in zip(found, cells, strict=True)]
-        changed = {
-            (new.window, new.cell.label)
-            for old, new in zip(found, typed, strict=True)
-            if old.cell.logits.argmax() != new.cell.logits.argmax()
-        }
-        windows = sorted({window for window, _ in changed}, key=lambda window: (window.y, window.x))
-        again = {(d.window, d.cell.label): d for d in search.detect_once(windows, neutrophils)}
-        return [again.get(place, d) if (place := (d.window, d.cell.label)) in changed else d for d in typed]
+        alone = [detection.cell for detection in found]
+        cells = typed_among(alone, population, self.stream.engine.network)
+        before, after = (torch.from_numpy(np.stack([cell.logits for cell in typed])) for typed in (alone, cells))
+        changed = (before.argmax(dim=1) != after.argmax(dim=1)) | (is_unclear(before) != is_unclear(after))
+        windows = {d.window for d, differs in zip(found, changed.tolist(), strict=True) if differs}
+        in_rows = sorted(windows, key=lambda window: (window.y, window.x))
+        again = {(d.window, d.cell.label): d for d in search.detect_once(in_rows, population)}
+        typed = (replace(d, cell=cell) for d, cell in zip(found, cells, strict=True))
+        return [again.get((d.window, d.cell.label), d) for d in typed]
+
+    def _doubts(self, cells: tuple[Cell, ...], population: Population | None) -> tuple[str, ...]:
+        """Flag cells that are typed without the neutrophils that the network would hold them against."""
+        known = population is not None and population.neutrophils is not None
+        return ("typed_alone",) if cells and self.stream.engine.network.compares and not known else ()
 
     def _cells(self, found: list[Detection], reader: SlideReader, scale: Scale) -> tuple[Cell, ...]:
         """Keep large enough cells in reading order, none where nothing could be read."""

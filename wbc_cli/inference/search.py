@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from wbc_cli.cells import Population
 from wbc_cli.errors import SlideError
 from wbc_cli.inference.assembly import Detection, deduplicate, detections
 from wbc_cli.inference.coarse import SlideColours, candidates
-from wbc_cli.inference.neutrophils import Neutrophils
 from wbc_cli.inference.stream import Stream
 from wbc_cli.inference.windows import Window, read_window, sliding_windows
 from wbc_cli.resources.parallel import Tasks
@@ -71,12 +71,12 @@ class Search:
         windows = (Window.around(x, y, self.side) for x, y in points)
         return sorted(windows, key=lambda window: (window.y // _ROW_PX, window.x))
 
-    def detect(self, windows: list[Window], neutrophils: Neutrophils | None) -> tuple[list[Detection], int]:
+    def detect(self, windows: list[Window], population: Population) -> tuple[list[Detection], int]:
         """Detect the cells in windows, and in further ones around cells that a window's border truncates.
 
         Args:
             windows: where to look.
-            neutrophils: see `Stream.predict`.
+            population: that they are from.
 
         Returns:
             One detection of each cell, and how many windows it took.
@@ -89,7 +89,7 @@ class Search:
         planned = len(windows)
         for _ in range(_MAX_PASSES):
             progress = partial(self._progress_after, len(centres), len(found))
-            found = deduplicate(found + self.detect_once(windows, neutrophils, progress))
+            found = deduplicate(found + self.detect_once(windows, population, progress))
             centres += [window.centre for window in windows]
             windows = self._around_truncated(found, np.array(centres))
             if not windows:
@@ -100,21 +100,21 @@ class Search:
     def detect_once(
         self,
         windows: list[Window],
-        neutrophils: Neutrophils | None,
+        population: Population,
         progress: Progress = lambda done, planned, cells: None,
     ) -> list[Detection]:
         """Detect the cells in windows, one that lies in several of them as often.
 
         Args:
             windows: where to look.
-            neutrophils: see `Stream.predict`.
+            population: that they are from.
             progress: is told how many of them are done.
 
         Raises:
             SlideError: a window cannot be read.
         """
         found: list[Detection] = []
-        predictions = self.stream.predict(self.tasks, self._read, windows, neutrophils)
+        predictions = self.stream.predict(self.tasks, self._read, windows, population)
         for done, (window, prediction) in enumerate(zip(windows, predictions, strict=True), start=1):
             found += detections(window, prediction, self.reader.width, self.reader.height)
             progress(done, len(windows), len(found))

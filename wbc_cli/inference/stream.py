@@ -12,8 +12,9 @@ from threading import Lock
 
 import numpy as np
 
+from wbc_cli.cells import UNKNOWN, Population
 from wbc_cli.inference.engine import Engine
-from wbc_cli.inference.neutrophils import UNKNOWN, Neutrophils
+from wbc_cli.inference.population import row_of
 from wbc_cli.inference.window_cells import WindowPrediction
 from wbc_cli.inference.windows import Window
 from wbc_cli.resources.memory import release_holes
@@ -27,7 +28,7 @@ _MAX_WAIT_S = 0.5  # seconds that a window waits for others to fill its batch: a
 @dataclass(frozen=True, eq=False)
 class _Request:
     pixels: RGBImage
-    neutrophils: Neutrophils | None
+    population: Population
     prediction: Future[WindowPrediction] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
 
@@ -81,7 +82,7 @@ class Stream:
         readers: Tasks,
         read: Callable[[Window], RGBImage],
         windows: Iterable[Window],
-        neutrophils: Neutrophils | None = None,
+        population: Population = UNKNOWN,
     ) -> Iterator[WindowPrediction]:
         """Predict the cells of a slide's windows.
 
@@ -89,7 +90,7 @@ class Stream:
             readers: the slide's share of `readers`.
             read: gives the pixels of a window, uint8 [S, S, 3]; called on the readers' threads.
             windows: where on the slide they lie.
-            neutrophils: the measures of those of its laboratory; None where they are not known.
+            population: that its cells are from.
 
         Returns:
             The predictions in the order of the windows; a bounded number of windows is under way at a time.
@@ -103,11 +104,11 @@ class Stream:
         coming = iter(windows)
         self._count_reads(1)
         for window in islice(coming, self._ahead):
-            under_way.append(self._submit(readers, read, window, neutrophils))
+            under_way.append(self._submit(readers, read, window, population))
         self._count_reads(-1)
         for window in coming:
             yield self._wait(readers, under_way.popleft())
-            under_way.append(self._submit(readers, read, window, neutrophils))
+            under_way.append(self._submit(readers, read, window, population))
         while under_way:
             yield self._wait(readers, under_way.popleft())
 
@@ -119,10 +120,10 @@ class Stream:
             return prediction.result()
 
     def _submit(
-        self, readers: Tasks, read: Callable[[Window], RGBImage], window: Window, neutrophils: Neutrophils | None
+        self, readers: Tasks, read: Callable[[Window], RGBImage], window: Window, population: Population
     ) -> Task[Future[WindowPrediction]]:
         def send() -> Future[WindowPrediction]:
-            request = _Request(read(window), neutrophils)
+            request = _Request(read(window), population)
             with self._lock:
                 self._waiting.append(request)
             return request.prediction
@@ -190,7 +191,7 @@ class Stream:
         try:
             predictions = self.engine.predict(
                 np.stack([request.pixels for request in requests]),
-                np.array([request.neutrophils or UNKNOWN for request in requests], np.float32),
+                np.stack([row_of(request.population) for request in requests]),
             )
         except Exception as error:  # noqa: BLE001 - not swallowed: raised again in each of the threads that wait
             for request in requests:

@@ -34,6 +34,12 @@ class AugmentedFeatures(NamedTuple):
     shifted: Tensor
 
 
+def is_unclear(logits: Tensor) -> Tensor:
+    """Tell which cells are of unclear type, bool [M], by their logits, float [M, classes]."""
+    first, second = logits.topk(2, dim=1).values.unbind(dim=1)
+    return first - second < _MIN_MARGIN_LOGITS
+
+
 def augment_unclear(
     extract_features: Callable[[Tensor], Tensor], pixels: Tensor, features: Tensor, logits: Tensor, windows: Tensor
 ) -> AugmentedFeatures:
@@ -49,8 +55,7 @@ def augment_unclear(
         logits: float [M, classes], of cells.
         windows: int64 [M], the window of each; best on the host, where they are needed.
     """
-    first, second = logits.topk(2, dim=1).values.unbind(dim=1)
-    (unclear,) = download(first - second < _MIN_MARGIN_LOGITS)
+    (unclear,) = download(is_unclear(logits))
     augmented = np.unique(windows.cpu().numpy()[unclear])
     if not len(augmented):
         return AugmentedFeatures(features, augmented, features[:0])

@@ -29,6 +29,7 @@ class ModelConfig:
         shape: the shape head is learned, and has a say in the types.
         morphometry: so is and has the morphometric head; only beside the shape head.
         reference: so is and has the reference head; only beside the shape head.
+        class_prior: how common the classes are in a sample has a say in the types of its cells.
         classes: the outputs of the type head, in order.
         temperature: divides the type logits; fitted on laboratories that were left out, or on the validation split.
         temperature_growth: the power of a cell's Mahalanobis distance, above 1, that the temperature grows by.
@@ -49,6 +50,7 @@ class ModelConfig:
     shape: bool = True
     morphometry: bool = True
     reference: bool = True
+    class_prior: bool = True
     classes: tuple[str, ...] = CLASS_NAMES
     temperature: float = 1.0
     temperature_growth: float = 1.0
@@ -62,7 +64,7 @@ class ModelConfig:
 
     def same_network(self, other: ModelConfig) -> bool:
         """Tell whether weights of the one config fit the other."""
-        learned = ("stain", "alignment", "class_weights", "shape", "morphometry", "reference")
+        learned = ("stain", "alignment", "class_weights", "shape", "morphometry", "reference", "class_prior")
         read_out = ("temperature", "temperature_growth", "min_confidence", "saliency_threshold")
         return replace(self, **{name: getattr(other, name) for name in (*learned, *read_out)}) == other
 

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from wbc_cli.classes import CLASS_NAMES, OTHER
+
+NUCLEATED = tuple(i for i, name in enumerate(CLASS_NAMES) if name != OTHER)
+"""The classes that a class prior is of: how much dirt there is tells nothing of a nucleated cell."""
+
 # Weight of the evidence by the Mahalanobis distance: the third power, 1 at 0.45, 4 at most. With located cells, types
 # right are 0.770 on the training and validation splits of three laboratories that the networks had not seen (0.736
 # without, 0.788 with 1 at 0.36), and on the validation split of those they have 0.910 (0.907, 0.905). On test splits

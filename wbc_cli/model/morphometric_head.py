@@ -87,14 +87,12 @@ class MorphometricHead(nn.Module):
 
         Args:
             measures: float [M, MEASURES], from `measure`.
-            neutrophils: float [M, COMPARED], the first measures of the neutrophils of each cell's laboratory; not a
-                number where they are not known.
+            neutrophils: float [M, COMPARED], the first measures of the neutrophils of each cell's laboratory.
 
         Returns:
-            float [M, len(TOLD_APART)]; all alike where the neutrophils are not known.
+            float [M, len(TOLD_APART)].
         """
-        found = (self.terms(compared(measures, neutrophils)) @ self.weight + self.bias).log_softmax(dim=1)
-        return torch.where(neutrophils.isnan().any(dim=1, keepdim=True), torch.zeros_like(found), found)
+        return (self.terms(compared(measures, neutrophils)) @ self.weight + self.bias).log_softmax(dim=1)
 
     def terms(self, inputs: Tensor) -> Tensor:
         """Compute the terms of the regression: the standardised inputs, and all products of two of them."""

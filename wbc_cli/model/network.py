@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wbc_cli.model.backbone import Backbone
 from wbc_cli.model.config import ModelConfig
-from wbc_cli.model.evidence import evidence_weight, joint_power, told_apart
+from wbc_cli.model.evidence import NUCLEATED, evidence_weight, joint_power, told_apart
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.fusion import FUSED_STRIDE, CrossLayerFusion
 from wbc_cli.model.heads import Maps, SegmentationHead, TypeHead
@@ -55,7 +55,7 @@ class TypedCells(NamedTuple):
 
     Attributes:
         logits: float [N, classes].
-        evidence: float [N, classes], what their shape and the neutrophils of their laboratory say, as it is weighed.
+        evidence: float [N, classes], what their shape and the other cells of their sample say, as it is weighed.
         distance: float [N], the Mahalanobis distance from the training cells, see `typicality.Typicality`.
     """
 
@@ -162,19 +162,18 @@ class SGCLDFF(nn.Module):
 
     @property
     def compares(self) -> bool:
-        """Whether it types cells by the neutrophils of their laboratory."""
-        return self.config.morphometry or self.config.reference
+        """Whether it types cells by the other cells of their sample."""
+        return self.config.morphometry or self.config.reference or self.config.class_prior
 
-    def among(self, cells: TypedCells, measured: Tensor, neutrophils: Tensor) -> TypedCells:
-        """Type cells by the neutrophils of their laboratory as well.
+    def among(self, cells: TypedCells, measured: Tensor, neutrophils: Tensor, class_prior: Tensor) -> TypedCells:
+        """Type cells by the other cells of their sample as well; nothing changes where what is known is not a number.
 
         Args:
             cells: from `type_cells`.
             measured: float [M, MEASURED], from `measure`.
-            neutrophils: float [M, KEPT], see `inference.neutrophils`; nothing changes where it is not a number.
+            neutrophils: float [M, KEPT], see `inference.neutrophils`.
+            class_prior: float [M, len(NUCLEATED)], log-probabilities, see `inference.class_prior`.
         """
-        if not self.compares:
-            return cells
         logits, added = cells.logits, torch.zeros_like(cells.logits)
         if self.config.morphometry:
             found = self.morphometry(measured[:, :MEASURES], neutrophils[:, :COMPARED])
@@ -183,8 +182,10 @@ class SGCLDFF(nn.Module):
         if self.config.reference:
             found = self.reference(measured[:, MEASURES:], neutrophils[:, COMPARED:])
             added = added + told_apart(logits + added, found, SCORED, REFERENCE_WEIGHT)
-        known = ~neutrophils.isnan().any(dim=1, keepdim=True)
-        added = torch.where(known, joint_power(cells.distance)[:, None] * (logits + added) - logits, added)
+        if self.config.morphometry or self.config.reference:
+            added = _where_known(neutrophils, joint_power(cells.distance)[:, None] * (logits + added) - logits)
+        if self.config.class_prior:
+            added = added + _where_known(class_prior, told_apart(logits + added, class_prior, NUCLEATED, 1.0))
         return TypedCells(logits + added @ self.shape.mixing.T, cells.evidence + added, cells.distance)
 
     def for_inference(self, dtype: torch.dtype) -> SGCLDFF:
@@ -206,3 +207,8 @@ class SGCLDFF(nn.Module):
         if self.config.saliency:
             pixels = torch.cat([pixels, saliency], dim=1)
         return self.backbone(pixels.contiguous(memory_format=torch.channels_last)), saliency
+
+
+def _where_known(known: Tensor, added: Tensor) -> Tensor:
+    """Keep what is added to logits, [M, classes], where what it rests on, [M, numbers], is known; elsewhere zeros."""
+    return torch.where(known.isnan().any(dim=1, keepdim=True), torch.zeros_like(added), added)

@@ -58,10 +58,9 @@ class ReferenceHead(nn.Module):
 
         Args:
             scores: float [M, len(SCORED)].
-            neutrophils: the same of the neutrophils of each cell's laboratory; not a number where they are not known.
+            neutrophils: the same of the neutrophils of each cell's laboratory.
 
         Returns:
-            float [M, len(SCORED)]; all alike where the neutrophils are not known.
+            float [M, len(SCORED)].
         """
-        found = (scores - neutrophils + self.bias).log_softmax(dim=1)
-        return torch.where(neutrophils.isnan().any(dim=1, keepdim=True), torch.zeros_like(found), found)
+        return (scores - neutrophils + self.bias).log_softmax(dim=1)

@@ -21,9 +21,10 @@ from wbc_cli.acquisition.file import Acquisition, PooledScale, add_acquisitions,
 from wbc_cli.acquisition.grouping import MAX_PICTURES, MIN_PICTURES, AcquisitionKey, Picture, drawn, key_of, parent_of
 from wbc_cli.acquisition.light import Lighting, background_of, even, measure_light, nuclei_of, pool_light
 from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
-from wbc_cli.cells import Cell
+from wbc_cli.cells import UNKNOWN, Cell
 from wbc_cli.inference.field_of_view import within_field
-from wbc_cli.inference.neutrophils import MAX_TYPED, Neutrophils, first_cells, measure_neutrophils
+from wbc_cli.inference.neutrophils import MAX_TYPED, Neutrophils, first_cells
+from wbc_cli.inference.population import measure_population
 from wbc_cli.resources.heartbeat import Heartbeat, Heartbeats
 from wbc_cli.resources.parallel import in_order
 from wbc_cli.run.isolation import isolated
@@ -127,11 +128,13 @@ class AcquisitionFinder:
         acquisition = self._optics(key)
         if acquisition is None:
             return None
-        own = ((picture, acquisition) for picture in self._of_one_kind(key))
-        neutrophils = self._neutrophils(own) or self._neutrophils_beside(key)
+        network, population = self._network.get().stream.engine.network, UNKNOWN
+        if network.compares:
+            cells = self._first_cells((picture, acquisition) for picture in self._of_one_kind(key))
+            population = measure_population(cells, network, lambda: self._neutrophils_beside(key)) or UNKNOWN
         # The first is for threads, the next for workers, as there are disks without locks, and the last for shards.
         with self._writing, self._shared.alone("acquisitions"), locked(self._out / f"{LOCK}-acquisitions"):
-            return add_acquisitions(self._out, [replace(acquisition, neutrophils=neutrophils)])[key.id]
+            return add_acquisitions(self._out, [replace(acquisition, **population._asdict())])[key.id]
 
     def _optics(self, key: AcquisitionKey) -> Acquisition | None:
         """Return an acquisition with its scale and light alone, measured first where nobody has."""
@@ -159,6 +162,7 @@ class AcquisitionFinder:
             background=background_of(lights),
             nuclei=nuclei_of(lights),
             neutrophils=None,
+            class_prior=None,
         )
 
     def _measure(self, picture: Picture, with_scale: bool) -> _Measurement | None:
@@ -177,13 +181,10 @@ class AcquisitionFinder:
             log.info("not measured for its acquisition: %s", outcome.failure)
         return measurement
 
-    def _neutrophils(self, pictures: Iterable[tuple[Picture, Acquisition | None]]) -> Neutrophils | None:
-        """Measure the neutrophils of pictures, each with its acquisition; none where the network compares none."""
-        if not self._network.get().stream.engine.network.compares:
-            return None
+    def _first_cells(self, pictures: Iterable[tuple[Picture, Acquisition | None]]) -> list[Cell]:
+        """Type the cells of pictures each by itself; a picture comes with its acquisition."""
         with ThreadPoolExecutor(self._typed_at_once) as pool:
-            cells = first_cells(in_order(pool, self._typed, islice(pictures, MAX_TYPED), self._typed_at_once))
-        return measure_neutrophils(cells, [cell.probabilities for cell in cells])
+            return first_cells(in_order(pool, self._typed, islice(pictures, MAX_TYPED), self._typed_at_once))
 
     def _neutrophils_beside(self, key: AcquisitionKey) -> Neutrophils | None:
         """Measure the neutrophils of all pictures of a camera that lie in the folders of one folder.
@@ -194,9 +195,14 @@ class AcquisitionFinder:
         with self._looking_beside:
             if camera not in self._beside:
                 self._beside[camera] = self._shared.once(
-                    f"beside-{camera.id}", lambda: self._neutrophils(self._of_one_camera(camera)), Neutrophils
+                    f"beside-{camera.id}", lambda: self._measured_beside(camera), Neutrophils
                 )
             return self._beside[camera]
+
+    def _measured_beside(self, camera: AcquisitionKey) -> Neutrophils | None:
+        network = self._network.get().stream.engine.network
+        population = measure_population(self._first_cells(self._of_one_camera(camera)), network)
+        return population.neutrophils if population else None
 
     def _of_one_camera(self, camera: AcquisitionKey) -> Iterator[tuple[Picture, Acquisition | None]]:
         """Yield the pictures of a camera in the folders of one folder as they are drawn, with their acquisitions."""
@@ -222,7 +228,9 @@ class AcquisitionFinder:
         ):
             reader = even(WatchedReader(opened, heartbeat), acquisition.light if acquisition else None)
             analyser = self._network.get()
-            cells = analyser.analyse(reader, picture.name, self._um_per_px, heartbeat=heartbeat, pooled=pooled).cells
+            cells = analyser.analyse(
+                reader, picture.name, self._um_per_px, heartbeat=heartbeat, pooled=pooled, population=UNKNOWN
+            ).cells
         return cells
 
     def _of_one_kind(self, key: AcquisitionKey) -> Iterator[Picture]:

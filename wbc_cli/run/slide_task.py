@@ -154,8 +154,8 @@ class SlideTask:
         pooled = [shared.scale for shared in acquisition.scales] if acquisition else []
         evened = even(reader, acquisition.light if acquisition else None)
         um_per_px = self.job.um_per_px if order.um_per_px is None else order.um_per_px
-        neutrophils = acquisition.neutrophils if acquisition else None
-        result = analyser.analyse(evened, order.name, um_per_px, watch, heartbeat, pooled, neutrophils)
+        population = acquisition.population if acquisition else None
+        result = analyser.analyse(evened, order.name, um_per_px, watch, heartbeat, pooled, population)
         self.folder.commit(result, reader, self.job.write, provenance, heartbeat.beat)
         return len(result.cells)
 
