@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from wbc_cli.inference.neutrophils import MIN_GRANULOCYTES, paler_half
@@ -38,16 +37,16 @@ def fit_morphometry(head: MorphometricHead, views: Sequence[CentredView]) -> Non
         head: of the network that the views are from.
         views: of training images.
     """
-    parts = []
-    for chosen, granulocytes in _laboratories(views):
+
+    def inputs_of(chosen: Sequence[CentredView], granulocytes: Sequence[CentredView]) -> Tensor:
         measures = np.stack([view.measures[:MEASURES] for view in chosen])
         neutrophils = paler_half(np.stack([view.measures for view in granulocytes]))[:COMPARED]
-        found = compared(torch.from_numpy(measures), torch.tensor(neutrophils).expand(len(chosen), -1))
-        parts.append(_of_classes(found, chosen, TOLD_APART))
-    if not parts:
+        return compared(torch.from_numpy(measures), torch.tensor(neutrophils).expand(len(chosen), -1))
+
+    learned = _of_sets(views, inputs_of, TOLD_APART, head.weight.device)
+    if learned is None:
         return
-    inputs, labels, weights = _joined(parts, head.weight.device)
-    log.info("morphometric head: learning from %d cells of %d sets", len(labels), len(parts))
+    inputs, labels, weights = learned
     head.mean.copy_(inputs.mean(dim=0))
     head.deviation.copy_(inputs.std(dim=0).clamp_min(1e-3))
     weight, bias = fit_regression(head.terms(inputs), labels, weights, len(TOLD_APART), _MORPHOMETRIC_PENALTY)
@@ -62,17 +61,17 @@ def fit_reference(head: ReferenceHead, views: Sequence[CentredView]) -> None:
         head: of the network that the views are from.
         views: of training images.
     """
-    parts = []
-    for chosen, granulocytes in _laboratories(views):
+
+    def inputs_of(chosen: Sequence[CentredView], granulocytes: Sequence[CentredView]) -> Tensor:
         # The mean of scores is the score of the mean, as both are linear.
         neutrophils = paler_half(np.stack([np.append(view.measures[:MEASURES], view.pooled) for view in granulocytes]))
         found = np.stack([view.pooled for view in chosen]) - np.array(neutrophils[COMPARED:], np.float32)
-        parts.append(_of_classes(torch.from_numpy(found), chosen, SCORED))
-    if not parts:
+        return torch.from_numpy(found)
+
+    learned = _of_sets(views, inputs_of, SCORED, head.weight.device)
+    if learned is None:
         return
-    inputs, labels, weights = _joined(parts, head.weight.device)
-    log.info("reference head: learning from %d cells of %d sets", len(labels), len(parts))
-    weight, bias = fit_regression(inputs, labels, weights, len(SCORED), _REFERENCE_PENALTY)
+    weight, bias = fit_regression(*learned, len(SCORED), _REFERENCE_PENALTY)
     head.weight.copy_(weight)
     head.bias.copy_(bias)
 
@@ -123,22 +122,33 @@ def _laboratories(views: Sequence[CentredView]) -> list[tuple[list[CentredView],
     return [(chosen, granulocytes) for chosen, granulocytes in found if len(granulocytes) >= MIN_GRANULOCYTES]
 
 
-def _of_classes(
-    inputs: Tensor, views: Sequence[CentredView], classes: Sequence[int]
-) -> tuple[Tensor, Tensor, NDArray[np.float64]]:
-    """Keep the cells of some classes: their inputs, indices into the classes, and weights.
+def _of_sets(
+    views: Sequence[CentredView],
+    inputs_of: Callable[[Sequence[CentredView], Sequence[CentredView]], Tensor],
+    classes: Sequence[int],
+    device: torch.device,
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Gather inputs, indices into the classes, and weights of all cells of some classes; None where there are none.
 
     Every set counts by the square roots of its classes' numbers of cells.
+
+    Args:
+        views: of training images.
+        inputs_of: makes the inputs of the cells of a set, given its granulocytes.
+        classes: that are told apart.
+        device: where the tensors are wanted.
     """
-    labels = np.array([view.image.targets[0].label for view in views])
-    kept = np.flatnonzero(np.isin(labels, classes))
-    weights = np.bincount(labels[kept])[labels[kept]] ** -0.5
-    return inputs[kept], torch.tensor([classes.index(label) for label in labels[kept]]), weights
-
-
-def _joined(
-    parts: Sequence[tuple[Tensor, Tensor, NDArray[np.float64]]], device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    inputs, labels, weights = zip(*parts, strict=True)
-    joined = torch.from_numpy(np.concatenate(weights)).float()
-    return torch.cat(inputs).to(device), torch.cat(labels).to(device), (joined / joined.mean()).to(device)
+    parts = []
+    for chosen, granulocytes in _laboratories(views):
+        labels = np.array([view.image.targets[0].label for view in chosen])
+        kept = np.flatnonzero(np.isin(labels, classes))
+        indices = torch.tensor([classes.index(label) for label in labels[kept]])
+        weights = torch.from_numpy(np.bincount(labels[kept])[labels[kept]] ** -0.5).float()
+        parts.append((inputs_of(chosen, granulocytes)[kept], indices, weights))
+    if not parts:
+        return None
+    inputs, indices, weights = (torch.cat(column).to(device) for column in zip(*parts, strict=True))
+    log.info(
+        "%d classes against neutrophils: learning from %d cells of %d sets", len(classes), len(indices), len(parts)
+    )
+    return inputs, indices, weights / weights.mean()
