@@ -15,6 +15,7 @@ from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.class_prior import UNIFORM, estimate_class_prior
 from wbc_cli.inference.neutrophils import Neutrophils, Typed, measure_neutrophils
 from wbc_cli.inference.window_cells import WindowCell
+from wbc_cli.model.evidence import PRIOR_POWER
 from wbc_cli.model.network import SGCLDFF, TypedCells
 from wbc_cli.model.reference_head import KEPT
 
@@ -52,7 +53,7 @@ def measure_population(
         # Their share is taken when the neutrophils have had their say.
         typed = _among(alone, cells, Population(neutrophils), network)
         rows = zip(typed.logits.cpu().numpy(), typed.distance.cpu().tolist(), strict=True)
-        probabilities = [calibrated(network.config, logits, distance) for logits, distance in rows]
+        probabilities = [calibrated(network.config, PRIOR_POWER * logits, distance) for logits, distance in rows]
         class_prior = estimate_class_prior(np.stack(probabilities))
     return Population(neutrophils, class_prior) if neutrophils or class_prior else None
 

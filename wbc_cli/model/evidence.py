@@ -18,6 +18,14 @@ NUCLEATED = tuple(i for i, name in enumerate(CLASS_NAMES) if name != OTHER)
 # types away are as often right with 0.36, and 0.960 of PBC are right in place of 0.969.
 _FULL_WEIGHT_DISTANCE, _WEIGHT_EXPONENT, _MAX_WEIGHT = 0.45, 3.0, 4.0
 
+PRIOR_POWER = 0.85
+"""The power that probabilities are taken to before a class prior is estimated from them and multiplied by.
+
+A class prior makes sure probabilities surer. With located cells of three laboratories that the network had not seen,
+two of which have a prior, the calibration error is 0.049 so, 0.057 with a power of 1 and 0.039 with 0.7; types are as
+often right, and fewer of the rare ones.
+"""
+
 
 def evidence_weight(mahalanobis_distance: Tensor) -> Tensor:
     """Weigh the shape of cells against their texture and colour, float [N].

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wbc_cli.model.backbone import Backbone
 from wbc_cli.model.config import ModelConfig
-from wbc_cli.model.evidence import NUCLEATED, evidence_weight, joint_power, told_apart
+from wbc_cli.model.evidence import NUCLEATED, PRIOR_POWER, evidence_weight, joint_power, told_apart
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.fusion import FUSED_STRIDE, CrossLayerFusion
 from wbc_cli.model.heads import Maps, SegmentationHead, TypeHead
@@ -185,7 +185,9 @@ class SGCLDFF(nn.Module):
         if self.config.morphometry or self.config.reference:
             added = _where_known(neutrophils, joint_power(cells.distance)[:, None] * (logits + added) - logits)
         if self.config.class_prior:
-            added = added + _where_known(class_prior, told_apart(logits + added, class_prior, NUCLEATED, 1.0))
+            joint = PRIOR_POWER * (logits + added)
+            joint = joint + told_apart(joint, class_prior, NUCLEATED, 1.0)
+            added = added + _where_known(class_prior, joint - logits - added)
         return TypedCells(logits + added @ self.shape.mixing.T, cells.evidence + added, cells.distance)
 
     def for_inference(self, dtype: torch.dtype) -> SGCLDFF:
