@@ -184,6 +184,17 @@ def test_neutrophils_are_the_paler_granulocytes_and_other_cells_are_none():
     assert found[COMPARED:] == tuple(range(len(SCORED)))
 
 
+def test_among_lymphocytes_a_few_granulocytes_are_blood_whatever_their_stain_makes_of_them():
+    lymphocytes = [Cell("lymphocyte", -1)] * 3
+    # All of them look like eosinophils, which no blood has alone.
+    assert neutrophils_of(*[Cell("eosinophil", -0.3)] * 5, *lymphocytes) is not None
+    assert neutrophils_of(*[Cell("eosinophil", -0.3)] * 12) is None
+    assert neutrophils_of(*[Cell("neutrophil", -1)] * 3, *lymphocytes) is None
+    assert neutrophils_of(*[Cell("neutrophil", -1)] * 5, *lymphocytes[:0]) is None
+    # Platelets and dirt are none of the cells that these are a share of.
+    assert neutrophils_of(*[Cell("neutrophil", -1)] * 5, *lymphocytes, *[Cell("platelet", -1)] * 100) is not None
+
+
 def test_nothing_is_known_of_neutrophils_among_few_granulocytes_or_eosinophils():
     assert neutrophils_of() is None
     assert neutrophils_of(*[Cell("neutrophil", -1)] * (MIN_GRANULOCYTES - 1)) is None
