@@ -199,6 +199,7 @@ def test_of_a_large_folder_no_more_pictures_are_looked_at_than_the_acquisition_t
         compute=ComputeOptions(device="cpu", weights=toy_weights).to_dict(),
         processes=1,
         most_processes=1,
+        cores_a_process=1,
         locks=None,
         alone=False,
         time_limit=TIME_LIMIT,

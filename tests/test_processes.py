@@ -121,23 +121,23 @@ def test_where_one_process_does_not_start_the_other_does_the_work(analyze_apart,
 
 
 @pytest.mark.parametrize(
-    ("cores", "gib", "processes"),
-    [(1, 64, 1), (2, 64, 1), (4, 64, 1), (5, 64, 2), (8, 64, 2), (16, 64, 4), (64, 256, 16), (64, 16, 8), (16, 1, 1)],
+    ("cores", "gib", "for_slides", "for_pictures"),
+    [(1, 64, 1, 1), (2, 64, 1, 2), (2, 3, 1, 1), (5, 64, 2, 5), (16, 64, 4, 16), (64, 256, 16, 64), (64, 16, 8, 8)],
 )
-def test_there_is_a_process_for_every_four_cores_as_far_as_memory_goes(cores, gib, processes):
-    assert fitting_processes(cores, gib * GIB) == processes
+def test_there_is_a_process_for_every_core_or_four_as_far_as_memory_goes(cores, gib, for_slides, for_pictures):
+    assert [fitting_processes(cores, gib * GIB, each) for each in (4, 1)] == [for_slides, for_pictures]
 
 
 def test_where_the_system_does_not_tell_its_memory_the_cores_decide():
-    assert fitting_processes(16, None) == 4
+    assert fitting_processes(16, None, 4) == 4
 
 
 def test_a_gpu_has_one_process_and_a_cpu_no_more_than_there_is_work_for(monkeypatch):
     monkeypatch.setattr(loading, "available_cores", lambda: 32)
     monkeypatch.setattr(loading, "available_memory", lambda: 128 * GIB)
-    assert [loading.choose_processes("cpu", most) for most in (1, 3, 100)] == [1, 3, 8]
+    assert [loading.choose_processes("cpu", most, 4) for most in (1, 3, 100)] == [1, 3, 8]
     monkeypatch.setattr("wbc_cli.inference.engine.choose_device", torch.device)
-    assert loading.choose_processes("cuda:0", 100) == 1
+    assert loading.choose_processes("cuda:0", 100, 1) == 1
 
 
 def machine(root, groups, **files):

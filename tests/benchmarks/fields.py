@@ -79,6 +79,7 @@ def analysed(fields: Path, out: Path, precision: str = "auto") -> tuple[float, i
         compute=compute.to_dict(),
         processes=1,
         most_processes=1,
+        cores_a_process=1,
         locks=None,
         alone=False,
         time_limit=TIME_LIMIT,

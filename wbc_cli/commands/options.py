@@ -47,7 +47,7 @@ Processes = Annotated[
     str,
     typer.Option(
         metavar="auto|N",
-        help="Worker processes; auto takes one for every four cores, as far as memory and work suffice.",
+        help="Worker processes; auto takes one for every core (four, for slides), as memory and work allow.",
         rich_help_panel="Computing",
     ),
 ]

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from wbc_cli.resources.control_groups import control_groups, text_of
 
-_CORES_A_PROCESS = 4  # the interpreter's lock is held 0.135 of the time for each core at work: half of it at four
 _BYTES_A_PROCESS = 2 << 30  # the most that one is to take
 
 
-def fitting_processes(cores: int, memory: int | None) -> int:
+def fitting_processes(cores: int, memory: int | None, cores_a_process: int) -> int:
     """Choose the number of processes that share the cores, one at least.
 
     Args:
         cores: that may be used.
         memory: bytes that may be taken; None where nobody knows.
+        cores_a_process: how many one is to have.
     """
-    wanted = -(-cores // _CORES_A_PROCESS)
+    wanted = -(-cores // cores_a_process)
     return max(1, wanted if memory is None else min(wanted, memory // _BYTES_A_PROCESS))
 
 

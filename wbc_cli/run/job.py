@@ -77,6 +77,7 @@ class Job:
         processes: how many share the work, the worker among them; None where that is for the worker to choose, which
             knows the device.
         most_processes: the most that it may choose.
+        cores_a_process: how many cores each of them is to have then.
         locks: what the workers share, see `shared_locks.hold`; None where nobody shares any.
         alone: one slide at a time, to see which of them it is that brings the process down.
         time_limit: seconds without progress after which a slide counts as hung.
@@ -95,6 +96,7 @@ class Job:
     compute: dict[str, Any]
     processes: int | None
     most_processes: int
+    cores_a_process: int
     locks: int | None
     alone: bool
     time_limit: float

@@ -48,7 +48,9 @@ class LazyAnalyser:
                 raise CancelledError
             if self._analyser is None:
                 options = ComputeOptions.from_dict(self._job.compute)
-                processes = self._job.processes or choose_processes(options.device, self._job.most_processes)
+                processes = self._job.processes or choose_processes(
+                    options.device, self._job.most_processes, self._job.cores_a_process
+                )
                 analyser, _ = load_analyser(options, processes)
                 self._analyser = replace(analyser, exhaustive=self._job.exhaustive)
                 self.runtime = _runtime_of(self._analyser, options.all_workers)

@@ -57,12 +57,13 @@ class ComputeOptions:
         return {"weights": self.weights, "profile": self.profile}
 
 
-def choose_processes(device: str, most: int) -> int:
+def choose_processes(device: str, most: int, cores_a_process: int) -> int:
     """Choose how many processes are to analyse slides side by side.
 
     Args:
         device: as in ComputeOptions; the lanes of one process keep a GPU at work.
         most: for which there is enough to do.
+        cores_a_process: how many one is to have.
 
     Raises:
         SetupError: the device is not to be had.
@@ -71,7 +72,7 @@ def choose_processes(device: str, most: int) -> int:
 
     if choose_device(device).type != "cpu":
         return 1
-    return min(most, fitting_processes(available_cores(), available_memory()))
+    return min(most, fitting_processes(available_cores(), available_memory(), cores_a_process))
 
 
 def load_analyser(options: ComputeOptions, processes: int = 1) -> tuple[Analyser, LoadedModel]:
