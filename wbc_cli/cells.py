@@ -17,6 +17,9 @@ NUCLEUS = 2
 ATYPICAL = "atypical"
 """The flag of a cell that is given no type, however confident the network is."""
 
+TYPED_ALONE = "typed_alone"
+"""The flag of a slide whose cells were typed each by itself, as the neutrophils of its laboratory are not known."""
+
 ScaleSource = Literal["file", "option", "pooled", "estimate"]
 
 

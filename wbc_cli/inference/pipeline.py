@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from wbc_cli.cells import ATYPICAL, NUCLEUS, UNKNOWN, Cell, Explanation, Population, Scale, SlideResult
+from wbc_cli.cells import ATYPICAL, NUCLEUS, TYPED_ALONE, UNKNOWN, Cell, Explanation, Population, Scale, SlideResult
 from wbc_cli.classes import DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
 from wbc_cli.inference.assembly import Detection
 from wbc_cli.inference.calibration import calibrated
@@ -135,7 +135,7 @@ class Analyser:
     def _doubts(self, cells: tuple[Cell, ...], population: Population | None) -> tuple[str, ...]:
         """Flag cells that are typed without the neutrophils that the network would hold them against."""
         known = population is not None and population.neutrophils is not None
-        return ("typed_alone",) if cells and self.stream.engine.network.compares and not known else ()
+        return (TYPED_ALONE,) if cells and self.stream.engine.network.compares and not known else ()
 
     def _cells(self, found: list[Detection], reader: SlideReader, scale: Scale) -> tuple[Cell, ...]:
         """Keep large enough cells in reading order, none where nothing could be read."""
