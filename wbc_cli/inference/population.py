@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wbc_cli.cells import Population
+from wbc_cli.cells import UNKNOWN, Population
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.class_prior import UNIFORM, estimate_class_prior
@@ -44,18 +44,17 @@ def measure_population(
         network: that typed them.
         beside: gives the neutrophils of other samples of the laboratory, where these cells do not tell.
     """
-    neutrophils, class_prior = None, None
-    if cells:
+    if not cells:
+        found = Population(beside())
+    else:
         alone = _typed_alone(cells, network)
-        neutrophils = measure_neutrophils(cells, alone.logits.cpu().numpy())
-    neutrophils = neutrophils or beside()
-    if cells:
-        # Their share is taken when the neutrophils have had their say.
+        neutrophils = measure_neutrophils(cells, alone.logits.cpu().numpy()) or beside()
+        # How common the classes are is told by what the cells are taken for when the neutrophils have had their say.
         typed = _among(alone, cells, Population(neutrophils), network)
         rows = zip(typed.logits.cpu().numpy(), typed.distance.cpu().tolist(), strict=True)
         probabilities = [calibrated(network.config, PRIOR_POWER * logits, distance) for logits, distance in rows]
-        class_prior = estimate_class_prior(np.stack(probabilities))
-    return Population(neutrophils, class_prior) if neutrophils or class_prior else None
+        found = Population(neutrophils, estimate_class_prior(np.stack(probabilities)))
+    return None if found == UNKNOWN else found
 
 
 @torch.inference_mode()
