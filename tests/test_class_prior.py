@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wbc_cli.acquisition.file import ACQUISITIONS
+from wbc_cli.acquisition.file import ACQUISITIONS, Acquisition, provenance_of, still_holds
+from wbc_cli.acquisition.grouping import AcquisitionKey
+from wbc_cli.cells import UNKNOWN, Population
 from wbc_cli.classes import CLASS_NAMES, DIFFERENTIAL_NAMES, OTHER_INDEX
 from wbc_cli.inference.class_prior import MIN_CELLS, estimate_class_prior
-from wbc_cli.model.evidence import NUCLEATED, told_apart
+from wbc_cli.inference.population import row_of
+from wbc_cli.model.evidence import NUCLEATED, PRIOR_POWER, told_apart
+from wbc_cli.model.files import default_folder
+from wbc_cli.model.reference_head import KEPT, MEASURED
+from wbc_cli.model.storage import load
 from wbc_cli.synthetic.fields import write_field
 from wbc_cli.synthetic.smear import Smear
 
@@ -65,9 +72,76 @@ def test_no_class_is_taken_for_absent_because_none_was_seen(name, cells):
     assert min(prior) > 0.015
 
 
+@pytest.fixture
+def network():
+    return load(default_folder()).network
+
+
+def typed_by(network, pooled, neutrophils=UNKNOWN.neutrophils, class_prior=UNKNOWN.class_prior):
+    """Final logits of cells of one shape, which belong to a population."""
+    shape = torch.linspace(-3, -1, len(CLASS_NAMES)).log_softmax(dim=0).expand(len(pooled), -1)
+    measures = torch.linspace(-1, 1, MEASURED).expand(len(pooled), -1)
+    known = torch.from_numpy(row_of(Population(neutrophils, class_prior))).expand(len(pooled), -1)
+    cells = network.type_cells(pooled, shape)
+    return network.among(cells, measures, known[:, :KEPT], known[:, KEPT:]), cells
+
+
+FEATURES = torch.rand(8, 256, generator=torch.Generator().manual_seed(0)) * torch.linspace(0, 2, 8)[:, None]
+COMMON = (0.6, 0.05, 0.03, 0.2, 0.06, 0.02, 0.02, 0.02)
+
+
+def test_probabilities_are_multiplied_by_how_common_the_classes_are(network):
+    near_and_far = torch.cat([network.typicality.centres, FEATURES])
+    told, alone = typed_by(network, near_and_far, class_prior=COMMON)
+    temperature = network.config.temperature * told.distance.clamp_min(1)[:, None]
+    assert (told.distance > 1).any()
+    assert (told.distance < 1).any()
+    before = (PRIOR_POWER * alone.logits / temperature).softmax(dim=1)
+    joint = before[:, NUCLEATED] * torch.tensor(COMMON)
+    expected = before.clone()
+    expected[:, NUCLEATED] = joint * (before[:, NUCLEATED].sum(dim=1) / joint.sum(dim=1))[:, None]
+    torch.testing.assert_close((told.logits / temperature).softmax(dim=1), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_without_its_switch_how_common_the_classes_are_changes_nothing(network):
+    network.config = replace(network.config, class_prior=False)
+    told, alone = typed_by(network, FEATURES, class_prior=COMMON)
+    torch.testing.assert_close(told.logits, alone.logits)
+
+
+@pytest.mark.parametrize("class_prior", [None, COMMON])
+@pytest.mark.parametrize("neutrophils", [None, (-1.0, 5.0, 6.0, 1.0, 0.5, -0.5, 0.2, 0.1)])
+def test_what_a_profile_has_learned_arrives_whatever_is_known_of_the_population(network, neutrophils, class_prior):
+    before, _ = typed_by(network, FEATURES, neutrophils, class_prior)
+    weight, bias = (part.clone() for part in network.read_out())
+    learned = torch.zeros(len(CLASS_NAMES))
+    learned[CLASS_NAMES.index("eosinophil")] = 2
+    # Profiles are learned from logits that are calibrated already.
+    network.put_to_use(weight / 0.9, bias / 0.9 + learned, 1.7, 0.4)
+    after, _ = typed_by(network, FEATURES, neutrophils, class_prior)
+    torch.testing.assert_close(after.logits, before.logits / 0.9 + learned, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(after.evidence, before.evidence)
+
+
+def test_a_sample_that_is_a_part_of_a_folder_has_no_say_of_the_others_in_it():
+    key = AcquisitionKey("/blood", 640, 480, "", None)
+    known = Acquisition(key, 6, (), None, (240.0, 240.0, 240.0), (0.5, 0.6, 0.3), (0.0,) * KEPT, COMMON)
+    whole, part, none = (known.as_part_of(sample) for sample in (IN_FOLDER, BY_TABLE, None))
+    assert whole.population == (known.neutrophils, COMMON)
+    assert part.population == none.population == (known.neutrophils, None)
+    made = provenance_of(key, part)
+    assert still_holds(made, {key.id: known}, BY_TABLE)
+    assert not still_holds(made, {key.id: known}, IN_FOLDER)
+
+
+IN_FOLDER, BY_TABLE = {"name": "blood", "folder": "/blood"}, {"name": "patient", "folder": ""}
+
+
 def test_too_few_cells_and_many_abnormal_ones_tell_nothing():
     _, few = sample(BLOOD, MIN_CELLS - 1)
     assert estimate_class_prior(few) is None
+    enough = np.eye(len(CLASS_NAMES), dtype=np.float32)[[CLASS_NAMES.index("neutrophil")] * MIN_CELLS]
+    assert estimate_class_prior(0.99 * enough + 0.01 / len(CLASS_NAMES)) is not None
     blasts = {name: 0.85 * share for name, share in BLOOD.items()} | {"blast": 0.15}
     assert estimate_class_prior(sample(blasts, 300)[1]) is None
 

@@ -17,8 +17,8 @@ NUCLEUS = 2
 ATYPICAL = "atypical"
 """The flag of a cell that is given no type, however confident the network is."""
 
-TYPED_ALONE = "typed_alone"
-"""The flag of a slide whose cells were typed each by itself, as the neutrophils of its laboratory are not known."""
+NEUTROPHILS_UNKNOWN = "neutrophils_unknown"
+"""The flag of a slide whose cells could not be held against the neutrophils of its laboratory."""
 
 ScaleSource = Literal["file", "option", "pooled", "estimate"]
 
@@ -165,7 +165,7 @@ class SlideResult:
         quality: what the flags of focus, exposure, stain and density rest on.
         refusal: why the types of this slide's cells are not to be trusted, in plain words; empty where they are.
         file_pixels: pixels of the file to a level-0 pixel, across and down, see `SlideReader`.
-        population: by which its cells were typed; None where none is known, or it was read from a record.
+        population: by which its cells were typed; unknown as well where it was read from a record.
     """
 
     name: str
@@ -181,7 +181,7 @@ class SlideResult:
     quality: Quality = field(default_factory=Quality)
     refusal: str = ""
     file_pixels: tuple[float, float] = (1.0, 1.0)
-    population: Population | None = None
+    population: Population = UNKNOWN
 
     @property
     def pixel_um(self) -> tuple[float, float]:

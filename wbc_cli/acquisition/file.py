@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from wbc_cli.acquisition.grouping import AcquisitionKey
-from wbc_cli.cells import UNKNOWN, Population, Scale
+from wbc_cli.cells import Population, Scale
 from wbc_cli.products.shared_json import read_shared, write_shared
 
 ACQUISITIONS = "acquisitions.json"
@@ -65,10 +65,19 @@ class Acquisition:
     class_prior: tuple[float, ...] | None
 
     @property
-    def population(self) -> Population | None:
-        """The population of its cells; None where nothing is known."""
-        known = Population(self.neutrophils, self.class_prior)
-        return None if known == UNKNOWN else known
+    def population(self) -> Population:
+        """The population of its cells."""
+        return Population(self.neutrophils, self.class_prior)
+
+    def as_part_of(self, sample: Mapping[str, str] | None) -> Acquisition:
+        """Return what a picture of a sample has of it: all, if the sample is the folder.
+
+        How common the classes are in the folder tells nothing of a sample that is a part of it, one patient of many.
+
+        Args:
+            sample: what the picture's record says of its sample, see `run.samples.SampleKey`.
+        """
+        return self if sample and sample["folder"] else replace(self, class_prior=None)
 
     @cached_property
     def digest(self) -> str:
@@ -99,21 +108,24 @@ Acquisitions = dict[str, Acquisition]
 
 
 def provenance_of(key: AcquisitionKey | None, acquisition: Acquisition | None) -> dict[str, str] | None:
-    """Return what a slide's record says of its acquisition; None for a whole slide."""
+    """Return what a slide's record says of its acquisition, as it has it; None for a whole slide."""
     return None if key is None else {"id": key.id, "values": acquisition.digest if acquisition else ""}
 
 
-def still_holds(provenance: Mapping[str, str] | None, acquisitions: Acquisitions) -> bool:
+def still_holds(
+    provenance: Mapping[str, str] | None, acquisitions: Acquisitions, sample: Mapping[str, str] | None
+) -> bool:
     """Tell whether results were made with what is known now.
 
     Args:
         provenance: from `provenance_of`, out of the slide's record.
         acquisitions: of the run folder.
+        sample: that the slide belongs to now.
     """
     if provenance is None:
         return True
     known = acquisitions.get(provenance["id"])
-    return provenance["values"] == (known.digest if known else "")
+    return provenance["values"] == (known.as_part_of(sample).digest if known else "")
 
 
 def read_acquisitions(out: Path) -> Acquisitions:

@@ -15,7 +15,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from wbc_cli.cells import UNKNOWN, Cell, Population, SlideResult
+from wbc_cli.cells import Cell, Population, SlideResult
 from wbc_cli.classes import OTHER
 from wbc_cli.evaluation.regions import bell, on_window
 from wbc_cli.evaluation.truth import white_boxes
@@ -120,7 +120,7 @@ class Probe:
         rng = np.random.default_rng(zlib.crc32(f"{reader.path.name} {cell.id}".encode()))
         random = rng.random(why.cam.shape, dtype=np.float32)
         centre = np.outer(bell(why.cam.shape[0]), bell(why.cam.shape[1])).astype(np.float32)
-        population = result.population or UNKNOWN
+        population = result.population
         cam, by_chance, by_place = (
             self._delete_and_insert(window, mask, kind, population, m) for m in (why.cam, random, centre)
         )

@@ -25,7 +25,7 @@ from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader
 
 MeasureScale = Callable[[SlideReader], NDArray[np.float64]]
-MeasurePopulation = Callable[[Sequence[Cell]], Population | None]
+MeasurePopulation = Callable[[Sequence[Cell]], Population]
 
 CONCURRENT_IMAGES = 32
 """How many are analysed at a time, so that their windows fill batches."""
@@ -37,7 +37,7 @@ class Shared:
 
     Attributes:
         scales: estimated from those of its size.
-        population: of the cells of all of them; None where that is not known.
+        population: of the cells of all of them; None where an image is to tell its own.
     """
 
     scales: tuple[Scale, ...] = ()
@@ -50,7 +50,7 @@ class SharedBySet:
 
     Attributes:
         scales: by data set, width and height.
-        populations: by data set; of others the cells are typed each by itself.
+        populations: by data set; of others, which are still to be measured, the cells are typed each by itself.
     """
 
     scales: dict[tuple[str, int, int], tuple[Scale, ...]] = field(default_factory=dict)
@@ -126,6 +126,6 @@ def measure_own_scale(analyser: Analyser, reader: SlideReader) -> NDArray[np.flo
     return measure_scale(analyser.stream.engine.network.scale, within_field(reader))
 
 
-def measure_own_population(analyser: Analyser, cells: Sequence[Cell]) -> Population | None:
+def measure_own_population(analyser: Analyser, cells: Sequence[Cell]) -> Population:
     """Measure the population of cells that were typed each by itself with a model."""
     return measure_population(cells, analyser.stream.engine.network)

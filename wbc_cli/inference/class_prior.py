@@ -43,7 +43,7 @@ def estimate_class_prior(probabilities: NDArray[np.float32]) -> ClassPrior | Non
     """
     nucleated = probabilities[:, NUCLEATED].astype(np.float64)
     weights = nucleated.sum(axis=1, keepdims=True)
-    if weights.sum() < MIN_CELLS:
+    if np.count_nonzero(np.isin(probabilities.argmax(axis=1), NUCLEATED)) < MIN_CELLS:
         return None
     prior = np.array(UNIFORM)
     for _ in range(_STEPS):

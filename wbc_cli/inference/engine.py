@@ -276,7 +276,7 @@ class Engine:
         augmented = augment_unclear(self._type_features, pixels, output.features, first, owned)
         if len(augmented.windows):
             pooled, measures, typed = typed_by(augmented.features)
-        logits, evidence, distance = typed
+        _, logits, evidence, distance = typed
         likeliest = torch.zeros(windows.shape[:2], dtype=torch.int64, device=self.device)
         likeliest[n, k] = logits.argmax(dim=1)
         cam = types.cam(augmented.features, likeliest)[n, k]

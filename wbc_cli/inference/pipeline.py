@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from wbc_cli.cells import ATYPICAL, NUCLEUS, TYPED_ALONE, UNKNOWN, Cell, Explanation, Population, Scale, SlideResult
+from wbc_cli.cells import (
+    ATYPICAL,
+    NEUTROPHILS_UNKNOWN,
+    NUCLEUS,
+    UNKNOWN,
+    Cell,
+    Explanation,
+    Population,
+    Scale,
+    SlideResult,
+)
 from wbc_cli.classes import DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
 from wbc_cli.inference.assembly import Detection
 from wbc_cli.inference.calibration import calibrated
@@ -87,10 +97,10 @@ class Analyser:
             search = Search(self.stream, tasks, reader, scale.um_per_px, colours, progress)
             windows = search.exhaustive() if self.exhaustive else search.salient()
             searched = time.perf_counter()
-            found, window_count = search.detect(windows, population or UNKNOWN)
+            found, window_count = search.detect(windows, UNKNOWN if population is None else population)
             if population is None:
                 population = measure_population([d.cell for d in found], self.stream.engine.network)
-                found = self._among(population, found, search) if population else found
+                found = self._among(population, found, search) if population != UNKNOWN else found
         cells = self._cells(found, reader, scale)
         seconds = {"candidates": searched - began, "network": time.perf_counter() - searched}
         quality = measure_quality(reader, cells, windows, scale.um_per_px, colours.background)
@@ -119,23 +129,24 @@ class Analyser:
     def _among(self, population: Population, found: list[Detection], search: Search) -> list[Detection]:
         """Type cells anew by the population of their own slide.
 
-        Windows are looked at again where the likeliest class of a cell is another one then, for its Grad-CAM, or where
-        it is clear no more, or unclear no more, and so is augmented in one case alone.
+        Windows are looked at again where the likeliest class of a cell is another one then, for its Grad-CAM, and where
+        a cell was augmented, or is to be.
         """
         alone = [detection.cell for detection in found]
         cells = typed_among(alone, population, self.stream.engine.network)
         before, after = (torch.from_numpy(np.stack([cell.logits for cell in typed])) for typed in (alone, cells))
-        changed = (before.argmax(dim=1) != after.argmax(dim=1)) | (is_unclear(before) != is_unclear(after))
+        augmented = torch.tensor([cell.cam_stability is not None for cell in alone])
+        changed = (before.argmax(dim=1) != after.argmax(dim=1)) | augmented | is_unclear(after)
         windows = {d.window for d, differs in zip(found, changed.tolist(), strict=True) if differs}
         in_rows = sorted(windows, key=lambda window: (window.y, window.x))
         again = {(d.window, d.cell.label): d for d in search.detect_once(in_rows, population)}
         typed = (replace(d, cell=cell) for d, cell in zip(found, cells, strict=True))
         return [again.get((d.window, d.cell.label), d) for d in typed]
 
-    def _doubts(self, cells: tuple[Cell, ...], population: Population | None) -> tuple[str, ...]:
+    def _doubts(self, cells: tuple[Cell, ...], population: Population) -> tuple[str, ...]:
         """Flag cells that are typed without the neutrophils that the network would hold them against."""
-        known = population is not None and population.neutrophils is not None
-        return (TYPED_ALONE,) if cells and self.stream.engine.network.compares and not known else ()
+        missing = self.stream.engine.network.compares and population.neutrophils is None
+        return (NEUTROPHILS_UNKNOWN,) if cells and missing else ()
 
     def _cells(self, found: list[Detection], reader: SlideReader, scale: Scale) -> tuple[Cell, ...]:
         """Keep large enough cells in reading order, none where nothing could be read."""

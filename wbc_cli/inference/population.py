@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from wbc_cli.cells import UNKNOWN, Population
+from wbc_cli.cells import Population
 from wbc_cli.classes import CLASS_NAMES
-from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.class_prior import UNIFORM, estimate_class_prior
 from wbc_cli.inference.neutrophils import Neutrophils, Typed, measure_neutrophils
 from wbc_cli.inference.window_cells import WindowCell
@@ -36,8 +36,8 @@ def row_of(population: Population) -> NDArray[np.float32]:
 @torch.inference_mode()
 def measure_population(
     cells: Sequence[Typed], network: SGCLDFF, beside: Callable[[], Neutrophils | None] = lambda: None
-) -> Population | None:
-    """Measure the population of cells that were typed each by itself; None where they tell nothing.
+) -> Population:
+    """Measure the population of cells that were typed each by itself.
 
     Args:
         cells: of one sample.
@@ -45,16 +45,17 @@ def measure_population(
         beside: gives the neutrophils of other samples of the laboratory, where these cells do not tell.
     """
     if not cells:
-        found = Population(beside())
-    else:
-        alone = _typed_alone(cells, network)
-        neutrophils = measure_neutrophils(cells, alone.logits.cpu().numpy()) or beside()
-        # How common the classes are is told by what the cells are taken for when the neutrophils have had their say.
-        typed = _among(alone, cells, Population(neutrophils), network)
-        rows = zip(typed.logits.cpu().numpy(), typed.distance.cpu().tolist(), strict=True)
-        probabilities = [calibrated(network.config, PRIOR_POWER * logits, distance) for logits, distance in rows]
-        found = Population(neutrophils, estimate_class_prior(np.stack(probabilities)))
-    return None if found == UNKNOWN else found
+        return Population(beside())
+    alone = _typed_alone(cells, network)
+    neutrophils = measure_neutrophils(cells, alone.logits.cpu().numpy()) or beside()
+    if not network.config.class_prior:
+        return Population(neutrophils)
+    # How common the classes are is told by what the cells are taken for when the neutrophils have had their say.
+    typed = _among(alone, cells, Population(neutrophils), network)
+    own = F.linear(torch.cat([typed.pooled, typed.evidence], dim=1), *network.own_read_out)
+    tempered = PRIOR_POWER * own / network.own_temperature(typed.distance)[:, None]
+    class_prior = estimate_class_prior(tempered.softmax(dim=1).cpu().numpy())
+    return Population(neutrophils, class_prior)
 
 
 @torch.inference_mode()
@@ -69,8 +70,7 @@ def typed_among(cells: Sequence[WindowCell], population: Population, network: SG
     Returns:
         The cells with other logits and features; their Grad-CAM is what it was.
     """
-    alone = _typed_alone(cells, network)._replace(logits=_column([cell.logits for cell in cells], network))
-    typed = _among(alone, cells, population, network)
+    typed = _among(_typed_alone(cells, network), cells, population, network)
     features = np.stack([cell.features for cell in cells])
     features[:, -len(CLASS_NAMES) :] = typed.evidence.cpu().numpy()
     rows = zip(cells, typed.logits.cpu().numpy(), features, strict=True)
@@ -81,8 +81,8 @@ def _typed_alone(cells: Sequence[Typed], network: SGCLDFF) -> TypedCells:
     """Return how cells were typed each by itself, from what is kept of them."""
     features = _column([cell.features for cell in cells], network)
     pooled, evidence = features[:, : -len(CLASS_NAMES)], features[:, -len(CLASS_NAMES) :]
-    weight, bias = network.read_out()
-    return TypedCells(features @ weight.T + bias, evidence, network.typicality(pooled))
+    weight, bias = network.own_read_out
+    return TypedCells(pooled, F.linear(features, weight, bias), evidence, network.typicality(pooled))
 
 
 def _among(alone: TypedCells, cells: Sequence[Typed], population: Population, network: SGCLDFF) -> TypedCells:

@@ -24,7 +24,7 @@ class WindowCell:
             cell whose type is clear, whose window is not augmented.
         morphology: int64 [attributes], the likeliest value of each of `morphology.ATTRIBUTES`.
         features: float16 [width + classes], what it was typed from: the type features' mean over the cell, and the
-            weighed evidence of its shape and its measures.
+            weighed evidence of its shape and of the other cells of its sample.
         measures: float32 [MEASURED], see `SGCLDFF.measure`.
     """
 

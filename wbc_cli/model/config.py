@@ -29,7 +29,8 @@ class ModelConfig:
         shape: the shape head is learned, and has a say in the types.
         morphometry: so is and has the morphometric head; only beside the shape head.
         reference: so is and has the reference head; only beside the shape head.
-        class_prior: how common the classes are in a sample has a say in the types of its cells.
+        class_prior: how common the classes are in a sample has a say in the types of its cells; only beside the shape
+            head.
         classes: the outputs of the type head, in order.
         temperature: divides the type logits; fitted on laboratories that were left out, or on the validation split.
         temperature_growth: the power of a cell's Mahalanobis distance, above 1, that the temperature grows by.

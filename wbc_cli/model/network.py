@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -54,11 +55,13 @@ class TypedCells(NamedTuple):
     """What types cells.
 
     Attributes:
+        pooled: float [N, 2 * width], the type features' mean over each cell.
         logits: float [N, classes].
         evidence: float [N, classes], what their shape and the other cells of their sample say, as it is weighed.
         distance: float [N], the Mahalanobis distance from the training cells, see `typicality.Typicality`.
     """
 
+    pooled: Tensor
     logits: Tensor
     evidence: Tensor
     distance: Tensor
@@ -92,6 +95,10 @@ class SGCLDFF(nn.Module):
         self.reference = ReferenceHead(2 * config.width)
         fine = sum(c for c, stride in zip(channels, STRIDES, strict=True) if stride <= FUSED_STRIDE)
         self.morphology = MorphologyHead(2 * config.width + fine)
+        # The weights' own read-out, where that of a profile has taken its place, and their own temperature.
+        self.register_buffer("own_weight", None, persistent=False)
+        self.register_buffer("own_bias", None, persistent=False)
+        self._own_temperature: float | None = None
 
     def forward(self, windows: Tensor) -> NetworkOutput:
         """Run the network on windows.
@@ -129,9 +136,22 @@ class SGCLDFF(nn.Module):
         """
         return torch.cat([self.types.classify.weight, self.shape.mixing], dim=1), self.types.classify.bias
 
+    @property
+    def own_read_out(self) -> tuple[Tensor, Tensor]:
+        """The read-out of the weights themselves, by which evidence is weighed whatever profile is put to use."""
+        return self.read_out() if self.own_weight is None else (self.own_weight, self.own_bias)
+
     @torch.no_grad()
-    def set_read_out(self, weight: Tensor, bias: Tensor) -> None:
-        """Type cells by another linear layer, of the shapes that `read_out` returns."""
+    def put_to_use(self, weight: Tensor, bias: Tensor, temperature: float, min_confidence: float) -> None:
+        """Type cells by the read-out of a profile, which was learned from evidence that the own one had weighed.
+
+        Args:
+            weight, bias: of the shapes that `read_out` returns.
+            temperature, min_confidence: take the place of the config's.
+        """
+        self.own_weight, self.own_bias = (part.clone() for part in self.own_read_out)
+        self._own_temperature = self._own_temperature or self.config.temperature
+        self.config = replace(self.config, temperature=temperature, min_confidence=min_confidence)
         width = self.types.classify.in_features
         self.types.classify.weight.copy_(weight[:, :width])
         self.shape.mixing.copy_(weight[:, width:])
@@ -146,7 +166,9 @@ class SGCLDFF(nn.Module):
         """
         distance = self.typicality(pooled)
         evidence = evidence_weight(distance)[:, None] * shape
-        return TypedCells(self.types.logits(pooled) + evidence @ self.shape.mixing.T, evidence, distance)
+        weight, bias = self.own_read_out
+        logits = F.linear(torch.cat([pooled, evidence], dim=1), weight, bias)
+        return TypedCells(pooled, logits, evidence, distance)
 
     def measure(self, maps: Tensor, pooled: Tensor) -> Tensor:
         """Take of cells what is held against the neutrophils of their laboratory.
@@ -162,17 +184,20 @@ class SGCLDFF(nn.Module):
 
     @property
     def compares(self) -> bool:
-        """Whether it types cells by the other cells of their sample."""
-        return self.config.morphometry or self.config.reference or self.config.class_prior
+        """Whether it holds cells against the neutrophils of their laboratory."""
+        return self.config.morphometry or self.config.reference
 
     def among(self, cells: TypedCells, measured: Tensor, neutrophils: Tensor, class_prior: Tensor) -> TypedCells:
-        """Type cells by the other cells of their sample as well; nothing changes where what is known is not a number.
+        """Type cells by the other cells of their sample as well; it tells nothing where what is known is not a number.
 
         Args:
             cells: from `type_cells`.
             measured: float [M, MEASURED], from `measure`.
             neutrophils: float [M, KEPT], see `inference.neutrophils`.
             class_prior: float [M, len(NUCLEATED)], log-probabilities, see `inference.class_prior`.
+
+        Returns:
+            What types them in the end, by a profile's read-out where one has been put to use.
         """
         logits, added = cells.logits, torch.zeros_like(cells.logits)
         if self.config.morphometry:
@@ -182,13 +207,23 @@ class SGCLDFF(nn.Module):
         if self.config.reference:
             found = self.reference(measured[:, MEASURES:], neutrophils[:, COMPARED:])
             added = added + told_apart(logits + added, found, SCORED, REFERENCE_WEIGHT)
-        if self.config.morphometry or self.config.reference:
+        if self.compares:
             added = _where_known(neutrophils, joint_power(cells.distance)[:, None] * (logits + added) - logits)
         if self.config.class_prior:
+            # Probabilities are multiplied, and so logits that are divided by the temperature.
+            temperature = self.own_temperature(cells.distance)[:, None]
             joint = PRIOR_POWER * (logits + added)
-            joint = joint + told_apart(joint, class_prior, NUCLEATED, 1.0)
-            added = added + _where_known(class_prior, joint - logits - added)
-        return TypedCells(logits + added @ self.shape.mixing.T, cells.evidence + added, cells.distance)
+            told = temperature * told_apart(joint / temperature, class_prior, NUCLEATED, 1.0)
+            added = added + _where_known(class_prior, joint + told - logits - added)
+        evidence = cells.evidence + added
+        weight, bias = self.read_out()
+        found = F.linear(torch.cat([cells.pooled, evidence], dim=1), weight, bias)
+        return TypedCells(cells.pooled, found, evidence, cells.distance)
+
+    def own_temperature(self, mahalanobis_distance: Tensor) -> Tensor:
+        """Compute the temperature that the weights' own logits are calibrated by, float [M], at distances [M]."""
+        temperature = self._own_temperature or self.config.temperature
+        return temperature * mahalanobis_distance.clamp_min(1) ** self.config.temperature_growth
 
     def for_inference(self, dtype: torch.dtype) -> SGCLDFF:
         """Return a copy that gives the same outputs sooner, under autocast to `dtype`; it cannot be trained."""

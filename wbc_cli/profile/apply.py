@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,6 +24,5 @@ def apply_profile(profile: Profile, model: LoadedModel, path: Path) -> None:
         UsageError: the profile was learned with other weights.
     """
     profile.refuse_other_weights(model.checksum, path)
-    network = model.network
-    network.set_read_out(torch.tensor(profile.weight), torch.tensor(profile.bias))
-    network.config = replace(network.config, temperature=profile.temperature, min_confidence=profile.min_confidence)
+    weight, bias = torch.tensor(profile.weight), torch.tensor(profile.bias)
+    model.network.put_to_use(weight, bias, profile.temperature, profile.min_confidence)

@@ -129,9 +129,9 @@ class AcquisitionFinder:
         if acquisition is None:
             return None
         network, population = self._network.get().stream.engine.network, UNKNOWN
-        if network.compares:
+        if network.compares or network.config.class_prior:
             cells = self._first_cells((picture, acquisition) for picture in self._of_one_kind(key))
-            population = measure_population(cells, network, lambda: self._neutrophils_beside(key)) or UNKNOWN
+            population = measure_population(cells, network, lambda: self._neutrophils_beside(key))
         # The first is for threads, the next for workers, as there are disks without locks, and the last for shards.
         with self._writing, self._shared.alone("acquisitions"), locked(self._out / f"{LOCK}-acquisitions"):
             return add_acquisitions(self._out, [replace(acquisition, **population._asdict())])[key.id]
@@ -191,6 +191,8 @@ class AcquisitionFinder:
 
         Where every patient has a folder, or every type of cell, one alone may not tell enough of them.
         """
+        if not self._network.get().stream.engine.network.compares:
+            return None
         camera = key.camera_key
         with self._looking_beside:
             if camera not in self._beside:
@@ -201,8 +203,7 @@ class AcquisitionFinder:
 
     def _measured_beside(self, camera: AcquisitionKey) -> Neutrophils | None:
         network = self._network.get().stream.engine.network
-        population = measure_population(self._first_cells(self._of_one_camera(camera)), network)
-        return population.neutrophils if population else None
+        return measure_population(self._first_cells(self._of_one_camera(camera)), network).neutrophils
 
     def _of_one_camera(self, camera: AcquisitionKey) -> Iterator[tuple[Picture, Acquisition | None]]:
         """Yield the pictures of a camera in the folders of one folder as they are drawn, with their acquisitions."""

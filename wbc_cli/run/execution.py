@@ -97,11 +97,12 @@ class Run:
             Supervisor(job, able, self._order, stop, locks, on_event, on_failure).run()
 
     def _job(self, able: Mapping[str, SlideSource], size: int, log_level: int) -> Job:
-        processes = self.options.processes
+        processes, pictures = self.options.processes, pictures_by_folder(self.discovery.slides, able.values())
+        plain = {picture.name for found in pictures.values() for picture in found}
         return Job(
             out=str(self.folder.out),
             scratch=str(self.folder.scratch),
-            pictures=pictures_by_folder(self.discovery.slides, able.values()),
+            pictures=pictures,
             unmeasurable=[],
             unknown=bool(able.keys() - self.plan.known.keys()),
             model=self.plan.model,
@@ -111,7 +112,7 @@ class Run:
             compute=self.options.compute.to_dict(),
             processes=processes and max(1, min(processes, len(able))),
             most_processes=max(1, min(size // _BYTES_A_PROCESS, len(able))),
-            cores_a_process=_CORES_FOR_SLIDES if size > _BYTES_A_PROCESS * len(able) else _CORES_FOR_PICTURES,
+            cores_a_process=_CORES_FOR_PICTURES if able.keys() <= plain else _CORES_FOR_SLIDES,
             locks=None,
             alone=False,
             time_limit=self.options.time_limit,

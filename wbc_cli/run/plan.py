@@ -70,7 +70,7 @@ def make_plan(
             continue
         if not {"input", "write"} <= record.keys() or record.get("mpp") != samples.um_per_px.get(slide.name):
             continue
-        if not still_holds(record.get("acquisition"), acquisitions):
+        if not still_holds(record.get("acquisition"), acquisitions, samples.keys.get(slide.name)):
             continue
         if set(record["write"]) == options.write and record["input"]["stamp"] == input_stamp(slide.files):
             kept.add(_in_its_sample(record, samples.keys.get(slide.name), folder))

@@ -149,7 +149,8 @@ class SlideTask:
             analyser = self.network.get()
         provenance["used"] = self.network.runtime
         key = None if is_slide(reader) else key_of(reader.path, order.field)
-        acquisition = self.acquisitions.find(key, heartbeat) if key else None
+        found = self.acquisitions.find(key, heartbeat) if key else None
+        acquisition = found.as_part_of(order.sample) if found else None
         provenance["acquisition"] = provenance_of(key, acquisition)
         pooled = [shared.scale for shared in acquisition.scales] if acquisition else []
         evened = even(reader, acquisition.light if acquisition else None)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wbc_cli.cells import TYPED_ALONE
+from wbc_cli.cells import NEUTROPHILS_UNKNOWN
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
 from wbc_cli.products.records import Records
 from wbc_cli.products.report.words import SAMPLE_FLAGS, SLIDE_FLAGS, in_words
@@ -27,7 +27,7 @@ class SlideList:
     Attributes:
         counted, refused, failed: how many there are of each.
         below_100, below_200: how many of the counted have too few cells for narrow intervals.
-        typed_alone: how many of them have cells that were typed each by itself.
+        neutrophils_unknown: how many of them were typed without the neutrophils of their laboratory.
         rows: the records of the first of them, by sample and name, with their flags in words.
         reasons: the records of the first that failed or were refused.
         differentials: names and counts of the first slides with cells.
@@ -38,7 +38,7 @@ class SlideList:
     failed: int
     below_100: int
     below_200: int
-    typed_alone: int
+    neutrophils_unknown: int
     rows: Sequence[SlideRecord]
     reasons: Sequence[SlideRecord]
     differentials: Sequence[tuple[str, Mapping[str, Any]]]
@@ -71,7 +71,7 @@ def list_slides(records: Records, of_sample: Mapping[str, str]) -> SlideList:
         failed=len(failed),
         below_100=flags[FEWER_THAN_100],
         below_200=flags[FEWER_THAN_200],
-        typed_alone=flags[TYPED_ALONE],
+        neutrophils_unknown=flags[NEUTROPHILS_UNKNOWN],
         rows=[{**record, "said": _said(record)} for record in _first(records, by_sample)],
         reasons=_first(records, [*failed, *refused]),
         differentials=differentials,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wbc_cli.cells import ATYPICAL, TYPED_ALONE
+from wbc_cli.cells import ATYPICAL, NEUTROPHILS_UNKNOWN
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200
 from wbc_cli.inference.quality import LIMITS
 from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED
@@ -21,7 +21,7 @@ SLIDE_FLAGS: dict[str, str] = {
     RESAMPLED: "pixels that are not square: resampled, and the masks are as the file",
     UNEVEN: "the light of the microscope is uneven: it was evened out before the picture was looked at",
     INVERTED: "the negative of a picture: types and counts are not to be trusted",
-    TYPED_ALONE: "cells typed each by itself: there are too few to know the neutrophils of this laboratory",
+    NEUTROPHILS_UNKNOWN: "typed without knowing what the neutrophils of its laboratory look like",
     "no_cells": "no white cell was found",
     OVERLAP: "overlaps another picture of its sample: cells may be counted twice, see overlaps.csv",
     OVERLAP_UNCHECKED: "not known whether it overlaps another picture of its sample",
