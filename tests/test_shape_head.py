@@ -105,7 +105,7 @@ def test_an_unlearned_head_leaves_the_types_as_they_are(network):
     pooled, shape = torch.randn(3, 32), torch.randn(3, len(CLASS_NAMES))
     typed = network.type_cells(pooled, shape)
     assert typed.evidence.abs().min() > 0
-    assert torch.equal(typed.logits, network.types.logits(pooled))
+    torch.testing.assert_close(typed.logits, network.types.logits(pooled))
 
 
 def test_the_read_out_types_as_the_network_does(network):

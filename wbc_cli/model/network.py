@@ -152,6 +152,11 @@ class SGCLDFF(nn.Module):
         self.own_weight, self.own_bias = (part.clone() for part in self.own_read_out)
         self._own_temperature = self._own_temperature or self.config.temperature
         self.config = replace(self.config, temperature=temperature, min_confidence=min_confidence)
+        self.set_read_out(weight, bias)
+
+    @torch.no_grad()
+    def set_read_out(self, weight: Tensor, bias: Tensor) -> None:
+        """Read types out by another linear layer, of the shapes that `read_out` returns."""
         width = self.types.classify.in_features
         self.types.classify.weight.copy_(weight[:, :width])
         self.shape.mixing.copy_(weight[:, width:])
