@@ -62,9 +62,14 @@ class Search:
     def salient(self) -> list[Window]:
         """Return windows around the candidates, in rows, so that those which share tiles follow each other.
 
+        A picture that is no larger than a window is looked at as it is: a crop of one cell shows hardly any red cells
+        that the prior could compare it with, and one window costs no more than the prior.
+
         Raises:
             SlideError: a region cannot be read.
         """
+        if max(self.reader.width, self.reader.height) <= self.side:
+            return [Window.around(self.reader.width / 2, self.reader.height / 2, self.side)]
         engine = self.stream.engine
         threshold = engine.config.saliency_threshold
         points = candidates(self.reader, engine.saliency, self.um_per_px, self.colours, threshold, self.tasks)
