@@ -83,7 +83,7 @@ def typed_by(network, pooled, neutrophils=UNKNOWN.neutrophils, class_prior=UNKNO
     measures = torch.linspace(-1, 1, MEASURED).expand(len(pooled), -1)
     known = torch.from_numpy(row_of(Population(neutrophils, class_prior))).expand(len(pooled), -1)
     cells = network.type_cells(pooled, shape)
-    return network.among(cells, measures, known[:, :KEPT], known[:, KEPT:]), cells
+    return network.among(cells, measures, known), cells
 
 
 FEATURES = torch.rand(8, 256, generator=torch.Generator().manual_seed(0)) * torch.linspace(0, 2, 8)[:, None]

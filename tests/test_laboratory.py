@@ -158,7 +158,7 @@ def test_a_cell_of_an_unknown_population_is_typed_by_itself():
     shape = torch.rand(3, len(CLASS_NAMES), generator=random).log_softmax(dim=1)
     alone = network.type_cells(torch.rand(3, 2 * network.config.width, generator=random), shape)
     unknown = torch.from_numpy(row_of(UNKNOWN)).expand(3, -1)
-    told = network.among(alone, torch.rand(3, MEASURED, generator=random), unknown[:, :KEPT], unknown[:, KEPT:])
+    told = network.among(alone, torch.rand(3, MEASURED, generator=random), unknown)
     for before, after in zip(alone, told, strict=True):
         torch.testing.assert_close(before, after)
 

@@ -134,7 +134,7 @@ class Quality:
 
 
 class Population(NamedTuple):
-    """What is known of the cells of one sample together.
+    """A population holds what is known of the cells of one sample together.
 
     Attributes:
         neutrophils: of its laboratory, see `inference.neutrophils`; None where they are not known.
@@ -146,7 +146,7 @@ class Population(NamedTuple):
 
 
 UNKNOWN = Population()
-"""Cells are typed each by itself."""
+"""The population of which nothing is known: its cells are typed each by itself."""
 
 
 @dataclass(frozen=True, eq=False)

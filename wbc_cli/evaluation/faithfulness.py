@@ -26,7 +26,6 @@ from wbc_cli.inference.windows import Window, read_window
 from wbc_cli.manifest import Sample
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
-from wbc_cli.model.reference_head import KEPT
 from wbc_cli.model.shape_head import cell_maps
 from wbc_cli.slides.reader import SlideReader
 
@@ -162,7 +161,7 @@ class Probe:
             pooled = network.types.pool(output.features, pooled_mask)
             alone = network.type_cells(pooled, network.shape.log_probabilities(maps))
             known = torch.from_numpy(row_of(population)).to(device).expand(len(batch), -1)
-            logits = network.among(alone, network.measure(maps, pooled), known[:, :KEPT], known[:, KEPT:]).logits
+            logits = network.among(alone, network.measure(maps, pooled), known).logits
             found.append((logits / self.engine.config.temperature).softmax(dim=1)[:, kind])
         return torch.cat(found).cpu().numpy()
 

@@ -23,7 +23,6 @@ from wbc_cli.inference.window_cells import WindowCell, WindowPrediction
 from wbc_cli.model.folded import put_in_precision
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF, NetworkOutput, TypedCells
-from wbc_cli.model.reference_head import KEPT
 from wbc_cli.model.saliency import STRIDE, folded
 from wbc_cli.model.shape_head import cell_maps
 from wbc_cli.resources.cores import available_cores
@@ -267,7 +266,7 @@ class Engine:
             pooled = types.pool(features, pooled_masks)[n, k]
             measures = self.network.measure(maps, pooled)
             alone = self.network.type_cells(pooled, shape)
-            return pooled, measures, self.network.among(alone, measures, known[:, :KEPT], known[:, KEPT:])
+            return pooled, measures, self.network.among(alone, measures, known)
 
         pooled, measures, typed = typed_by(output.features)
         # What the window's border cuts gets a window of its own, and is augmented there.

@@ -87,7 +87,7 @@ def _typed_alone(cells: Sequence[Typed], network: SGCLDFF) -> TypedCells:
 
 def _among(alone: TypedCells, cells: Sequence[Typed], population: Population, network: SGCLDFF) -> TypedCells:
     known = _column([row_of(population)], network).expand(len(cells), -1)
-    return network.among(alone, _column([cell.measures for cell in cells], network), known[:, :KEPT], known[:, KEPT:])
+    return network.among(alone, _column([cell.measures for cell in cells], network), known)
 
 
 def _column(values: Sequence[NDArray[np.floating]], network: SGCLDFF) -> torch.Tensor:

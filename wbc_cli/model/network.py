@@ -26,7 +26,7 @@ from wbc_cli.model.morphometric_head import (
     MorphometricHead,
     measure,
 )
-from wbc_cli.model.reference_head import REFERENCE_WEIGHT, SCORED, ReferenceHead
+from wbc_cli.model.reference_head import KEPT, REFERENCE_WEIGHT, SCORED, ReferenceHead
 from wbc_cli.model.saliency import SaliencyPrior, folded, window_saliency
 from wbc_cli.model.scale_network import ScaleNet
 from wbc_cli.model.shape_head import ShapeHead
@@ -192,18 +192,19 @@ class SGCLDFF(nn.Module):
         """Whether it holds cells against the neutrophils of their laboratory."""
         return self.config.morphometry or self.config.reference
 
-    def among(self, cells: TypedCells, measured: Tensor, neutrophils: Tensor, class_prior: Tensor) -> TypedCells:
+    def among(self, cells: TypedCells, measured: Tensor, population: Tensor) -> TypedCells:
         """Type cells by the other cells of their sample as well; it tells nothing where what is known is not a number.
 
         Args:
             cells: from `type_cells`.
             measured: float [M, MEASURED], from `measure`.
-            neutrophils: float [M, KEPT], see `inference.neutrophils`.
-            class_prior: float [M, len(NUCLEATED)], log-probabilities, see `inference.class_prior`.
+            population: float [M, KEPT + len(NUCLEATED)], what is known of the neutrophils, and the logarithms of the
+                class prior, see `inference.population.row_of`.
 
         Returns:
             What types them in the end, by a profile's read-out where one has been put to use.
         """
+        neutrophils, class_prior = population[:, :KEPT], population[:, KEPT:]
         logits, added = cells.logits, torch.zeros_like(cells.logits)
         if self.config.morphometry:
             found = self.morphometry(measured[:, :MEASURES], neutrophils[:, :COMPARED])
