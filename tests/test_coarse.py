@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from wbc_cli.inference import coarse, coarse_strips
 from wbc_cli.inference.coarse import SlideColours, candidates, density_table, slide_background, slide_colours
-from wbc_cli.model.saliency import COARSE_UM_PER_PX, STRIDE, SaliencyPrior
+from wbc_cli.model.saliency import (
+    COARSE_UM_PER_PX,
+    INPUTS,
+    STRIDE,
+    SaliencyPrior,
+    field_statistics,
+    prior_input,
+)
 from wbc_cli.resources.parallel import Tasks
 
 
@@ -30,6 +37,33 @@ def test_the_background_does_not_hang_on_which_side_of_a_field_is_thick():
         slide_background(ArrayReader(np.ascontiguousarray(f)), 0.2) for f in (field, field[:, ::-1])
     )
     assert np.array_equal(background, mirrored)
+
+
+def densities(mean, deviation, count, seed):
+    """Stain densities of pixels, float [1, 3, 1, count], whose thickness differs as that of red cells does."""
+    random = np.random.default_rng(seed)
+    thickness = 1 + deviation * random.normal(size=(1, count))
+    pixels = np.array(mean)[:, None] * thickness + 0.03 * random.normal(size=(3, count))
+    return torch.from_numpy(pixels.astype(np.float32))[None, :, None]
+
+
+def test_what_the_red_cells_of_a_field_look_like_hardly_depends_on_its_white_cells():
+    red, white = densities((0.15, 0.9, 0.4), 0.2, 700, 0), densities((1.2, 1.4, 0.9), 0.2, 300, 1)
+    alone, among = field_statistics(red), field_statistics(torch.cat([red, white], dim=3))
+    assert torch.allclose(alone.mean, among.mean, atol=0.05)
+    assert torch.allclose(alone.deviation, among.deviation, atol=0.05)
+    # Red light is what they do not take up, and that shows in deviations that red cells hardly reach.
+    seen_red, seen_white = (prior_input(part, among)[0, -1] for part in (red, white))
+    assert float(seen_red.abs().mean()) < 1.5
+    assert float(seen_white.min()) > 4
+
+
+def test_the_statistics_of_a_field_do_not_depend_on_the_fields_beside_it():
+    fields = torch.cat([densities((0.15, 0.9, 0.4), 0.2, 256, seed) for seed in range(5)])
+    together = field_statistics(fields)
+    for number, field in enumerate(fields):
+        for part, alone in zip(together, field_statistics(field[None]), strict=True):
+            assert torch.equal(part[number], alone[0])
 
 
 def find(rgb, prior, um_per_px, threshold=0.2):
@@ -201,7 +235,7 @@ def test_the_margin_of_a_block_covers_all_that_the_prior_and_its_peaks_look_at()
     with torch.no_grad():
         for parameter in prior.parameters():  # nothing cancels, nothing is cut off
             parameter.abs_().add_(0.01)
-    pixels = torch.ones(1, 6, 256, 256, requires_grad=True)
+    pixels = torch.ones(1, INPUTS, 256, 256, requires_grad=True)
     prior(pixels)[0, 0, 64, 64].backward()
     _, rows = torch.nonzero(pixels.grad[0].abs().sum(dim=0)).T
     reach = max(128 - int(rows.min()), int(rows.max()) - 128)

@@ -165,13 +165,9 @@ def density_table(background: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def prior_pixels(rgb: NDArray[np.uint8], colours: SlideColours) -> NDArray[np.float32]:
-    """Make the prior's input, float32 [h, w, 6], of coarse pixels, uint8 [h, w, 3]; see `saliency.prior_input`."""
-    density = torch.from_numpy(density_table(colours.background)).permute(0, 2, 1)[..., None]
-    both = prior_input(density, colours.statistics)[0, :, :, 0].T.numpy()
-    pixels = np.empty((*rgb.shape[:2], 6), np.float32)
-    for first in (0, 3):  # a table has as many channels as the picture
-        pixels[..., first : first + 3] = cv2.LUT(rgb, np.ascontiguousarray(both[None, :, first : first + 3]))
-    return pixels
+    """Make the prior's input, float32 [h, w, INPUTS], of coarse pixels, uint8 [h, w, 3]; see `saliency.prior_input`."""
+    density = torch.from_numpy(cv2.LUT(rgb, density_table(colours.background)))
+    return prior_input(density.permute(2, 0, 1)[None], colours.statistics)[0].permute(1, 2, 0).numpy()
 
 
 def _spread(length: int, side: int) -> list[int]:

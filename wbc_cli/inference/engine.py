@@ -175,7 +175,7 @@ class Engine:
         """Run the prior on coarse pictures, halved where the device's memory does not hold them.
 
         Args:
-            density: float32 [N, H, W, 6], see `saliency.prior_input`.
+            density: float32 [N, H, W, INPUTS], from `coarse.prior_pixels`.
 
         Returns:
             float32 [N, ceil(H / 2), ceil(W / 2)], 0 to 1.

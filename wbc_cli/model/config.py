@@ -56,7 +56,7 @@ class ModelConfig:
     temperature: float = 1.0
     temperature_growth: float = 1.0
     min_confidence: float = 0.5
-    saliency_threshold: float = 0.5
+    saliency_threshold: float = 0.25
 
     @property
     def window_um(self) -> float:

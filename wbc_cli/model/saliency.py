@@ -22,16 +22,27 @@ BACKGROUND_QUANTILE = 0.9
 _MIN_LIGHT = 0.03  # of the light, see optical_density
 _DENSITY_GAIN = 2.0  # brings nuclei, at densities around one half, near what batch normalisation is used to
 _MIN_STAINED_DENSITY = 0.25  # mean density from which on a pixel shows something
-_DEVIATION_OFFSET = 0.1  # density that is added to the deviation: keeps what is all alike from being set against itself
 _MIN_STAINED_SHARE = 0.005  # share of a picture's pixels: fewer stained ones say nothing about its red cells
-_MIN_DEVIATIONS, _MAX_DEVIATIONS = -4.0, 6.0  # deviations
+_NORMAL_DEVIATION = 1.4826  # median absolute deviations, of a normal distribution
+_MAX_DEVIATION = 2.5  # deviations from the median, in any channel, of pixels that moments are taken of at first
+_TRIMMINGS = 2
+_MAX_SQUARED_DISTANCE = 6.0  # squared Mahalanobis distance; a ninth of what is distributed normally lies farther off
+_LEAST_WEIGHT = 1e-6  # of pixels farther off than that: keeps their sum above zero
+_DEVIATION_OFFSET = 0.1  # density that is added to deviations: keeps what is all alike from being set against itself
+_MIN_DEVIATIONS, _MAX_DEVIATIONS = -4.0, 6.0  # deviations of a density by itself
+_MIN_RESIDUAL, _MAX_RESIDUAL = -6.0, 8.0  # deviations from what the densities before it let expect
+_ORDER = [1, 2, 0]  # green, blue, red: red cells hardly take up red light, and nuclei do
+
+INPUTS = 8
+"""The channels of the prior's input, see `prior_input`."""
 
 
 class SaliencyPrior(nn.Module):
     """The saliency of white cells from stain densities at 2 um a pixel.
 
-    Each density enters twice: as it is, and relative to what is stained in the same field, nearly all of it red cells.
-    What differs from the red cells of its own field is a candidate, whatever the laboratory's colours.
+    Each density enters three times: as it is, relative to the red cells of the same field, and relative to what the
+    other densities let expect of a red cell. What differs from the red cells of its own field is a candidate, whatever
+    the laboratory's colours.
 
     A stride-2 stem and depthwise stages with growing dilation, about 300 multiplications for each square micrometre.
     Batch statistics are frozen after training, so that the output at a pixel depends on its surroundings alone and not
@@ -41,7 +52,7 @@ class SaliencyPrior(nn.Module):
     def __init__(self, width: int = 32) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(6, width // 2, 3, STRIDE, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
+            nn.Conv2d(INPUTS, width // 2, 3, STRIDE, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
         )
         self.widen = nn.Sequential(nn.Conv2d(width // 2, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.stages = nn.ModuleList(_depthwise(width, dilation) for dilation in (1, 2, 3))
@@ -53,7 +64,7 @@ class SaliencyPrior(nn.Module):
         """Compute saliency logits.
 
         Args:
-            x: float [N, 6, H, W], from `prior_input`.
+            x: float [N, INPUTS, H, W], from `prior_input`.
 
         Returns:
             float [N, 1, ceil(H / 2), ceil(W / 2)].
@@ -122,43 +133,89 @@ def stain_density(rgb: Tensor, background: Tensor) -> Tensor:
 
 
 class FieldStatistics(NamedTuple):
-    """The mean and deviation of the stain densities of what a field shows, by channel.
+    """How the stain densities of a field's red cells are distributed.
 
     Attributes:
-        mean, deviation: float [N, 3, 1, 1].
+        mean, deviation: float [N, 3, 1, 1], by channel.
+        whitening: float [N, 2, 3]. It makes of the densities less their mean, in the order green, blue and red, the
+            residuals of blue given green and of red given both, in deviations.
     """
 
     mean: Tensor
     deviation: Tensor
+    whitening: Tensor
 
 
 def field_statistics(density: Tensor) -> FieldStatistics:
-    """Compute statistics over the stained pixels of each picture; over all pixels where hardly any are stained.
+    """Estimate the distribution of the red cells' stain densities by trimmed means and covariances.
+
+    Nearly all that is stained in a field is red cells, but in a small one a white cell may be a third of it: what lies
+    far from the median is left out, then what has a large Mahalanobis distance from the rest. Where hardly any pixel is
+    stained, all count.
 
     Args:
         density: float [N, 3, H, W], from `stain_density`.
     """
-    stained = (density.mean(dim=1, keepdim=True) > _MIN_STAINED_DENSITY).to(density.dtype)
-    few = stained.mean(dim=(2, 3), keepdim=True) < _MIN_STAINED_SHARE
-    weight = torch.where(few, torch.ones_like(stained), stained)
-    total = weight.sum(dim=(2, 3), keepdim=True)
-    mean = (density * weight).sum(dim=(2, 3), keepdim=True) / total
-    variance = ((density - mean).square() * weight).sum(dim=(2, 3), keepdim=True) / total
-    return FieldStatistics(mean, variance.sqrt())
+    stained = (density.mean(dim=1, keepdim=True) > _MIN_STAINED_DENSITY).flatten(2)
+    stained = stained | (stained.to(density.dtype).mean(dim=2, keepdim=True) < _MIN_STAINED_SHARE)
+    pixels = density.flatten(2)[:, _ORDER]
+    from_median = (pixels - _median(pixels, stained)).abs()
+    deviation = _NORMAL_DEVIATION * _median(from_median, stained) + _DEVIATION_OFFSET
+    near = (from_median < _MAX_DEVIATION * deviation).all(dim=1, keepdim=True)
+    mean, covariance, whitening = _moments(pixels, stained, near)
+    for _ in range(_TRIMMINGS):
+        squared = _product(whitening, pixels - mean).square().sum(dim=1, keepdim=True)
+        mean, covariance, whitening = _moments(pixels, stained, squared < _MAX_SQUARED_DISTANCE)
+    deviation = covariance.diagonal(dim1=1, dim2=2).sqrt()
+    unordered = [_ORDER.index(channel) for channel in range(3)]
+    return FieldStatistics(mean[:, unordered, :, None], deviation[:, unordered, None, None], whitening[:, 1:])
+
+
+def _median(pixels: Tensor, counted: Tensor) -> Tensor:
+    """Compute the median [N, 3, 1] of pixels [N, 3, P] by channel, over those that count, bool [N, 1, P]."""
+    return pixels.masked_fill(~counted, torch.nan).nanmedian(dim=2, keepdim=True).values
+
+
+def _moments(pixels: Tensor, stained: Tensor, near: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the mean [N, 3, 1], covariance and whitening, both [N, 3, 3], of pixels [N, 3, P].
+
+    Args:
+        pixels: the densities.
+        stained, near: bool [N, 1, P]; what is stained and not near hardly counts, and the rest not at all.
+    """
+    weight = stained * near.to(pixels.dtype).clamp_min(_LEAST_WEIGHT)
+    total = weight.sum(dim=2, keepdim=True)
+    mean = (pixels * weight).sum(dim=2, keepdim=True) / total
+    centred = pixels - mean
+    covariance = (centred[:, :, None] * (centred * weight)[:, None]).sum(dim=3) / total
+    unit = torch.eye(3, dtype=pixels.dtype, device=pixels.device)
+    # Unlike `cholesky` it does not wait for the GPU's word that all went well, which the offset sees to.
+    factor, _ = torch.linalg.cholesky_ex(covariance + _DEVIATION_OFFSET**2 * unit)
+    return mean, covariance, torch.linalg.solve_triangular(factor, unit.expand_as(factor), upper=False)
+
+
+def _product(matrices: Tensor, pixels: Tensor) -> Tensor:
+    """Multiply matrices [N, M, 3] and pixels [N, 3, P]; a batched product rounds by the size of the batch."""
+    return (matrices[..., None] * pixels[:, None]).sum(dim=2)
 
 
 def prior_input(density: Tensor, statistics: FieldStatistics) -> Tensor:
-    """Make the prior's input: densities, and how far they lie from those of the field, in deviations.
+    """Make the prior's input: densities, how far they lie from the red cells' mean, and their residuals, in deviations.
 
     Args:
         density: float [N, 3, H, W], from `stain_density`.
         statistics: of the field that the pictures are from.
 
     Returns:
-        float [N, 6, H, W].
+        float [N, INPUTS, H, W].
     """
-    relative = (density - statistics.mean) / (statistics.deviation + _DEVIATION_OFFSET)
-    return torch.cat([density, relative.clamp(_MIN_DEVIATIONS, _MAX_DEVIATIONS)], dim=1)
+    centred = density - statistics.mean
+    relative = centred / (statistics.deviation + _DEVIATION_OFFSET)
+    residual = _product(statistics.whitening, centred[:, _ORDER].flatten(2)).reshape(
+        len(density), -1, *density.shape[2:]
+    )
+    relative = relative.clamp(_MIN_DEVIATIONS, _MAX_DEVIATIONS)
+    return torch.cat([density, relative, residual.clamp(_MIN_RESIDUAL, _MAX_RESIDUAL)], dim=1)
 
 
 def optical_density(rgb: Tensor, background: Tensor, min_light: float) -> Tensor:
