@@ -11,7 +11,7 @@ import tifffile
 from conftest import spots, write_picture
 from PIL import Image
 
-from wbc_cli.acquisition.grouping import drawn, key_of, pictures_by_folder
+from wbc_cli.acquisition.grouping import CROP, drawn, key_of, pictures_by_folder
 from wbc_cli.slides.discover import discover
 from wbc_cli.synthetic.fields import write_field
 
@@ -22,6 +22,16 @@ def test_pictures_of_one_folder_size_and_camera_are_of_one_acquisition(tmp_path)
     assert same[0] == same[1] is not None
     elsewhere = [write_picture(tmp_path / "more/a.png", one), write_picture(tmp_path / "c.png", small)]
     assert len({same[0], *(key_of(path, None) for path in elsewhere)}) == 3
+
+
+def test_crops_of_one_folder_are_of_one_acquisition_whatever_their_sizes(tmp_path):
+    sizes = {"a.png": (120, 96), "b.png": (88, 131), "c.tif": (320, 240), "d.png": (330, 240)}
+    for name, (width, height) in sizes.items():
+        write_picture(tmp_path / name, spots(width=width, height=height))
+    a, b, c, field = (key_of(tmp_path / name, None) for name in sizes)
+    assert a == b == c != field
+    assert a.size == CROP
+    assert field.size == (330, 240)
 
 
 def test_cameras_and_stated_scales_tell_acquisitions_apart(tmp_path):

@@ -75,6 +75,18 @@ def test_all_pictures_of_a_camera_get_one_scale_and_a_resume_changes_nothing(ana
     assert (written(out), (out / ACQUISITIONS).read_bytes()) == (before, known)
 
 
+def test_crops_of_unlike_sizes_share_their_scale_and_no_light(analyze, tmp_path):
+    for number in range(COUNT):
+        size = {"width": 110 + 7 * number, "height": 140 - 5 * number, "radius": 14}
+        write_picture(tmp_path / f"in/s{number}.png", spots((60, 60), **size))
+    analyze(tmp_path / "in", tmp_path / "out")
+    (acquisition,) = read_acquisitions(tmp_path / "out").values()
+    (pooled,) = acquisition.scales
+    assert pooled.pictures == COUNT
+    assert acquisition.light is None
+    assert len(set(scales(tmp_path / "out").values())) == 1
+
+
 def test_shards_workers_and_order_change_nothing(analyze, folder, tmp_path, call):
     analyze(folder, tmp_path / "whole", "--workers", 1)
     files = [str(path) for path in folder.iterdir()]
@@ -165,7 +177,7 @@ def test_a_picture_that_brings_down_the_worker_fails_alone(analyze, folder, tmp_
 
 
 def test_an_uneven_light_is_evened_out_and_a_product_asked_for_later_measures_nothing(analyze, sabotage, tmp_path):
-    for number, reader in enumerate(unevenly_lit(vignette(0.5, 120, 140), radius=10)):
+    for number, reader in enumerate(unevenly_lit(vignette(0.5, 120, 330), radius=10)):
         write_picture(tmp_path / f"in/s{number}.png", reader.pixels)
     out = tmp_path / "out"
     analyze(tmp_path / "in", out, "--mpp", 0.2)

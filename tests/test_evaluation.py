@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from lab import make_cell, rectangle
 
-from wbc_cli.acquisition.scale import zooms_of
+from wbc_cli.acquisition.scale import ScaleEstimates, zooms_of
 from wbc_cli.cells import SlideResult
 from wbc_cli.errors import SlideError, UsageError
 from wbc_cli.evaluation import FIGURES, runner
@@ -241,7 +241,8 @@ def test_images_of_a_set_share_the_scale_that_is_hidden_as_pictures_of_an_acquis
         return lab.analyse(reader, um_per_px)
 
     def measure_scale(reader):
-        return np.log(0.2) + np.zeros(len(zooms_of(reader.width, reader.height)))
+        zooms = zooms_of(reader.width, reader.height)
+        return ScaleEstimates(zooms, np.log(0.2) + np.zeros(len(zooms)))
 
     lab.evaluate(analyse=analyse, ignore_scale=True, measure_scale=measure_scale)
     assert {um_per_px for um_per_px, _ in found} == {None}

@@ -79,7 +79,7 @@ def test_two_processes_measure_folders_that_lie_beside_each_other_once(
 def test_a_crash_in_one_of_two_processes_costs_its_slide_and_the_other_goes_on(
     analyze_apart, sabotage, tmp_path, undisturbed
 ):
-    crash = "sys._getframe(1).f_code.co_name in ('_measure', '_typed') or os.kill(os.getpid(), signal.SIGSEGV)"
+    crash = "sys._getframe(1).f_code.co_name == '_look' or os.kill(os.getpid(), signal.SIGSEGV)"
     sabotage(ON_OPEN.format(name="s5", what=crash))
     answer = analyze_apart(tmp_path, *TWO)
     assert answer.returncode == 3

@@ -23,7 +23,7 @@ def test_a_signal_stops_a_run_within_ten_seconds_and_the_same_command_goes_on(
     # What these tests run under may be deaf to SIGHUP, as under nohup, and the program would be, too.
     heard = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
     # And those that are measured for their acquisition.
-    analysed = "path.name < 's3' or sys._getframe(1).f_code.co_name in ('_measure', '_typed')"
+    analysed = "path.name < 's3' or sys._getframe(1).f_code.co_name == '_look'"
     sabotage(heard + ON_OPEN.format(name="s", what=f"time.sleep(0 if {analysed} else 1000)"))
     with subprocess.Popen(command(tmp_path, "--processes", processes), stderr=subprocess.PIPE, text=True) as run:
         wait_for(lambda: len(committed(tmp_path)) == 3)

@@ -108,6 +108,14 @@ def trained(manifest, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def continued(manifest, trained, tmp_path_factory):
+    """The folder of a run that goes on from those weights."""
+    folder = tmp_path_factory.mktemp("continued")
+    train(manifest, folder, ModelConfig(), TINY, ("elsewhere",), CPU, Start(weights=trained))
+    return folder
+
+
 def rows_of(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -210,11 +218,10 @@ def parts_that_differ(first, second):
     return {name for name, tensor in first.items() if not torch.equal(tensor, second[name])}
 
 
-def test_a_run_from_earlier_weights_keeps_their_prior_and_scale_estimator(manifest, trained, tmp_path):
-    train(manifest, tmp_path, ModelConfig(), TINY, ("elsewhere",), CPU, Start(weights=trained))
-    changed = parts_that_differ(trained, tmp_path)
+def test_a_run_from_earlier_weights_keeps_their_prior_and_scale_estimator(trained, continued):
+    changed = parts_that_differ(trained, continued)
     assert {name.split(".")[0] for name in changed} == {"backbone", "fusion", "segmentation", "types", "shape"}
-    card = (tmp_path / "MODEL_CARD.md").read_text()
+    card = (continued / "MODEL_CARD.md").read_text()
     assert "--from WEIGHTS" in card
     assert checksum(trained) in card
 
@@ -228,15 +235,12 @@ def test_a_run_from_earlier_weights_learns_the_prior_anew_where_asked(manifest, 
     assert "--from WEIGHTS --new-prior" in (tmp_path / "MODEL_CARD.md").read_text()
 
 
-def test_earlier_weights_have_their_share_in_those_that_a_run_keeps(manifest, trained, tmp_path):
-    kept = {}
-    for share in (0.0, 0.5, 1.0):
-        settings, start = replace(TINY, start_share=share), Start(weights=trained)
-        train(manifest, tmp_path / str(share), ModelConfig(), settings, ("elsewhere",), CPU, start)
-        kept[share] = load(tmp_path / str(share)).network.types.classify.weight
-    assert torch.equal(kept[1.0], load(trained).network.types.classify.weight)
-    assert not torch.equal(kept[0.0], kept[1.0])
-    assert torch.allclose(kept[0.5], (kept[0.0] + kept[1.0]) / 2, atol=1e-4)  # in half precision
+def test_earlier_weights_have_their_share_in_those_that_a_run_keeps(manifest, trained, continued, tmp_path):
+    settings = replace(TINY, start_share=0.5)
+    train(manifest, tmp_path, ModelConfig(), settings, ("elsewhere",), CPU, Start(weights=trained))
+    old, new, kept = (load(folder).network.types.classify.weight for folder in (trained, continued, tmp_path))
+    assert not torch.equal(old, new)
+    assert torch.allclose(kept, (old + new) / 2, atol=1e-4)  # in half precision
 
 
 def test_a_share_of_earlier_weights_is_refused_where_there_are_none(manifest, tmp_path):

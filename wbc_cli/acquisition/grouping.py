@@ -1,4 +1,4 @@
-"""Which pictures are of one acquisition: those of one folder, size and camera."""
+"""Which pictures are of one acquisition: those of one folder, size and camera, and crops of any size."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ _ID_DIGITS = 16
 MIN_PICTURES, MAX_PICTURES = 5, 24
 """The fewest pictures that make an acquisition; fewer are each taken by itself. And the most that are measured."""
 
+CROP = (0, 0)
+"""In place of the size of crops of cells, which programs cut to any size, see `size_of`."""
+_MAX_CROP_PX = 320  # of either side; cameras give no field that small
+
 T = TypeVar("T")
 
 # Of a file whose EXIF data are damaged nothing is known but its size, and nothing is wrong with its pixels for that.
@@ -46,7 +50,7 @@ class AcquisitionKey:
 
     Attributes:
         folder: absolute path of the folder that holds them.
-        width, height: pixels as the file stores them.
+        width, height: pixels as the file stores them, see `size_of`.
         camera: maker, model and orientation as the file states them; empty where it does not.
         um_per_px: micrometres a pixel as the file states them, or None.
     """
@@ -58,6 +62,11 @@ class AcquisitionKey:
     um_per_px: float | None
 
     @property
+    def size(self) -> tuple[int, int]:
+        """The width and height."""
+        return self.width, self.height
+
+    @property
     def camera_key(self) -> AcquisitionKey:
         """The key that the pictures of this camera share with those in the folders beside their own."""
         return replace(self, folder=parent_of(self.folder))
@@ -66,6 +75,11 @@ class AcquisitionKey:
     def id(self) -> str:
         """A short name for it, the same in every run."""
         return hashlib.sha256(repr(astuple(self)).encode("utf-8", "surrogateescape")).hexdigest()[:_ID_DIGITS]
+
+
+def size_of(width: int, height: int) -> tuple[int, int]:
+    """Return the size by which the pictures of an acquisition are known from a width and height in pixels."""
+    return CROP if max(width, height) <= _MAX_CROP_PX else (width, height)
 
 
 def folder_of(path: Path) -> str:
@@ -111,7 +125,8 @@ def key_of(path: Path, field: int | None) -> AcquisitionKey | None:
         camera = _camera(path) if header.kind == "jpeg" else ""
     except (SlideError, *DAMAGE):
         return None
-    return AcquisitionKey(folder_of(path), header.width, header.height, camera, _side(header.pixel_um))
+    size = size_of(header.width, header.height)
+    return AcquisitionKey(folder_of(path), *size, camera, _side(header.pixel_um))
 
 
 def _may_be_plain(slide: SlideSource) -> bool:
@@ -127,7 +142,8 @@ def _of_tiff(path: Path, number: int) -> AcquisitionKey | None:
         page = fields[number].series.keyframe
         said = (page.tags.valueof(tag) for tag in (_MAKE, _MODEL, _ORIENTATION))
         side = _side(fields[number].pixel_um)
-        return AcquisitionKey(folder_of(path), page.imagewidth, page.imagelength, _joined(said), side)
+        size = size_of(page.imagewidth, page.imagelength)
+        return AcquisitionKey(folder_of(path), *size, _joined(said), side)
 
 
 def _camera(path: Path) -> str:

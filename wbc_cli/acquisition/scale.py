@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,13 +29,25 @@ _MIN_LOG_DIFFERENCE, _MIN_DEVIATIONS, _MIN_PICTURES, _MIN_SHARE = 0.3, 4.0, 3, 0
 Floats = NDArray[np.float64]
 
 
+class ScaleEstimates(NamedTuple):
+    """What the estimator says of one picture.
+
+    Attributes:
+        zooms: float64 [zooms], patch pixels to a level-0 pixel, from `zooms_of`.
+        logarithms: float64 [zooms], of micrometres a level-0 pixel as they are seen at each.
+    """
+
+    zooms: Floats
+    logarithms: Floats
+
+
 def zooms_of(width: int, height: int) -> Floats:
     """Choose the zooms at which pictures of a size are looked at: patch pixels to a level-0 pixel, rising to 1."""
     most = np.log2(max(1.0, max(width, height) / PATCH_PX * _COARSEST))
     return np.append(2.0 ** -np.arange(most, 0.05, -np.log2(_STEP)), 1.0)
 
 
-def measure_scale(net: ScaleNet, reader: SlideReader) -> Floats:
+def measure_scale(net: ScaleNet, reader: SlideReader) -> ScaleEstimates:
     """Estimate the scale of one picture from its cells, at each zoom.
 
     Patches weigh by how sure the estimator is of them, so that those which show no cells count little.
@@ -40,9 +55,6 @@ def measure_scale(net: ScaleNet, reader: SlideReader) -> Floats:
     Args:
         net: the scale estimator.
         reader: the open picture.
-
-    Returns:
-        float64 [zooms], the logarithm of micrometres a level-0 pixel.
 
     Raises:
         SlideError: the picture cannot be read.
@@ -55,19 +67,25 @@ def measure_scale(net: ScaleNet, reader: SlideReader) -> Floats:
     weights = np.exp(-log_variance.cpu().numpy().astype(np.float64))
     starts = np.cumsum([0, *(len(some) for some in patches[:-1])])
     sums = np.add.reduceat(weights * mean.cpu().numpy(), starts)
-    return np.asarray(sums / np.add.reduceat(weights, starts) + np.log(zooms), np.float64)
+    return ScaleEstimates(zooms, np.asarray(sums / np.add.reduceat(weights, starts) + np.log(zooms), np.float64))
 
 
-def pool_scales(measured: Floats, zooms: Floats) -> tuple[PooledScale, ...]:
+def pool_scales(pictures: Sequence[ScaleEstimates]) -> tuple[PooledScale, ...]:
     """Estimate the scale that pictures share, or several where the zoom was changed between them.
 
     Args:
-        measured: float64 [pictures, zooms], from `measure_scale`.
-        zooms: float64 [zooms], from `zooms_of`.
+        pictures: from `measure_scale`; of crops of several sizes, which are looked at at unlike zooms, each counts by
+            what its own zooms come to.
 
     Returns:
         That of most pictures first.
     """
+    zooms = pictures[0].zooms
+    if all(np.array_equal(picture.zooms, zooms) for picture in pictures):
+        measured = np.stack([picture.logarithms for picture in pictures])
+    else:
+        measured = np.array([[_settled(picture.logarithms, picture.zooms)] for picture in pictures])
+        zooms = np.ones(1)
     parts = _split(measured, np.array([_settled(one, zooms) for one in measured]))
     pooled = [_pooled(part, zooms) for part in parts]
     return tuple(sorted(pooled, key=lambda scale: (-scale.pictures, scale.um_per_px)))

@@ -8,11 +8,8 @@ from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wbc_cli.acquisition.grouping import MAX_PICTURES, MIN_PICTURES, drawn
-from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
+from wbc_cli.acquisition.grouping import MAX_PICTURES, MIN_PICTURES, drawn, size_of
+from wbc_cli.acquisition.scale import ScaleEstimates, measure_scale, pool_scales
 from wbc_cli.cells import UNKNOWN, Cell, Population, Scale, SlideResult
 from wbc_cli.errors import SlideError
 from wbc_cli.inference.field_of_view import within_field
@@ -24,7 +21,7 @@ from wbc_cli.resources.parallel import in_order
 from wbc_cli.slides import open_slide
 from wbc_cli.slides.reader import SlideReader
 
-MeasureScale = Callable[[SlideReader], NDArray[np.float64]]
+MeasureScale = Callable[[SlideReader], ScaleEstimates]
 MeasurePopulation = Callable[[Sequence[Cell]], Population]
 
 CONCURRENT_IMAGES = 32
@@ -49,7 +46,7 @@ class SharedBySet:
     """What the images of several data sets share; empty before it is measured.
 
     Attributes:
-        scales: by data set, width and height.
+        scales: by data set and size, see `grouping.size_of`.
         populations: by data set; of others, which are still to be measured, the cells are typed each by itself.
     """
 
@@ -58,7 +55,7 @@ class SharedBySet:
 
     def of(self, sample: Sample, reader: SlideReader) -> Shared:
         """Return what an image has from others."""
-        size = reader.width, reader.height
+        size = size_of(reader.width, reader.height)
         return Shared(self.scales.get((sample.dataset, *size), ()), self.populations.get(sample.dataset, UNKNOWN))
 
 
@@ -96,17 +93,17 @@ def measure_shared(
 def _scales(
     dataset: str, samples: Sequence[Sample], scale_of: MeasureScale
 ) -> dict[tuple[str, int, int], tuple[Scale, ...]]:
-    measured: dict[tuple[int, int], list[NDArray[np.float64]]] = defaultdict(list)
+    measured: dict[tuple[int, int], list[ScaleEstimates]] = defaultdict(list)
     for sample in samples:
         try:
             with closing(open_slide(sample.image)) as reader:
-                own = measured[reader.width, reader.height]
+                own = measured[size_of(reader.width, reader.height)]
                 if len(own) < MAX_PICTURES:
                     own.append(scale_of(reader))
         except SlideError:
             continue  # its own analysis will tell
     return {
-        (dataset, *size): tuple(shared.scale for shared in pool_scales(np.stack(own), zooms_of(*size)))
+        (dataset, *size): tuple(shared.scale for shared in pool_scales(own))
         for size, own in measured.items()
         if len(own) >= MIN_PICTURES
     }
@@ -121,7 +118,7 @@ def analyse_sample(analyser: Analyser, reader: SlideReader, um_per_px: float | N
     return analyser.analyse(reader, reader.path.name, um_per_px, pooled=shared.scales, population=shared.population)
 
 
-def measure_own_scale(analyser: Analyser, reader: SlideReader) -> NDArray[np.float64]:
+def measure_own_scale(analyser: Analyser, reader: SlideReader) -> ScaleEstimates:
     """Measure the scale of an open image with a model."""
     return measure_scale(analyser.stream.engine.network.scale, within_field(reader))
 

@@ -23,9 +23,8 @@ _MIN_LIGHT = 0.03  # of the light, see optical_density
 _DENSITY_GAIN = 2.0  # brings nuclei, at densities around one half, near what batch normalisation is used to
 _MIN_STAINED_DENSITY = 0.25  # mean density from which on a pixel shows something
 _MIN_STAINED_SHARE = 0.005  # share of a picture's pixels: fewer stained ones say nothing about its red cells
-_NORMAL_DEVIATION = 1.4826  # median absolute deviations, of a normal distribution
-_MAX_DEVIATION = 2.5  # deviations from the median, in any channel, of pixels that moments are taken of at first
-_TRIMMINGS = 2
+_LEAST_RED_SHARE = 1 / 3  # of what is stained, that is taken for red cells at first
+_TRIMMINGS = 3
 _MAX_SQUARED_DISTANCE = 6.0  # squared Mahalanobis distance; a ninth of what is distributed normally lies farther off
 _LEAST_WEIGHT = 1e-6  # of pixels farther off than that: keeps their sum above zero
 _DEVIATION_OFFSET = 0.1  # density that is added to deviations: keeps what is all alike from being set against itself
@@ -149,9 +148,10 @@ class FieldStatistics(NamedTuple):
 def field_statistics(density: Tensor) -> FieldStatistics:
     """Estimate the distribution of the red cells' stain densities by trimmed means and covariances.
 
-    Nearly all that is stained in a field is red cells, but in a small one a white cell may be a third of it: what lies
-    far from the median is left out, then what has a large Mahalanobis distance from the rest. Where hardly any pixel is
-    stained, all count.
+    Most of what is stained in a field is red cells, but in a small one a white cell may be a third of it, and in
+    leukaemia more than half. Red light is what red cells hardly take up, so the third that takes up least of it is what
+    is begun with; then come in what is near, by its Mahalanobis distance, and what is near to these. Where hardly any
+    pixel is stained, all count.
 
     Args:
         density: float [N, 3, H, W], from `stain_density`.
@@ -159,21 +159,15 @@ def field_statistics(density: Tensor) -> FieldStatistics:
     stained = (density.mean(dim=1, keepdim=True) > _MIN_STAINED_DENSITY).flatten(2)
     stained = stained | (stained.to(density.dtype).mean(dim=2, keepdim=True) < _MIN_STAINED_SHARE)
     pixels = density.flatten(2)[:, _ORDER]
-    from_median = (pixels - _median(pixels, stained)).abs()
-    deviation = _NORMAL_DEVIATION * _median(from_median, stained) + _DEVIATION_OFFSET
-    near = (from_median < _MAX_DEVIATION * deviation).all(dim=1, keepdim=True)
-    mean, covariance, whitening = _moments(pixels, stained, near)
+    red = pixels[:, -1:]
+    least_red = red.masked_fill(~stained, torch.nan).nanquantile(_LEAST_RED_SHARE, dim=2, keepdim=True)
+    mean, covariance, whitening = _moments(pixels, stained, red <= least_red)
     for _ in range(_TRIMMINGS):
         squared = _product(whitening, pixels - mean).square().sum(dim=1, keepdim=True)
         mean, covariance, whitening = _moments(pixels, stained, squared < _MAX_SQUARED_DISTANCE)
     deviation = covariance.diagonal(dim1=1, dim2=2).sqrt()
     unordered = [_ORDER.index(channel) for channel in range(3)]
     return FieldStatistics(mean[:, unordered, :, None], deviation[:, unordered, None, None], whitening[:, 1:])
-
-
-def _median(pixels: Tensor, counted: Tensor) -> Tensor:
-    """Compute the median [N, 3, 1] of pixels [N, 3, P] by channel, over those that count, bool [N, 1, P]."""
-    return pixels.masked_fill(~counted, torch.nan).nanmedian(dim=2, keepdim=True).values
 
 
 def _moments(pixels: Tensor, stained: Tensor, near: Tensor) -> tuple[Tensor, Tensor, Tensor]:

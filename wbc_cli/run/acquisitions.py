@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -12,15 +12,21 @@ from itertools import chain, count, islice
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock, RLock
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple, TypeVar
 
 from wbc_cli.acquisition.file import Acquisition, PooledScale, add_acquisitions, read_acquisitions
-from wbc_cli.acquisition.grouping import MAX_PICTURES, MIN_PICTURES, AcquisitionKey, Picture, drawn, key_of, parent_of
+from wbc_cli.acquisition.grouping import (
+    CROP,
+    MAX_PICTURES,
+    MIN_PICTURES,
+    AcquisitionKey,
+    Picture,
+    drawn,
+    key_of,
+    parent_of,
+)
 from wbc_cli.acquisition.light import Lighting, background_of, even, measure_light, nuclei_of, pool_light
-from wbc_cli.acquisition.scale import measure_scale, pool_scales, zooms_of
+from wbc_cli.acquisition.scale import ScaleEstimates, measure_scale, pool_scales
 from wbc_cli.cells import UNKNOWN, Cell
 from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.neutrophils import MAX_TYPED, Neutrophils, first_cells
@@ -39,19 +45,19 @@ log = logging.getLogger(__name__)
 
 _TYPED_AT_ONCE = 4  # pictures
 
+T = TypeVar("T")
+
 
 class _Measurement(NamedTuple):
     """What one picture tells.
 
     Attributes:
         light: its light and stain.
-        zooms: at which it was looked at, see `zooms_of`.
-        scales: float64 [zooms], see `measure_scale`; None where the file states the scale.
+        scale: what the estimator says of its scale; None where the file states it.
     """
 
     light: Lighting
-    zooms: NDArray[np.float64]
-    scales: NDArray[np.float64] | None
+    scale: ScaleEstimates | None
 
 
 class _Folder:
@@ -158,7 +164,7 @@ class AcquisitionFinder:
             key=key,
             pictures=len(lights),
             scales=_pooled_scales(found),
-            light=pool_light(lights),
+            light=None if key.size == CROP else pool_light(lights),
             background=background_of(lights),
             nuclei=nuclei_of(lights),
             neutrophils=None,
@@ -166,20 +172,27 @@ class AcquisitionFinder:
         )
 
     def _measure(self, picture: Picture, with_scale: bool) -> _Measurement | None:
-        """Measure a picture; None where that fails, which is no more than logged, as its own analysis will tell it."""
-        path, measurement = Path(picture.path), None
-        net = self._network.get().stream.engine.network.scale
+        """Measure a picture by itself."""
+
+        def measure(reader: WatchedReader, _: Heartbeat) -> _Measurement:
+            net = self._network.get().stream.engine.network.scale
+            scale = measure_scale(net, within_field(reader)) if with_scale else None
+            return _Measurement(measure_light(reader), scale)
+
+        return self._look(picture, measure)
+
+    def _look(self, picture: Picture, measure: Callable[[WatchedReader, Heartbeat], T]) -> T | None:
+        """Measure an open picture; None where that fails, which is only logged, as its own analysis will tell it."""
+        path, measured = Path(picture.path), None
         with (
             self._measuring(picture.name) as heartbeat,
             isolated(path, self._network) as outcome,
             closing(open_slide(path, picture.field)) as opened,
         ):
-            reader = WatchedReader(opened, heartbeat)
-            scales = measure_scale(net, within_field(reader)) if with_scale else None
-            measurement = _Measurement(measure_light(reader), zooms_of(reader.width, reader.height), scales)
+            measured = measure(WatchedReader(opened, heartbeat), heartbeat)
         if outcome.failure is not None:
             log.info("not measured for its acquisition: %s", outcome.failure)
-        return measurement
+        return measured
 
     def _first_cells(self, pictures: Iterable[tuple[Picture, Acquisition | None]]) -> list[Cell]:
         """Type the cells of pictures each by itself; a picture comes with its acquisition."""
@@ -220,19 +233,15 @@ class AcquisitionFinder:
     def _typed(self, of_acquisition: tuple[Picture, Acquisition | None]) -> tuple[Cell, ...]:
         """Analyse a picture by itself; without cells where that fails."""
         picture, acquisition = of_acquisition
-        path, cells = Path(picture.path), tuple[Cell, ...]()
         pooled = [shared.scale for shared in acquisition.scales] if acquisition else []
-        with (
-            self._measuring(picture.name) as heartbeat,
-            isolated(path, self._network),
-            closing(open_slide(path, picture.field)) as opened,
-        ):
-            reader = even(WatchedReader(opened, heartbeat), acquisition.light if acquisition else None)
-            analyser = self._network.get()
-            cells = analyser.analyse(
-                reader, picture.name, self._um_per_px, heartbeat=heartbeat, pooled=pooled, population=UNKNOWN
+
+        def analyse(reader: WatchedReader, heartbeat: Heartbeat) -> tuple[Cell, ...]:
+            analyser, lit = self._network.get(), even(reader, acquisition.light if acquisition else None)
+            return analyser.analyse(
+                lit, picture.name, self._um_per_px, heartbeat=heartbeat, pooled=pooled, population=UNKNOWN
             ).cells
-        return cells
+
+        return self._look(picture, analyse) or ()
 
     def _of_one_kind(self, key: AcquisitionKey) -> Iterator[Picture]:
         """Yield the pictures of an acquisition as they are drawn; of others heads are read only on the way to them."""
@@ -270,5 +279,5 @@ class AcquisitionFinder:
 
 
 def _pooled_scales(found: Sequence[_Measurement]) -> tuple[PooledScale, ...]:
-    scales = [measurement.scales for measurement in found if measurement.scales is not None]
-    return pool_scales(np.stack(scales), found[0].zooms) if scales else ()
+    estimates = [measurement.scale for measurement in found if measurement.scale is not None]
+    return pool_scales(estimates) if estimates else ()
