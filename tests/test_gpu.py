@@ -21,6 +21,7 @@ from wbc_cli.inference.engine import Engine, choose_device, choose_precision
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.stream import Stream
 from wbc_cli.model.files import WEIGHTS_NAME, default_folder
+from wbc_cli.model.saliency import INPUTS
 from wbc_cli.model.storage import load
 from wbc_cli.slides import open_slide
 from wbc_cli.synthetic import write_demo
@@ -130,7 +131,7 @@ def test_out_of_memory_halves_the_batch_once_nothing_holds_what_it_took(toy_netw
 @pytest.mark.parametrize("shape", [(1, 300, 200), (1, 301, 201), (5, 40, 40), (3, 150, 60)])
 def test_out_of_memory_halves_the_coarse_pass_and_the_prior_sees_the_same(toy_network, scarce, shape):
     engine = Engine(toy_network, CPU, torch.float32, 8)
-    density = np.random.default_rng(0).random((*shape, 6), np.float32)  # of three colours, and against the field's own
+    density = np.random.default_rng(0).random((*shape, INPUTS), np.float32)
     whole = engine.saliency(density)
     held = scarce("_saliency", lambda picture: picture[..., 0].size, 150 * 200, out_of_memory)
     np.testing.assert_allclose(engine.saliency(density), whole, atol=1e-6)

@@ -31,6 +31,7 @@ _MIN_CELL_DENSITY = 0.5  # density; no labelled cell of the training data stays 
 _MIN_DISTANCE_UM = 5.0  # candidates nearer than this are one cell, seen in one window
 _MIN_SALIENCY = 0.1  # of a peak
 _MIN_CANDIDATES = 3
+_DOUBTFUL_SHARE = 0.5  # of the threshold: what is less salient is a candidate only where there are hardly any
 _SMOOTHING_SIGMA_PX = 0.8  # map pixels: single ones are seldom cells
 _PATCH_RADIUS_PX = 10  # map pixels around a peak whose saliency is averaged over shifts
 _PATCHES_PER_PASS = 32  # memory does not grow with the number of peaks
@@ -107,15 +108,17 @@ def candidates(
 ) -> NDArray[np.float64]:
     """Find where the prior's saliency has peaks: the candidates for white cells.
 
-    The few most salient ones are taken even where they stay below the threshold: on a slide they cost nothing, and
-    a crop of one cell has little background to tell the stain by.
+    Those that reach only half of the threshold are taken as well, the most salient first, up to as many as reach all of
+    it: under a stain that the prior has never seen cells are less salient, and where there are none, the cost stays
+    bounded. The three most salient ones are taken in any case: on a slide they cost nothing, and a small field has
+    little background to tell the stain by.
 
     Args:
         reader: the slide.
         saliency: the prior, as `Engine.saliency`.
         um_per_px: scale of the slide's level 0.
         colours: from `slide_colours`.
-        threshold: least saliency, 0 to 1; peaks from half of it on are averaged over shifts before they are left out.
+        threshold: saliency of a sure candidate, 0 to 1; peaks between half of it and it are averaged over shifts.
         tasks: reads blocks and runs the prior on them.
 
     Returns:
@@ -152,7 +155,7 @@ def _block_peaks(
     own = (x >= left) & (x < left + grid.side) & (y >= strip.first) & (y < strip.first + grid.side)
     x, y, peaks = x[own], y[own], peaks[own]
     # Of 563 peaks above the threshold, in slides and fields, none fell below it when averaged over shifts.
-    doubtful = np.flatnonzero((peaks[:, 2] >= threshold / 2) & (peaks[:, 2] < threshold))
+    doubtful = np.flatnonzero((peaks[:, 2] >= _DOUBTFUL_SHARE * threshold) & (peaks[:, 2] < threshold))
     peaks[doubtful, 2] = _shift_averaged_saliency(pixels, peaks[doubtful, :2], saliency)
     return np.column_stack([x * grid.unit, y * grid.unit, peaks[:, 2]])
 
@@ -211,17 +214,20 @@ def _shift_averaged_saliency(
 def _suppress_neighbours(points: NDArray[np.float64], distance: float, threshold: float) -> NDArray[np.float64]:
     """Keep candidates [n, 3] from the most salient on, without those nearer than `distance` to one before.
 
-    Those below the threshold are left out as soon as there are _MIN_CANDIDATES.
+    Of those below the threshold as many are kept as `candidates` says.
     """
     order = np.lexsort((-points[:, 2], points[:, 0], points[:, 1], -points[:, 2].round(4)))
     squares: dict[tuple[int, int], list[tuple[float, float]]] = {}
     kept: list[tuple[float, float, float]] = []
+    sure = 0
     for x, y, saliency in points[order].tolist():
-        if saliency < threshold and len(kept) >= _MIN_CANDIDATES:
+        most = 2 * sure if saliency >= _DOUBTFUL_SHARE * threshold else 0
+        if saliency < threshold and len(kept) >= max(_MIN_CANDIDATES, most):
             continue
         column, row = int(x // distance), int(y // distance)
         near = [p for i in (-1, 0, 1) for j in (-1, 0, 1) for p in squares.get((column + i, row + j), ())]
         if all((x - px) ** 2 + (y - py) ** 2 >= distance**2 for px, py in near):
             squares.setdefault((column, row), []).append((x, y))
             kept.append((x, y, saliency))
+            sure += saliency >= threshold
     return np.array(kept).reshape(-1, 3)

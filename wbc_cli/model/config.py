@@ -35,7 +35,7 @@ class ModelConfig:
         temperature: divides the type logits; fitted on laboratories that were left out, or on the validation split.
         temperature_growth: the power of a cell's Mahalanobis distance, above 1, that the temperature grows by.
         min_confidence: below it a cell is called unidentified.
-        saliency_threshold: the prior's working point for candidates, 0 to 1.
+        saliency_threshold: the prior's working point for sure candidates, 0 to 1.
     """
 
     backbone: str = "efficientnet_lite0"
@@ -56,7 +56,7 @@ class ModelConfig:
     temperature: float = 1.0
     temperature_growth: float = 1.0
     min_confidence: float = 0.5
-    saliency_threshold: float = 0.25
+    saliency_threshold: float = 0.5
 
     @property
     def window_um(self) -> float:
