@@ -149,6 +149,7 @@ def test_batches_are_full_and_the_last_windows_are_shared_among_the_lanes(toy_ne
         return pixels_of(window)
 
     monkeypatch.setattr(engine, "predict", counted)
+    monkeypatch.setattr("wbc_cli.inference.stream._MAX_WAIT_S", 60.0)  # a busy machine reads more slowly yet
     with Stream(engine, 2) as stream, Tasks(stream.readers) as tasks:
         assert len(list(stream.predict(tasks, read_slowly, [Window(n, 0, 160) for n in range(count)]))) == count
     assert sorted(sizes)[-2:] == largest
