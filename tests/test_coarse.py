@@ -130,17 +130,17 @@ def drawn(side, *spots):
 CORNERS = [(20, 20), (20, 80), (80, 20), (80, 80)]
 
 
-def assert_first_on_the_corners(points):
-    """The most salient candidates are one in the middle of each of the spots of 3 x 3 places there."""
-    assert sorted(map(tuple, points[: len(CORNERS)].tolist())) == [
-        (x + 1.5 * STRIDE, y + 1.5 * STRIDE) for x, y in CORNERS
-    ]
+def assert_on_the_corners(points, doubtful):
+    """One candidate in the middle of each of the spots of 3 x 3 places there, and then those that are doubtful."""
+    found = list(map(tuple, points.tolist()))
+    assert sorted(found[: len(CORNERS)]) == [(x + 1.5 * STRIDE, y + 1.5 * STRIDE) for x, y in CORNERS]
+    assert sorted(found[len(CORNERS) :]) == doubtful
 
 
 def test_a_single_place_that_its_neighbours_do_not_confirm_is_no_sure_candidate():
     small, large = np.full((STRIDE, STRIDE), 0.9), np.full((3 * STRIDE, 3 * STRIDE), 0.45)
     points = find_where_density_is_seen(drawn(120, (50, 50, small), *((x, y, large) for x, y in CORNERS)), 0.4)
-    assert_first_on_the_corners(points)
+    assert_on_the_corners(points, [(50 + STRIDE / 2, 50 + STRIDE / 2)])
 
 
 def test_a_doubtful_place_counts_as_what_it_is_however_its_pixels_fall():
@@ -148,7 +148,8 @@ def test_a_doubtful_place_counts_as_what_it_is_however_its_pixels_fall():
     unlucky = pale.copy()
     unlucky[1::2], unlucky[:, 1::2] = 0.9, 0.9  # the prior sees the other pixels at first
     places = [(x, y, unlucky) for x, y in CORNERS] + [(50, y, pale) for y in (20, 50, 80)]
-    assert_first_on_the_corners(find_where_density_is_seen(drawn(120, *places), 0.5))
+    pale_places = [(50 + 1.5 * STRIDE, y + 1.5 * STRIDE) for y in (20, 50, 80)]
+    assert_on_the_corners(find_where_density_is_seen(drawn(120, *places), 0.5), pale_places)
 
 
 # Few coordinates, so that equal saliencies and equal distances come up.

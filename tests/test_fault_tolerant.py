@@ -20,7 +20,6 @@ from tiles import TILE, most_apart, picture, write
 
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.errors import SlideError
-from wbc_cli.inference import search
 from wbc_cli.inference.coarse import slide_background, slide_colours
 from wbc_cli.inference.pipeline import Analyser
 from wbc_cli.inference.search import Search
@@ -276,17 +275,16 @@ def test_a_cell_that_an_unreadable_tile_cuts_is_flagged_as_one_that_the_border_c
 
 
 def test_a_slide_whose_cells_lie_in_unreadable_tiles_fails_however_small_these_are(
-    smear: Path, analyser: Analyser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    smear: Path, analyser: Analyser, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(search, "_MAX_LOST_SHARE", 0.02)  # no two tiles of this smear hold one place in twenty
     with closing(open_slide(smear)) as reader, Tasks(analyser.stream.readers) as tasks:
         colours = slide_colours(reader, UM_PER_PX)
         windows = Search(analyser.stream, tasks, reader, UM_PER_PX, colours, lambda *_: None).salient()
     most = Counter(tile_at(*window.centre) for window in windows).most_common(2)
-    assert sum(count for _, count in most) > 0.02 * len(windows)
+    assert sum(count for _, count in most) > 0.05 * len(windows)
     path = without(smear, tmp_path / "unlucky.svs", *(tile for tile, _ in most))
     with (
         closing(open_slide(path)) as reader,
-        pytest.raises(SlideError, match=r"unlucky\.svs: \d+ of the \d+ places to look at cannot .* Copy the slide"),
+        pytest.raises(SlideError, match=r"unlucky\.svs: \d of the \d+ places to look at cannot .* Copy the slide"),
     ):
         analyser.analyse(reader, "smear")

@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 
 class ScaleEstimates(NamedTuple):
-    """What the estimator says of one picture.
+    """The estimates hold what the estimator says of one picture.
 
     Attributes:
         zooms: float64 [zooms], patch pixels to a level-0 pixel, from `zooms_of`.

@@ -51,12 +51,12 @@ class Prediction:
 
     @property
     def identified(self) -> bool:
-        """Whether the cell was found and given a class."""
+        """Tell whether the cell was found and given a class."""
         return self.predicted not in (MISSED, UNIDENTIFIED.name)
 
     @property
     def right_if_typed(self) -> bool:
-        """Whether the prediction is the truth, or would be if an unidentified cell were called what it likeliest is."""
+        """Tell whether the prediction is the truth, or would be if unidentified cells had their likeliest class."""
         return bool(self.likeliest_right) if self.predicted == UNIDENTIFIED.name else self.right
 
 

@@ -67,7 +67,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Conditions:
-    """How the pipeline is measured.
+    """Conditions say how the pipeline is measured.
 
     Attributes:
         min_confidence: below it a cell was called unidentified.
@@ -84,7 +84,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one run of `wbc-cli evaluate` measured.
+    """An evaluation holds what one run of `wbc-cli evaluate` measured.
 
     Attributes:
         conditions: how.

@@ -63,9 +63,8 @@ def slide_colours(reader: SlideReader, um_per_px: float) -> SlideColours:
     squares = _squares(reader, um_per_px)
     background = _background_colour(squares)
     # As one picture one pixel high: statistics care for pixels and not for where they lie.
-    pixels = np.concatenate([square.reshape(-1, 3) for square in squares])
-    density = torch.from_numpy(cv2.LUT(pixels[None], density_table(background)))
-    return SlideColours(background, field_statistics(density.permute(0, 2, 1)[..., None]))
+    pixels = np.concatenate([square.reshape(-1, 3) for square in squares])[None]
+    return SlideColours(background, field_statistics(densities(pixels, background)))
 
 
 def slide_background(reader: SlideReader, um_per_px: float) -> NDArray[np.uint8]:
@@ -145,9 +144,10 @@ def _block_peaks(
     """Find the peaks of the saliency in one block of a strip: float64 [n, 3], x, y in level-0 pixels and saliency."""
     start = max(0, left - MARGIN_PX)
     block = strip.rows[:, start : left + grid.side + MARGIN_PX]
-    pixels = prior_pixels(block, colours)
-    if pixels[..., :3].max(initial=0) < _MIN_CELL_DENSITY:
+    density = densities(block, colours.background)
+    if float(density.max()) < _MIN_CELL_DENSITY:
         return np.empty((0, 3))
+    pixels = prior_pixels(density, colours.statistics)
     peaks = _local_maxima(saliency(pixels[None])[0])
     x = (peaks[:, 0] + 0.5) * STRIDE + start
     y = (peaks[:, 1] + 0.5) * STRIDE + strip.top
@@ -167,10 +167,14 @@ def density_table(background: NDArray[np.uint8]) -> NDArray[np.float32]:
     return table
 
 
-def prior_pixels(rgb: NDArray[np.uint8], colours: SlideColours) -> NDArray[np.float32]:
-    """Make the prior's input, float32 [h, w, INPUTS], of coarse pixels, uint8 [h, w, 3]; see `saliency.prior_input`."""
-    density = torch.from_numpy(cv2.LUT(rgb, density_table(colours.background)))
-    return prior_input(density.permute(2, 0, 1)[None], colours.statistics)[0].permute(1, 2, 0).numpy()
+def densities(rgb: NDArray[np.uint8], background: NDArray[np.uint8]) -> torch.Tensor:
+    """Compute the stain densities of coarse pixels, uint8 [h, w, 3], against the background: float32 [1, 3, h, w]."""
+    return torch.from_numpy(cv2.LUT(rgb, density_table(background))).permute(2, 0, 1)[None]
+
+
+def prior_pixels(density: torch.Tensor, statistics: FieldStatistics) -> NDArray[np.float32]:
+    """Make the prior's input as the engine takes it, float32 [h, w, INPUTS], of the `densities` of one picture."""
+    return prior_input(density, statistics)[0].permute(1, 2, 0).numpy()
 
 
 def _spread(length: int, side: int) -> list[int]:

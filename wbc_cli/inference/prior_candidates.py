@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.inference.coarse import candidates, prior_pixels, slide_colours
+from wbc_cli.inference.coarse import candidates, densities, prior_pixels, slide_colours
 from wbc_cli.inference.field_of_view import within_field
 from wbc_cli.inference.stream import Stream
 from wbc_cli.model.saliency import COARSE_UM_PER_PX
@@ -50,7 +50,8 @@ def prior_candidates(stream: Stream, reader: SlideReader, um_per_px: float) -> P
         positions = candidates(reader, engine.saliency, um_per_px, colours, threshold, tasks)
     kept = total = 0
     for square in _squares(reader, um_per_px):
-        saliency = engine.saliency(prior_pixels(square, colours)[None])
+        density = densities(square, colours.background)
+        saliency = engine.saliency(prior_pixels(density, colours.statistics)[None])
         kept += int(np.count_nonzero(saliency >= threshold))
         total += saliency.size
     return PriorCandidates(positions, kept / total)

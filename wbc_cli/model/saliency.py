@@ -132,7 +132,7 @@ def stain_density(rgb: Tensor, background: Tensor) -> Tensor:
 
 
 class FieldStatistics(NamedTuple):
-    """How the stain densities of a field's red cells are distributed.
+    """The statistics tell how the stain densities of a field's red cells are distributed.
 
     Attributes:
         mean, deviation: float [N, 3, 1, 1], by channel.
