@@ -32,6 +32,18 @@ def test_help_answers_at_once_since_it_loads_none_of_the_heavy_libraries(argumen
     assert not HEAVY & loaded
 
 
+def test_an_analysis_loads_no_library_that_takes_as_long_as_torch_and_is_not_needed():
+    """Timm and torchvision take as long as torch, above all for its compiler; a picture is done before they were in."""
+    script = (
+        "import sys\nimport wbc_cli.run.worker\nfrom wbc_cli.run.loading import ComputeOptions, load_analyser\n"
+        "load_analyser(ComputeOptions())[0].stream.close()\nprint(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "torch" in loaded
+    assert not {"timm", "torchvision", "torch._dynamo", "sympy", "pandas", "matplotlib"} & loaded
+
+
 def test_version_is_that_of_the_package(call):
     assert call("--version").out == f"wbc-cli {wbc_cli.__version__}\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import timm
 import torch
 from conftest import spots
+from timm.models.swin_transformer import SwinTransformerBlock
 from torch import nn
 
 from wbc_cli.errors import SetupError, UsageError
@@ -21,8 +23,9 @@ from wbc_cli.model.folded import ActivatedConv, FoldedConv
 from wbc_cli.model.heads import TypeHead
 from wbc_cli.model.network import SGCLDFF
 from wbc_cli.model.saliency import window_saliency
-from wbc_cli.model.stages import BACKBONES, STRIDES
+from wbc_cli.model.stages import BACKBONES, PRETRAINED, STRIDES
 from wbc_cli.model.storage import load, save
+from wbc_cli.model.swin import SwinBlock
 
 SIDE = 160
 
@@ -184,10 +187,10 @@ def test_a_convolution_joined_with_its_activation_gives_what_the_two_give(groups
     torch.testing.assert_close(answer, expected)
 
 
-def test_the_backbone_starts_as_the_network_whose_weights_it_is_given():
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_backbone_starts_as_the_network_whose_weights_it_is_given(name):
     """The same features as timm's own network gives; Swin blocks and saliency add nothing yet."""
     torch.manual_seed(1)
-    name = ModelConfig().backbone
     net = timm.create_model(name, pretrained=False, bn_eps=1e-3).eval()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -201,6 +204,18 @@ def test_the_backbone_starts_as_the_network_whose_weights_it_is_given():
         whole = Backbone(name, 4, SIDE, swin=True, imagenet=net.state_dict()).eval()
         with_saliency = torch.cat([rgb, torch.rand(1, 1, SIDE, SIDE)], dim=1)
         torch.testing.assert_close(whole(with_saliency)[-1], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("side", "window", "shift"), [(10, 5, 2), (5, 5, 0), (8, 5, 2), (8, 5, 0)])
+def test_a_swin_block_gives_what_timms_gives_with_the_same_weights(side, window, shift):
+    torch.manual_seed(side + shift)
+    theirs = SwinTransformerBlock(64, (side, side), 2, window_size=window, shift_size=shift, mlp_ratio=2.0).eval()
+    nn.init.normal_(theirs.attn.relative_position_bias_table)
+    ours = SwinBlock(64, side, 2, window, shift, mlp_ratio=2.0).eval()
+    ours.load_state_dict(theirs.state_dict())
+    features = torch.randn(3, side, side, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(features), theirs(features))
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -249,6 +264,13 @@ def test_every_backbone_learns_in_all_its_parts(name):
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert [n for n, p in network.backbone.named_parameters() if torch.equal(p, before[n])] == []
+
+
+def test_a_baseline_without_timm_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.delitem(sys.modules, "wbc_cli.model.baselines", raising=False)
+    with pytest.raises(SetupError, match=r"resnet18 is built by timm: pip install 'wbc-cli\[train\]'"):
+        Backbone("resnet18", 3, SIDE, swin=False)
 
 
 @pytest.mark.parametrize("name", BACKBONES[1:])

@@ -11,7 +11,7 @@ import wbc_cli
 from wbc_cli.errors import SetupError
 from wbc_cli.resources.cores import available_cores
 
-_PACKAGES = ("torch", "torchvision", "timm", "opencv-python-headless", "openslide-python", "tifffile", "imagecodecs")
+_PACKAGES = ("torch", "opencv-python-headless", "openslide-python", "tifffile", "imagecodecs")
 
 
 @dataclass(frozen=True)

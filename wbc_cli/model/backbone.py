@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
 from wbc_cli.model.stages import STRIDES, build_stages
+from wbc_cli.model.swin import SwinBlock
 
 
 class SwinStage(nn.Module):
@@ -20,10 +20,7 @@ class SwinStage(nn.Module):
             heads -= 1
         shifts = (0, window // 2 if side > window else 0)
         self.blocks = nn.ModuleList(
-            SwinTransformerBlock(
-                channels, (side, side), heads, window_size=min(window, side), shift_size=shift, mlp_ratio=2.0
-            )
-            for shift in shifts
+            SwinBlock(channels, side, heads, min(window, side), shift, mlp_ratio=2.0) for shift in shifts
         )
         for name, parameter in self.blocks.named_parameters():
             if "attn.proj" in name or "mlp.fc2" in name:
