@@ -32,6 +32,10 @@ from wbc_cli.run.stopping import STOP_SIGNALS
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("suite")
 
+# As many tests run side by side as there are cores: threads beside each of them would only wait for each other.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs that tests start
+
 TOY_UM_PER_PX = 0.2
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (

@@ -45,7 +45,7 @@ def predict_discs(window, *discs):
     present = [label for label in range(1, number + 1) if (labels == label).any()]
     probabilities = np.stack([1 - cell, cell * (1 - nucleus), cell * nucleus]).astype(np.float32)
     logits, cam = np.zeros(9, np.float32), np.zeros((20, 20), np.float32)
-    cells = tuple(WindowCell(label, logits, 0.0, cam, 1.0, 1.0, 1.0, None, *NO_ATTRIBUTES) for label in present)
+    cells = tuple(WindowCell(label, logits, 0.0, cam, 1.0, 1.0, 1.0, None, 0.0, *NO_ATTRIBUTES) for label in present)
     return WindowPrediction(probabilities, labels, cells, np.zeros((20, 20), np.float32))
 
 

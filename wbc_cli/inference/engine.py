@@ -17,6 +17,7 @@ from wbc_cli.errors import SetupError
 from wbc_cli.inference.coarse_strips import MARGIN_PX
 from wbc_cli.inference.device import download, is_out_of_memory, upload
 from wbc_cli.inference.instances import find_cells
+from wbc_cli.inference.neutral_density import evenness
 from wbc_cli.inference.population import KNOWN
 from wbc_cli.inference.test_time_augmentation import AugmentedFeatures, augment_unclear
 from wbc_cli.inference.window_cells import WindowCell, WindowPrediction
@@ -289,13 +290,15 @@ class Engine:
         head = self.network.morphology
         attributes = head.predict(head.pool(augmented.features, output.texture, output.maps.segments, windows)[n, k])
         typed_from = torch.cat([pooled, evidence], dim=1).half()
+        even = evenness(pixels, output.maps.segments.float().softmax(dim=1)[n, 2] * masks, n)
         columns = download(
-            logits, distance, cam, energy, salient, agreement, attributes, typed_from, measures, stability
+            logits, distance, cam, energy, salient, agreement, even, attributes, typed_from, measures, stability
         )
-        *columns, values, kept, measured, found = columns
+        *columns, evennesses, values, kept, measured, found = columns
         stable = dict(zip(unclear.tolist(), found.tolist(), strict=True))
         numeric = (column.tolist() if column.ndim == 1 else column for column in columns)
-        return *numeric, [stable.get(cell) for cell in range(len(owners))], values, kept, measured
+        stabilities = [stable.get(cell) for cell in range(len(owners))]
+        return *numeric, stabilities, evennesses.tolist(), values, kept, measured
 
     def _stability(
         self, features: torch.Tensor, likeliest: torch.Tensor, owners: NDArray[np.int64], augmented: AugmentedFeatures

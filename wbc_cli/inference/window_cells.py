@@ -22,6 +22,7 @@ class WindowCell:
         cam_saliency: correlation of the Grad-CAM with the prior over the window.
         cam_stability: correlation of the Grad-CAM with that of the same class in a window shifted by 1.6 um; None for a
             cell whose type is clear, whose window is not augmented.
+        evenness: how evenly its nucleus takes up the three colours, 0 to 1; see `neutral_density.evenness`.
         morphology: int64 [attributes], the likeliest value of each of `morphology.ATTRIBUTES`.
         features: float16 [width + classes], what it was typed from: the type features' mean over the cell, and the
             weighed evidence of its shape and of the other cells of its sample.
@@ -36,6 +37,7 @@ class WindowCell:
     saliency: float
     cam_saliency: float
     cam_stability: float | None
+    evenness: float
     morphology: NDArray[np.int64]
     features: NDArray[np.float16]
     measures: NDArray[np.float32]
