@@ -156,6 +156,23 @@ def test_batches_are_full_and_the_last_windows_are_shared_among_the_lanes(toy_ne
     assert len(sizes) <= 4
 
 
+def test_what_waits_for_the_lanes_does_not_grow_with_the_windows(stream):
+    """A lane that checks for a batch takes whatever waits then: a check for each window would pile up in a long run."""
+    waiting = []
+
+    def read(window):
+        waiting.append(stream._lanes._work_queue.qsize())
+        return pixels_of(window)
+
+    def predict(_):
+        with Tasks(stream.readers) as tasks:
+            return len(list(stream.predict(tasks, read, WINDOWS)))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(predict, range(8))) == 8 * [len(WINDOWS)]
+    assert max(waiting) <= 1
+
+
 def test_windows_do_not_wait_for_a_read_that_hangs(stream):
     gate = threading.Event()
 

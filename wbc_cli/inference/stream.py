@@ -58,7 +58,7 @@ class Stream:
         self._lanes = ThreadPoolExecutor(engine.lanes, "network")
         self._waiting: deque[_Request] = deque()
         self._being_read, self._in_lanes, self._since_released = 0, 0, 0
-        self._flushing = False
+        self._scheduled = False
         self._lock = Lock()
         self._ahead = 4 * engine.batch_size * engine.lanes
 
@@ -141,7 +141,11 @@ class Stream:
             self._schedule()
 
     def _schedule(self) -> None:
-        """Have a lane check whether a batch waits."""
+        """Have a lane check whether a batch waits, unless one is to do so anyway: what waits for lanes is bounded."""
+        with self._lock:
+            if self._scheduled:
+                return
+            self._scheduled = True
         try:
             self._lanes.submit(self._predict_batch)
         except RuntimeError:  # the stream has been closed
@@ -150,10 +154,9 @@ class Stream:
     def _flush(self) -> None:
         """Have a lane take what has waited for too long, in a batch that is not full."""
         with self._lock:
-            if self._flushing or not self._is_overdue():
-                return
-            self._flushing = True
-        self._schedule()
+            overdue = self._is_overdue()
+        if overdue:
+            self._schedule()
 
     def _is_overdue(self) -> bool:
         return bool(self._waiting) and time.monotonic() - self._waiting[0].since >= _MAX_WAIT_S
@@ -169,7 +172,7 @@ class Stream:
     def _take_batch(self) -> list[_Request]:
         """Take the batch that a lane is to run next; it is empty where there is too little yet."""
         with self._lock:
-            self._flushing = False
+            self._scheduled = False
             waiting, share = len(self._waiting), self.engine.batch_size
             if self._being_read:
                 if waiting < share and not self._is_overdue():

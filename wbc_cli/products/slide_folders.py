@@ -21,6 +21,7 @@ from wbc_cli.slides.reader import SlideReader
 
 RECORD = "slide.json"
 CELLS = "cells.csv"
+_SOURCE = b'\n  "source": '  # of the record itself, as `write_json` indents it
 
 
 class SlideFolders:
@@ -187,10 +188,27 @@ def read_record(slides: Path, name: str) -> SlideRecord:
     Raises:
         OSError, ValueError: it cannot be read.
     """
+    record: SlideRecord = json.loads(_text_of_record(slides, name))
+    return record
+
+
+def read_source(slides: Path, name: str) -> str:
+    """Read from a slide's record where its file lies, without the rest, whose parsing takes ten times as long.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or does not say so.
+    """
+    _, found, rest = _text_of_record(slides, name).partition(_SOURCE)
+    if not found:
+        raise ValueError("a record without a source")
+    source: str = json.loads(rest.partition(b"\n")[0].rstrip(b","))
+    return source
+
+
+def _text_of_record(slides: Path, name: str) -> bytes:
     # Of a hundred thousand slides the paths would cost more than the reading.
     with open(f"{slides}/{name}/{RECORD}", "rb", buffering=0) as file:  # noqa: PTH123
-        record: SlideRecord = json.loads(file.read())
-    return record
+        return file.read()
 
 
 def _size(file: str) -> int:

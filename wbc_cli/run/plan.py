@@ -11,7 +11,7 @@ from wbc_cli.acquisition.file import Acquisitions, read_acquisitions, still_hold
 from wbc_cli.errors import UsageError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.records import Records
-from wbc_cli.products.slide_folders import names_in, read_record
+from wbc_cli.products.slide_folders import names_in, read_source
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
 from wbc_cli.run.fingerprint import Fingerprint, input_stamp
 from wbc_cli.run.lock import LOCK, locked
@@ -93,9 +93,8 @@ def known_names(out: Path) -> dict[str, str]:
     known = {source: file_name(name) for name, source in shares.sources.items()} if shares else {}
     slides = out / "slides"
     for name in names_in(slides) if slides.is_dir() else ():
-        with suppress(OSError, ValueError, KeyError, TypeError):  # what is damaged there is done again anyway
-            record = read_record(slides, name)
-            known[record["source"]] = file_name(record["name"])
+        with suppress(OSError, ValueError):  # what is damaged there is done again anyway
+            known[read_source(slides, name)] = file_name(name)
     return known
 
 
