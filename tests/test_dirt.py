@@ -46,5 +46,11 @@ def test_dirt_on_a_red_cell_is_told_by_its_dark_part():
     assert evenness_of((rgb, inside)) == [pytest.approx(0.85, abs=0.15)]
 
 
+def test_in_greyish_light_a_nucleus_is_no_dirt_since_red_cells_are_greyer_still():
+    rgb, inside = window((70, 45, 75))
+    rgb[(rgb == RED_CELL).all(axis=2)] = (150, 140, 150)
+    assert evenness_of((rgb, inside)) == [0]
+
+
 def test_a_picture_without_colour_has_no_dirt_by_this():
     assert evenness_of(window(NUCLEUS, grey=True), window(DIRT, grey=True)) == [0, 0]

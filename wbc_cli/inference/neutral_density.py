@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.saliency import background_colour, optical_density
 
+# Densities are natural logarithms, of the colour that is taken up most.
 _MIN_LIGHT = 0.02  # of the light, see optical_density
-_MIN_DENSITY = 0.7  # natural logarithm, of the colour that is taken up most: what is paler has a colour hard to tell
-_COLOURLESS, _QUANTILE = 0.1, 0.98  # densities of nearly all pixels of a grey picture lie no farther apart
+_MIN_DENSITY = 0.7  # what is paler has a colour hard to tell
+_PALE = 0.4  # dark pixels count no more than that for what is usual, lest they are that themselves
+_MIN_DIFFERENCE = 0.05
 
 
 def evenness(windows: Tensor, nuclei: Tensor, owners: Tensor) -> Tensor:
     """Tell how evenly the darkest of each nucleus takes up red, green and blue: the least density over the greatest.
+
+    Dirt is also more even than what lies around it is, while in the light of some cameras all is rather even, red cells
+    more so than nuclei. Of 1,100 white cells of ten laboratories none comes above 0.45 where it is more even than its
+    window; dirt on empty fields comes to 0.52 to 0.76, and the rim of an eyepiece's field to 0.54 to 0.71.
 
     Args:
         windows: uint8 [N, 3, S, S], RGB.
@@ -23,15 +28,19 @@ def evenness(windows: Tensor, nuclei: Tensor, owners: Tensor) -> Tensor:
         owners: int64 [M], the window of each cell.
 
     Returns:
-        float [M], 0 to 1; 0 for pale nuclei and in windows that have no colour at all.
+        float [M], 0 to 1; 0 for pale nuclei, and where all that lies in the window is as even.
     """
     rgb = F.avg_pool2d(windows.float() / 255, MAP_STRIDE)
     density = optical_density(rgb, background_colour(rgb), _MIN_LIGHT).clamp_min(0)
+    most = density.amax(dim=1)
+    even = density.amin(dim=1) / most.clamp_min(1e-6)
+    usual = _mean(even, most.clamp_max(_PALE))[owners]
     # Dirt is outlined with the red cell that it lies on: the dark pixels tell.
-    weights = nuclei * density.amax(dim=1).square()[owners]
-    taken_up = torch.einsum("mchw,mhw->mc", density[owners], weights)
-    dark = taken_up.amax(dim=1) > _MIN_DENSITY * weights.sum(dim=(1, 2))
-    colour = (density.amax(dim=1) - density.amin(dim=1)).flatten(1)
-    coloured = colour.kthvalue(round(_QUANTILE * colour.shape[1]), dim=1).values > _COLOURLESS
-    even = taken_up.amin(dim=1) / taken_up.amax(dim=1).clamp_min(1e-6)
-    return even * (dark & coloured[owners])
+    weights = nuclei * most.square()[owners]
+    found = _mean(even[owners], weights)
+    return found * ((_mean(most[owners], weights) > _MIN_DENSITY) & (found > usual + _MIN_DIFFERENCE))
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Average maps [N, h, w] with weights."""
+    return (values * weights).sum(dim=(1, 2)) / weights.sum(dim=(1, 2)).clamp_min(1e-6)

@@ -48,8 +48,7 @@ _MAX_SCALE_ERROR = 0.2
 # On 90 training fields of laboratories that the model had not seen (BCCD, RV-PBS) one cell of 106 shows two of these
 # signs, and 26 of 30 objects that are no white cells do.
 _MIN_SALIENCY, _MIN_NUCLEUS_UM2, _MIN_CAM_IN_CELL, _MIN_SIGNS = 0.1, 10.0, 0.3, 2
-# Of 1,250 white cells of ten laboratories none comes above 0.42; dirt, folds and an eyepiece's black rim do.
-_MAX_EVENNESS = 0.5
+_MAX_EVENNESS = 0.5  # of what has a stain, see `neutral_density.evenness`
 _GAP_MARGIN_UM = 0.5  # outlines are about as exact
 
 

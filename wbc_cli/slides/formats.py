@@ -125,8 +125,6 @@ FORMATS: tuple[Format, ...] = (
 )
 """All formats as they are tried: what OpenSlide knows first, since most of that begins as a TIFF or JPEG does."""
 
-_BY_SUFFIX = {suffix: own for own in reversed(FORMATS) for suffix in own.suffixes}
-
 SLIDES = tuple(own for own in FORMATS if own.is_slide)
 PICTURES = tuple(own for own in FORMATS if not own.is_slide)
 
@@ -136,7 +134,8 @@ HEAD_BYTES = max(len(signature) for own in FORMATS for signature in own.signatur
 
 def named_format(path: Path) -> Format | None:
     """Return the format that a file's extension stands for, whatever the file holds; None for an unknown one."""
-    return _BY_SUFFIX.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    return next((own for own in FORMATS if suffix in own.suffixes), None)
 
 
 def recognise(head: bytes, vendor: str | None = None) -> Format | None:
