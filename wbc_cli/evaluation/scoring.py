@@ -33,7 +33,7 @@ wide, and a cell that its border cuts gets a window of its own."""
 
 @dataclass(frozen=True)
 class PriorScore:
-    """What the saliency prior did with one image.
+    """The score tells what the saliency prior did with one image.
 
     Attributes:
         near: one a labelled white cell that has a position: whether its middle lies in the window around a candidate.

@@ -30,7 +30,7 @@ CONCURRENT_IMAGES = 32
 
 @dataclass(frozen=True)
 class Shared:
-    """What an image has from the others of its data set.
+    """It holds what an image has from the others of its data set.
 
     Attributes:
         scales: estimated from those of its size.
@@ -43,7 +43,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class SharedBySet:
-    """What the images of several data sets share; empty before it is measured.
+    """It holds what the images of several data sets share, and is empty before that is measured.
 
     Attributes:
         scales: by data set and size, see `grouping.size_of`.

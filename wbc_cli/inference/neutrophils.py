@@ -42,7 +42,7 @@ class Typed(Protocol):
 
     @property
     def features(self) -> NDArray[np.float16]:
-        """What it was typed from, see `WindowCell`."""
+        """Return what it was typed from, see `WindowCell`."""
 
     @property
     def measures(self) -> NDArray[np.float32]:

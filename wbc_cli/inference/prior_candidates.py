@@ -20,7 +20,7 @@ _SQUARE_PX = 1024  # coarse pixels of a side: memory does not grow with the slid
 
 @dataclass(frozen=True, eq=False)
 class PriorCandidates:
-    """What the saliency prior takes for white cells on one slide.
+    """They are what the saliency prior takes for white cells on one slide.
 
     Attributes:
         positions: float64 [n, 2], x and y of the candidates in level-0 pixels.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-STEM_CHANNELS = 32
+_STEM_CHANNELS = 32
 _EPSILON = 1e-3
 
 
@@ -43,8 +43,8 @@ class DepthwiseSeparableConv(nn.Module):
 
     def __init__(self, inner: int, out: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.conv_dw, self.bn1 = convolution(inner, inner, kernel, stride, groups=inner), ActivatedNorm(inner)
-        self.conv_pw, self.bn2 = convolution(inner, out, 1), PlainNorm(out)
+        self.conv_dw, self.bn1 = _convolution(inner, inner, kernel, stride, groups=inner), ActivatedNorm(inner)
+        self.conv_pw, self.bn2 = _convolution(inner, out, 1), PlainNorm(out)
         self.adds = stride == 1 and inner == out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,9 +59,9 @@ class InvertedResidual(nn.Module):
     def __init__(self, inner: int, out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         wide = inner * expansion
-        self.conv_pw, self.bn1 = convolution(inner, wide, 1), ActivatedNorm(wide)
-        self.conv_dw, self.bn2 = convolution(wide, wide, kernel, stride, groups=wide), ActivatedNorm(wide)
-        self.conv_pwl, self.bn3 = convolution(wide, out, 1), PlainNorm(out)
+        self.conv_pw, self.bn1 = _convolution(inner, wide, 1), ActivatedNorm(wide)
+        self.conv_dw, self.bn2 = _convolution(wide, wide, kernel, stride, groups=wide), ActivatedNorm(wide)
+        self.conv_pwl, self.bn3 = _convolution(wide, out, 1), PlainNorm(out)
         self.adds = stride == 1 and inner == out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class PlainNorm(ActivatedNorm):
 
 
 class EfficientNetLite(nn.Module):
-    """The stem and the blocks, with random weights.
+    """The stem and the blocks, with random weights; `stages` runs them.
 
     Args:
         name: `efficientnet_lite0` or `efficientnet_lite2`.
@@ -105,22 +105,17 @@ class EfficientNetLite(nn.Module):
     def __init__(self, name: str, in_channels: int) -> None:
         super().__init__()
         width, depth = _GROWTH[name]
-        self.conv_stem, self.bn1 = convolution(in_channels, STEM_CHANNELS, 3, 2), ActivatedNorm(STEM_CHANNELS)
+        self.conv_stem, self.bn1 = _convolution(in_channels, _STEM_CHANNELS, 3, 2), ActivatedNorm(_STEM_CHANNELS)
         self.channels = tuple(_rounded(stage.channels * width) for stage in STAGES)
-        stages, inner = [], STEM_CHANNELS
+        stages, inner = [], _STEM_CHANNELS
         for stage, out in zip(STAGES, self.channels, strict=True):
             blocks = stage.blocks if stage.blocks == 1 else -int(-stage.blocks * depth // 1)
             stages.append(nn.Sequential(*(_block(stage, inner if not n else out, out, n) for n in range(blocks))))
             inner = out
         self.blocks = nn.Sequential(*stages)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the last features [N, C, S / 32, S / 32] of pixels [N, in_channels, S, S]."""
-        features: Tensor = self.blocks(self.bn1(self.conv_stem(x)))
-        return features
 
-
-def convolution(inner: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+def _convolution(inner: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """Return a convolution whose random weights leave the features' deviation as it is (He et al., 2015)."""
     conv = nn.Conv2d(inner, out, kernel, stride, kernel // 2, groups=groups, bias=False)
     with torch.no_grad():

@@ -27,7 +27,7 @@ class WindowAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, window: int) -> None:
         super().__init__()
-        self.heads, self.places = heads, window * window
+        self.heads = heads
         self.scale = (channels // heads) ** -0.5
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
