@@ -143,7 +143,7 @@ def test_noise_where_pixels_were_is_damage(tmp_path: Path) -> None:
 
 
 def test_the_fuzz_calls_another_count_without_a_flag_silent() -> None:
-    whole = {"status": "done", "flags": "few", "cells": "7", "platelet_count": "0", "reason": ""}
+    whole = {"status": "done", "flags": "few", "cells": "7", "reason": ""}
     assert judge({**whole, "cells": "3"}, whole) == "silent"
     assert judge({**whole, "cells": "3", "flags": "few;unreadable_tiles"}, whole) == "flagged"
     assert judge({**whole, "status": "failed", "reason": "damaged"}, whole) == "failed"
