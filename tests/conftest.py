@@ -36,6 +36,11 @@ hypothesis.settings.load_profile("suite")
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs that tests start
 
+# The files that take longest come first, lest one of them be left to one core in the end.
+LONGEST = [
+    f"test_{name}.py" for name in ("slurm_real", "training", "processes", "resuming", "stopping", "acquisitions")
+]
+
 TOY_UM_PER_PX = 0.2
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (
@@ -49,6 +54,11 @@ FLAGS = (
     "--disable-sync",
     "--window-size=1280,900",
 )
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests of the longest files first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @dataclass(frozen=True)

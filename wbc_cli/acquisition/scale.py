@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from wbc_cli.acquisition.file import PooledScale
-from wbc_cli.inference.scale_estimation import patches_at
+from wbc_cli.inference.scale_estimation import PATCHES_PER_ZOOM, patches_at
 from wbc_cli.model.scale_network import PATCH_PX, ScaleNet, standardise
 from wbc_cli.slides.reader import SlideReader
 
-_PATCHES_PER_ZOOM = 5
 _COARSEST = 2.0  # widths of the picture to a patch, the rest of which is mirrored as in training
 _STEP = 2**0.5  # from one zoom to the next
 # um a patch's pixel. The estimator has learned from about 0.07 to 1.1, and draws what lies near either end towards the
@@ -60,7 +59,7 @@ def measure_scale(net: ScaleNet, reader: SlideReader) -> ScaleEstimates:
         SlideError: the picture cannot be read.
     """
     zooms = zooms_of(reader.width, reader.height)
-    patches = [patches_at(reader, 1 / zoom, _PATCHES_PER_ZOOM) for zoom in zooms]
+    patches = [patches_at(reader, 1 / zoom, PATCHES_PER_ZOOM) for zoom in zooms]
     rgb = torch.from_numpy(np.concatenate(patches)).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         mean, log_variance = net(standardise(rgb.to(next(net.parameters()).device)))

@@ -13,7 +13,10 @@ from wbc_cli.cells import Scale
 from wbc_cli.model.scale_network import PATCH_PX, ScaleNet, standardise
 from wbc_cli.slides.reader import SlideReader
 
-_PATCHES_PER_ZOOM = 6
+# Middles of a zoom's patches, in shares of the picture's sides: within the 0.3 to 0.7 that they have in training, and
+# far from the dark and blurred rim that an eyepiece shows.
+_MIDDLES = ((0.4, 0.4), (0.6, 0.6), (0.4, 0.6), (0.6, 0.4), (0.5, 0.5))
+PATCHES_PER_ZOOM = len(_MIDDLES)
 _CHECK_PATCHES_PER_ZOOM = 2  # a zoom, as they lie: a stated scale is far off or right
 # Difference of logarithms: right scales are within that of nearly all estimates, half is beyond.
 _MIN_LOG_DIFFERENCE = 0.42
@@ -62,7 +65,7 @@ def check_scale(net: ScaleNet, reader: SlideReader, stated: Scale) -> Scale:
 
 
 def estimate_scale(
-    net: ScaleNet, reader: SlideReader, patches_per_zoom: int = _PATCHES_PER_ZOOM, views: int = 4
+    net: ScaleNet, reader: SlideReader, patches_per_zoom: int = PATCHES_PER_ZOOM, views: int = 4
 ) -> Scale:
     """Estimate micrometres per level-0 pixel from patches at several zooms.
 
@@ -130,7 +133,7 @@ def patches_at(reader: SlideReader, downsample: float, count: int) -> list[NDArr
     Args:
         reader: the open picture.
         downsample: level-0 pixels to a patch's pixel (>= 1).
-        count: how many there are at most.
+        count: how many there are at most, up to PATCHES_PER_ZOOM.
 
     Returns:
         uint8 [PATCH_PX, PATCH_PX, 3] each.
@@ -150,10 +153,8 @@ def patches_at(reader: SlideReader, downsample: float, count: int) -> list[NDArr
 
 
 def _corners(width: int, height: int, span: int, count: int) -> list[tuple[int, int]]:
-    """Spread a few squares over the picture and return their upper left corners."""
-    columns, rows = max(1, round(width / span)), max(1, round(height / span))
-    xs = np.linspace(0, max(0, width - span), columns).astype(int)
-    ys = np.linspace(0, max(0, height - span), rows).astype(int)
-    corners = [(int(x), int(y)) for y in ys for x in xs]
-    chosen = np.linspace(0, len(corners) - 1, min(count, len(corners))).astype(int)
-    return [corners[i] for i in chosen]
+    """Lay a few squares around the middle of the picture, no two in one place, and return their upper left corners."""
+    free = max(0, width - span), max(0, height - span)
+    corners = ((x * width - span / 2, y * height - span / 2) for x, y in _MIDDLES[:count])
+    inside = [(round(min(max(x, 0), free[0])), round(min(max(y, 0), free[1]))) for x, y in corners]
+    return list(dict.fromkeys(inside))
