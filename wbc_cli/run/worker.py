@@ -6,6 +6,7 @@ line for every event on standard output. When standard input ends, its superviso
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -42,6 +43,8 @@ Orders = SimpleQueue[Order | None]
 
 def main() -> None:
     """Do one job."""
+    gc.freeze()  # what has been imported stays, and no collection has to look at it
+    gc.enable()
     secure_streams()
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the supervisor hears them, and says what to do
@@ -144,7 +147,3 @@ def _slides_at_once(job: Job, network: LazyAnalyser) -> int:
         return available_cores()
     engine = network.get().stream.engine
     return min(2 * engine.batch_size * engine.lanes, _MAX_SLIDES)
-
-
-if __name__ == "__main__":
-    main()
