@@ -226,13 +226,21 @@ def test_a_run_from_earlier_weights_keeps_their_prior_and_scale_estimator(traine
     assert checksum(trained) in card
 
 
-def test_a_run_from_earlier_weights_learns_the_prior_anew_where_asked(manifest, trained, tmp_path):
-    start = Start(weights=trained, new_prior=True)
-    train(manifest, tmp_path, ModelConfig(), replace(TINY, seed=1), ("elsewhere",), CPU, start)
+@pytest.mark.parametrize(("part", "other"), [("prior", "scale"), ("scale", "prior")])
+def test_a_run_from_earlier_weights_learns_prior_or_scale_estimator_anew_where_asked(
+    manifest, trained, tmp_path, part, other
+):
+    start = Start(weights=trained, **{f"new_{part}": True})
+    train(manifest, tmp_path, ModelConfig(), replace(TINY, steps=0, seed=1), ("elsewhere",), CPU, start)
     changed = {name.split(".")[0] for name in parts_that_differ(trained, tmp_path)}
-    assert "prior" in changed
-    assert "scale" not in changed
-    assert "--from WEIGHTS --new-prior" in (tmp_path / "MODEL_CARD.md").read_text()
+    assert part in changed
+    assert not {other, "backbone"} & changed
+    assert f"--from WEIGHTS --new-{part}" in (tmp_path / "MODEL_CARD.md").read_text()
+
+
+def test_parts_to_learn_anew_need_weights_to_go_on_from():
+    with pytest.raises(UsageError, match="go with --from"):
+        Start(new_scale=True)
 
 
 def test_earlier_weights_have_their_share_in_those_that_a_run_keeps(manifest, trained, continued, tmp_path):

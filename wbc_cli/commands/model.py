@@ -172,6 +172,9 @@ def train(
     new_prior: Annotated[
         bool, typer.Option("--new-prior", help="With --from: learn the saliency prior anew, and go on with the rest.")
     ] = False,
+    new_scale: Annotated[
+        bool, typer.Option("--new-scale", help="With --from: learn the scale estimator anew, and go on with the rest.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Train a model; run it again with the same options to go on after a stop.
@@ -188,6 +191,6 @@ def train(
 
     config, recipe = apply_settings(settings or ())
     torch.set_num_threads(available_cores())
-    start = Start(begin, prior, new_prior)
+    start = Start(begin, prior, new_prior, new_scale)
     run(manifest, out, config, recipe, tuple(exclude or ()), choose_device(device), start)
     terminal.note(f"wrote the weights to {out}; try them with --weights {out}")

@@ -76,7 +76,8 @@ def _command(config: ModelConfig, settings: TrainSettings, exclude: Sequence[str
     given |= {n: v for n, v in asdict(config).items() if v != getattr(ModelConfig(), n) and n != "temperature"}
     options = [f"--set {n}={_word(v) if isinstance(v, bool) else v}" for n, v in given.items()]
     options += [f"--exclude {name}" for name in exclude]
-    options += [f"{option} WEIGHTS" for option in start.files()] + (["--new-prior"] if start.new_prior else [])
+    options += [f"{option} WEIGHTS" for option in start.files()]
+    options += [option for option, is_asked in start.anew.items() if is_asked]
     return " ".join(["wbc-cli train manifest.csv -o DIR", *options])
 
 

@@ -224,6 +224,6 @@ def _options(config: ModelConfig, settings: TrainSettings, exclude: Sequence[str
         "config": asdict(config),
         "settings": asdict(settings),
         "exclude": sorted(exclude),
-        "start": start.files() | {"new_prior": start.new_prior},
+        "start": start.files() | start.anew,
     }
     return json.dumps(options, indent=2)

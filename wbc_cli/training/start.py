@@ -29,17 +29,22 @@ class Start:
         weights: folder of weights of the same config to go on from, in place of ImageNet's.
         prior: folder of weights of which only the saliency prior and the scale estimator are taken.
         new_prior: of `weights` all but the saliency prior, which is learned anew.
+        new_scale: of `weights` all but the scale estimator, which is learned anew.
     """
 
     weights: Path | None = None
     prior: Path | None = None
     new_prior: bool = False
+    new_scale: bool = False
 
     def __post_init__(self) -> None:
         if self.weights and self.prior:
             raise UsageError("--from carries its own prior; give it or --prior, not both")
-        if self.new_prior and not self.weights:
-            raise UsageError("--new-prior goes with --from; without earlier weights the prior is learned anyway")
+        if (self.new_prior or self.new_scale) and not self.weights:
+            raise UsageError(
+                "--new-prior and --new-scale go with --from; without earlier weights the prior and the scale estimator "
+                "are learned anyway"
+            )
 
     @property
     def learns_prior(self) -> bool:
@@ -49,7 +54,12 @@ class Start:
     @property
     def learns_scale(self) -> bool:
         """Whether the scale estimator is a part of the run."""
-        return not (self.weights or self.prior)
+        return self.new_scale or not (self.weights or self.prior)
+
+    @property
+    def anew(self) -> dict[str, bool]:
+        """What is learned anew beside weights to go on from, by the option that asks for it."""
+        return {"--new-prior": self.new_prior, "--new-scale": self.new_scale}
 
     def files(self) -> dict[str, str]:
         """Compute the SHA-256 of the weights taken over, by the option that names them."""
@@ -98,7 +108,8 @@ class Start:
             )
         network = SGCLDFF(config)
         state = read_state(folder)
-        anew = ("prior.", *_LEARNED_LAST) if self.new_prior else _LEARNED_LAST
+        asked = [part for part, is_new in (("prior.", self.new_prior), ("scale.", self.new_scale)) if is_new]
+        anew = (*_LEARNED_LAST, *asked)
         state = {name: tensor for name, tensor in state.items() if not name.startswith(anew)}
         state |= {name: tensor for name, tensor in network.state_dict().items() if name.startswith(anew)}
         try:
