@@ -77,7 +77,7 @@ def _command(config: ModelConfig, settings: TrainSettings, exclude: Sequence[str
     options = [f"--set {n}={_word(v) if isinstance(v, bool) else v}" for n, v in given.items()]
     options += [f"--exclude {name}" for name in exclude]
     options += [f"{option} WEIGHTS" for option in start.files()]
-    options += [option for option, is_asked in start.anew.items() if is_asked]
+    options += [f"--new-{part}" for part in start.anew]
     return " ".join(["wbc-cli train manifest.csv -o DIR", *options])
 
 

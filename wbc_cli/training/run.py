@@ -115,14 +115,15 @@ def _begin(
     network.prior.requires_grad_(False)
     network.scale.requires_grad_(False)
     training = Training(network, settings, folder, device)
-    resumed = training.resume()
-    if start.learns_scale and not resumed:
+    if training.resume():
+        return training, _load(split, network)
+    if start.learns_scale:
         train_scale(network.scale, split, settings.scale_steps, settings.seed, device)
     images = _load(split, network)
-    if start.learns_prior and not resumed:
+    if start.learns_prior:
         train_prior(network.prior, images, settings.prior_steps, settings.seed, device)
-        training = Training(network, settings, folder, device)
-        training.save()
+    training = Training(network, settings, folder, device)  # whose average begins with what has been learned here
+    training.save()
     return training, images
 
 
@@ -224,6 +225,6 @@ def _options(config: ModelConfig, settings: TrainSettings, exclude: Sequence[str
         "config": asdict(config),
         "settings": asdict(settings),
         "exclude": sorted(exclude),
-        "start": start.files() | start.anew,
+        "start": start.files() | {"anew": start.anew},
     }
     return json.dumps(options, indent=2)

@@ -40,7 +40,7 @@ class Start:
     def __post_init__(self) -> None:
         if self.weights and self.prior:
             raise UsageError("--from carries its own prior; give it or --prior, not both")
-        if (self.new_prior or self.new_scale) and not self.weights:
+        if self.anew and not self.weights:
             raise UsageError(
                 "--new-prior and --new-scale go with --from; without earlier weights the prior and the scale estimator "
                 "are learned anyway"
@@ -57,9 +57,9 @@ class Start:
         return self.new_scale or not (self.weights or self.prior)
 
     @property
-    def anew(self) -> dict[str, bool]:
-        """What is learned anew beside weights to go on from, by the option that asks for it."""
-        return {"--new-prior": self.new_prior, "--new-scale": self.new_scale}
+    def anew(self) -> list[str]:
+        """The parts of `weights` that are learned anew, as the network and, behind `--new-`, the options name them."""
+        return [part for part, asked in (("prior", self.new_prior), ("scale", self.new_scale)) if asked]
 
     def files(self) -> dict[str, str]:
         """Compute the SHA-256 of the weights taken over, by the option that names them."""
@@ -108,8 +108,7 @@ class Start:
             )
         network = SGCLDFF(config)
         state = read_state(folder)
-        asked = [part for part, is_new in (("prior.", self.new_prior), ("scale.", self.new_scale)) if is_new]
-        anew = (*_LEARNED_LAST, *asked)
+        anew = (*_LEARNED_LAST, *(f"{part}." for part in self.anew))
         state = {name: tensor for name, tensor in state.items() if not name.startswith(anew)}
         state |= {name: tensor for name, tensor in network.state_dict().items() if name.startswith(anew)}
         try:
