@@ -46,7 +46,7 @@ class Box:
 
 @dataclass(frozen=True)
 class MaskLevels:
-    """How a published mask, whose pixels are not 0, 1 and 2, is to be read.
+    """The levels tell how a published mask, whose pixels are not 0, 1 and 2, is to be read.
 
     Attributes:
         cell: the darkest grey of a cell's pixels.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class WindowCell:
-    """What the network predicts of one cell in a window.
+    """It holds what the network predicts of one cell in a window.
 
     Attributes:
         label: its number in the window's label map.
@@ -45,7 +45,7 @@ class WindowCell:
 
 @dataclass(frozen=True, eq=False)
 class WindowPrediction:
-    """What the network predicts for one window.
+    """It holds what the network predicts for one window.
 
     Attributes:
         probabilities: float32 [3, h, w], background, cytoplasm, nucleus at stride 2.

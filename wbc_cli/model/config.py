@@ -13,7 +13,7 @@ from wbc_cli.errors import SetupError
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a set of weights is, and how its outputs are read.
+    """The config tells what a set of weights is, and how its outputs are read.
 
     Attributes:
         backbone: one of `stages.BACKBONES`, that the stages are taken from.

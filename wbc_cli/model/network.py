@@ -36,7 +36,7 @@ from wbc_cli.model.typicality import Typicality
 
 
 class NetworkOutput(NamedTuple):
-    """What the network computes for a batch of windows.
+    """The output holds what the network computes for a batch of windows.
 
     Attributes:
         maps: segmentation and offsets at stride 2.
