@@ -58,7 +58,7 @@ def test_a_wrong_setting_is_named(pair):
 
 
 def write_images(folder):
-    """A manifest of drawn cells: with masks, with a label only, a field without cells, and a set that is unreadable."""
+    """A manifest of drawn cells: with masks, with a label or a box only, a field of none, and an unreadable set."""
     rows = ["image,label,dataset,split,um_per_px,mask"]
 
     def add(name, label, dataset, split, masked):
@@ -80,6 +80,9 @@ def write_images(folder):
     for i in range(3):
         add(f"labelled_{i}.png", ("lymphocyte", "monocyte", "platelet")[i], "labelled", "train", False)
     add("empty.png", "", "negatives", "train", False)
+    add("boxed.png", "lymphocyte", "boxed", "train", False)
+    rows[-1] = rows[-1].replace("lymphocyte", "")
+    (folder / "boxes.csv").write_text("image,label,x0,y0,x1,y1\nboxed.png,wbc,38,38,82,82\n")
     (folder / "letter.png").write_text("This is no picture.")
     rows.append(f"letter.png,neutrophil,elsewhere,train,{UM_PER_PX},")
     manifest = folder / "manifest.csv"
@@ -139,6 +142,13 @@ def test_the_command_in_the_card_trains_such_weights(call, manifest, trained, tm
     assert answer.code == 0
     assert f"wrote the weights to {tmp_path}" in " ".join(answer.err.split())
     assert is_trained(tmp_path, ModelConfig(), TINY, ("elsewhere",))
+
+
+def test_the_card_tells_typed_cells_from_untyped_ones_and_from_none(trained):
+    card = (trained / "MODEL_CARD.md").read_text()
+    assert "| labelled | train | 3 | lymphocyte 1, monocyte 1, platelet 1 |" in card
+    assert "| boxed | train | 1 | white cells of unknown type 1 |" in card
+    assert "| negatives | train | 1 | no white cell |" in card
 
 
 def test_training_changes_the_weights_of_every_part(trained, manifest):

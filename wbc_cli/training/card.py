@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import wbc_cli
-from wbc_cli.manifest import Sample
+from wbc_cli.manifest import WHITE_CELL, Sample
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.files import WEIGHTS_NAME, checksum
 from wbc_cli.training.centred import Validation
@@ -86,10 +86,19 @@ def _data_rows(samples: Sequence[Sample]) -> list[str]:
     rows = []
     for dataset, split in sorted({(sample.dataset, sample.split) for sample in used}):
         chosen = [sample for sample in used if (sample.dataset, sample.split) == (dataset, split)]
-        labels = Counter(label for sample in chosen for label in sample.labels)
-        counts = ", ".join(f"{label} {count}" for label, count in labels.most_common()) or "no white cell"
-        rows.append(f"| {dataset} | {split} | {len(chosen)} | {counts} |")
+        rows.append(f"| {dataset} | {split} | {len(chosen)} | {_contents(chosen)} |")
     return rows
+
+
+def _contents(samples: Sequence[Sample]) -> str:
+    """Name what the images show: typed cells by label, else boxes or masks of cells that nobody typed."""
+    labels = Counter(label for sample in samples for label in sample.labels)
+    boxes = sum(box.label == WHITE_CELL for sample in samples for box in sample.boxes)
+    if labels:
+        return ", ".join(f"{label} {count}" for label, count in labels.most_common())
+    if boxes:
+        return f"white cells of unknown type {boxes}"
+    return "masks of white cells of unknown type" if any(sample.mask for sample in samples) else "no white cell"
 
 
 def _word(value: bool) -> str:
