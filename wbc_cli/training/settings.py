@@ -54,7 +54,7 @@ class TrainSettings:
     ema: float = 0.998
     start_share: float = 0.0
     prior_steps: int = 2000
-    scale_steps: int = 2000
+    scale_steps: int = 4000
     shape_steps: int = 3500
     imagenet: bool = True
     seed: int = 0
