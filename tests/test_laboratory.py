@@ -239,9 +239,11 @@ def test_a_slides_own_population_types_and_explains_its_cells_as_that_of_an_acqu
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=2e-3)
         np.testing.assert_allclose(one.explanation.cam, other.explanation.cam, atol=2e-3)
     changed = [place for place, cell in enumerate(alone) if cell.class_name != own[place].class_name]
-    assert changed
-    for place in changed:
-        assert not np.allclose(own[place].explanation.cam, alone[place].explanation.cam, atol=1e-3)
+    maps = [[cells[place].explanation.cam for cells in (own, alone)] for place in changed]
+    shown = [pair for pair in maps if np.max(pair) > 1e-3]  # nothing in the window may speak for either class
+    assert len(shown) > 1
+    for mine, other in shown:
+        assert not np.allclose(mine, other, atol=1e-3)
 
 
 def test_pictures_of_a_camera_share_their_neutrophils(call, tmp_path):
