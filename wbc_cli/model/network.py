@@ -52,7 +52,7 @@ class NetworkOutput(NamedTuple):
 
 
 class TypedCells(NamedTuple):
-    """What types cells.
+    """The cells hold what types them.
 
     Attributes:
         pooled: float [N, 2 * width], the type features' mean over each cell.
@@ -189,7 +189,7 @@ class SGCLDFF(nn.Module):
 
     @property
     def compares(self) -> bool:
-        """Whether it holds cells against the neutrophils of their laboratory."""
+        """The network holds cells against the neutrophils of their laboratory if this is true."""
         return self.config.morphometry or self.config.reference
 
     def among(self, cells: TypedCells, measured: Tensor, population: Tensor) -> TypedCells:

@@ -43,7 +43,7 @@ class Group:
 
 @dataclass(frozen=True)
 class ReferenceStatistics:
-    """What the reference period says of a figure.
+    """The statistics hold what the reference period says of a figure.
 
     Attributes:
         centre: mean of the groups.

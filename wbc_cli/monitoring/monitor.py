@@ -55,7 +55,7 @@ class Alarm:
 
     @property
     def words(self) -> str:
-        """What is wrong, in words."""
+        """The words say what is wrong."""
         side, decimals = "above" if self.value > self.limit else "below", self.figure.decimals
         return (
             f"{self.figure.label} {side} its limit on {self.group} "

@@ -26,7 +26,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a profile brings, by cross-validation over the reviewed cells, whole slides left out in turn.
+    """The evidence is what a profile brings, by cross-validation over reviewed cells, whole slides left out in turn.
 
     Attributes:
         cells, slides: that were reviewed.
