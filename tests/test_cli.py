@@ -58,6 +58,11 @@ def test_every_command_explains_itself_and_names_a_wrong_option(call, command):
     assert "--no-such-option" in COLOUR.sub("", wrong.err)
 
 
+@pytest.mark.parametrize("command, extra", [("train", "train"), ("export", "export")])
+def test_help_names_the_extra_that_a_command_needs(call, command, extra):
+    assert f"wbc-cli[{extra}]" in call(command, "--help").out
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_bash_completes_commands_options_values_and_topics(tmp_path):
     program = tmp_path / "wbc-cli"

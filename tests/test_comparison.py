@@ -129,6 +129,15 @@ def test_a_table_that_excel_has_saved_is_taken(compared, tmp_path, encoding, sep
     assert "1 samples; regression and limits of agreement need 40 or more" in answer.err
 
 
+def test_an_apostrophe_is_a_samples_own_unless_it_guards_a_formula(compared, tmp_path):
+    counts = {"neutrophil": 120, "lymphocyte": 60}
+    run = write_run(tmp_path / "run", [record(f"{name}.png", counts) for name in ("'s-Gravenhage", "=1")])
+    lines = [(name, "ann", kind, n) for name in ("'s-Gravenhage", "'=1") for kind, n in counts.items()]
+    _, _, page = compared(run, write_reference(tmp_path / "r.csv", lines))
+    assert page["missing"] == {}
+    assert page["pairs"][0]["samples"] == 2
+
+
 def test_what_is_not_compared_is_said_and_nothing_is_left_out_in_silence(compared, tmp_path):
     counts = {"neutrophil": 120, "lymphocyte": 60}
     bad = record("bad.png", counts, status="refused", reason="out of focus")

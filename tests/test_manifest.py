@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,25 @@ def write(folder: Path, text: str, name: str = "manifest.csv") -> Path:
     return path
 
 
+def write_with_files(folder: Path, text: str) -> Path:
+    """Write a manifest, and an empty file for each that it names."""
+    for name in re.findall(r"[\w/]+\.(?:png|jpg)", text):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    return write(folder, text)
+
+
 def test_only_image_and_label_are_required(tmp_path):
     folder = tmp_path / "my_lab"
     folder.mkdir()
-    (sample,) = read_manifest(write(folder, "label,image\nneutrophil,a.png\n"))
+    (sample,) = read_manifest(write_with_files(folder, "label,image\nneutrophil,a.png\n"))
     assert sample.image == folder / "a.png"
     assert (sample.dataset, sample.split, sample.labels) == ("my_lab", "test", ("neutrophil",))
     assert (sample.group, sample.um_per_px, sample.mask, sample.boxes) == ("a.png", None, None, ())
 
 
 def test_every_column_is_read_in_any_order_and_others_are_ignored(tmp_path):
-    path = write(
+    path = write_with_files(
         tmp_path,
         "mask,um_per_px,group,subtype,label,split,dataset,image,remark\n"
         'm/a.png,0.1,patient 1,band,neutrophil;lymphocyte,val,lab,a.png,"one, two"\n',
@@ -44,7 +53,7 @@ def test_morphology_beside_the_manifest_goes_to_its_image(tmp_path):
     values = {name: choice[-1] for name, choice in ATTRIBUTES.items()}
     rows = [["img_name", "label", *values], ["a.jpg", "Neutrophil", *values.values()]]
     write(tmp_path, "".join(",".join(row) + "\n" for row in rows), "wbcatt.csv")
-    first, second = read_manifest(write(tmp_path, "image,label\nsub/a.jpg,neutrophil\nb.jpg,neutrophil\n"))
+    first, second = read_manifest(write_with_files(tmp_path, "image,label\nsub/a.jpg,neutrophil\nb.jpg,neutrophil\n"))
     assert first.morphology == values
     assert not second.morphology
 
@@ -53,16 +62,16 @@ def test_a_value_that_no_attribute_has_is_named(tmp_path):
     values = {name: choice[0] for name, choice in ATTRIBUTES.items()} | {"granule_colour": "green"}
     write(tmp_path, f"img_name,{','.join(values)}\na.jpg,{','.join(values.values())}\n", "wbcatt.csv")
     with pytest.raises(UsageError, match="line 2: unknown granule_colour 'green'"):
-        read_manifest(write(tmp_path, "image,label\na.jpg,neutrophil\n"))
+        read_manifest(write_with_files(tmp_path, "image,label\na.jpg,neutrophil\n"))
 
 
 def test_an_empty_label_means_no_cell_and_not_blast_is_a_label(tmp_path):
-    samples = read_manifest(write(tmp_path, "image,label\na.png,\nb.png,not_blast\n"))
+    samples = read_manifest(write_with_files(tmp_path, "image,label\na.png,\nb.png,not_blast\n"))
     assert [s.labels for s in samples] == [(), ("not_blast",)]
 
 
 def test_a_file_saved_by_excel_is_read(tmp_path):
-    (sample,) = read_manifest(write(tmp_path, "\ufeffimage,label\r\na.png,blast\r\n"))
+    (sample,) = read_manifest(write_with_files(tmp_path, "\ufeffimage,label\r\na.png,blast\r\n"))
     assert sample.labels == ("blast",)
 
 
@@ -73,7 +82,7 @@ def test_boxes_beside_the_manifest_go_to_their_images(tmp_path):
         "b.png,Neutrophil,0,0,9,9\nb.png,RBC,7,3,7,3\nnot_listed.png,WBC,0,0,1,1\n",
         "boxes.csv",
     )
-    first, second, third = read_manifest(write(tmp_path, "image,label\na.png,\nb.png,\nc.png,\n"))
+    first, second, third = read_manifest(write_with_files(tmp_path, "image,label\na.png,\nb.png,\nc.png,\n"))
     assert first.boxes == (Box(WHITE_CELL, 1, 2, 30, 40), Box(RED_CELL, 5, 5, 6.5, 7))
     assert second.boxes == (Box("platelet", 0, 0, 2, 2), Box("neutrophil", 0, 0, 9, 9))
     assert third.boxes == ()
@@ -114,7 +123,7 @@ def test_a_wrong_row_is_named_by_its_line(tmp_path, row, complaint):
 def test_a_wrong_box_is_named_by_its_line(tmp_path, row, complaint):
     boxes = write(tmp_path, f"image,label,x0,y0,x1,y1\n{row}\n", "boxes.csv")
     with pytest.raises(UsageError) as caught:
-        read_manifest(write(tmp_path, "image,label\na.png,\n"))
+        read_manifest(write_with_files(tmp_path, "image,label\na.png,\n"))
     assert f"{boxes}: " in str(caught.value)
     assert "line 2: " in str(caught.value)
     assert complaint in str(caught.value)
@@ -131,12 +140,11 @@ def test_all_wrong_rows_are_named_but_the_message_stays_short(tmp_path):
     assert "and 15 more" in message
 
 
-def test_missing_files_are_named_only_when_asked(tmp_path):
+def test_missing_files_are_named(tmp_path):
     (tmp_path / "a.png").touch()
     path = write(tmp_path, "image,label,mask\na.png,blast,\nb.png,blast,m.png\na2.png,blast,\n")
-    assert len(read_manifest(path)) == 3
     with pytest.raises(UsageError) as caught:
-        read_manifest(path, check_files=True)
+        read_manifest(path)
     message = str(caught.value)
     assert "line 2" not in message
     assert message.count("line 3: ") == 1

@@ -65,7 +65,7 @@ def test_runs_of_different_folders_merge_and_contradictions_are_refused(analyze_
 
 def test_merge_reads_what_shards_wrote_once_it_holds_their_locks(call, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
-    Shares(1, {"a": 0}).write(tmp_path / SHARDS)
+    Shares(1, {"a": 0}, {}).write(tmp_path / SHARDS)
 
     @contextmanager
     def until_the_shard_has_ended(*_, **__):

@@ -124,7 +124,7 @@ def test_beyond_its_budget_the_page_keeps_cells_to_review_and_some_of_each_class
     run = RunFolder(tmp_path)
     run.commit(make_result(some_cells(400), 300, 200, "a"), blank(), frozenset({"report"}))
     tables = [("a", tmp_path / "slides" / "a" / "cells.csv")]
-    whole = collect(tables, THUMBNAILS)
+    whole = collect(tables, THUMBNAILS, budget=10_000_000)
     assert (len(whole.cells), whole.total) == (400, 400)
     size = sum(map(len, whole.pictures))
     part = collect(tables, THUMBNAILS, budget=size // 4)

@@ -84,7 +84,7 @@ def gallery(tmp_path, write):
     refused = make_result(cells_with_features(12), 300, 200, "refused")
     run.commit(replace(refused, refusal="out of focus"), blank(), write)
     tables = [(name, tmp_path / "slides" / name / "cells.csv") for name in ("monday", "refused")]
-    return collect(tables, THUMBNAILS)
+    return collect(tables, THUMBNAILS, budget=1_000_000)
 
 
 def test_the_report_teaches_with_whole_cells_of_slides_that_count_only(tmp_path):

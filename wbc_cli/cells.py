@@ -15,7 +15,7 @@ CYTOPLASM = 1
 NUCLEUS = 2
 
 ATYPICAL = "atypical"
-"""The flag of a cell that is given no type, however confident the network is."""
+"""The flag of a cell that is unlike the training cells; the farther from them, the flatter its probabilities."""
 
 NEUTROPHILS_UNKNOWN = "neutrophils_unknown"
 """The flag of a slide whose cells could not be held against the neutrophils of its laboratory."""
@@ -159,7 +159,7 @@ class SlideResult:
         width, height: level-0 pixels.
         cells: in order of their ids.
         windows: number of windows that the network saw.
-        flags: quality flags of the slide, such as "few_cells" or "scale_estimated".
+        flags: quality flags of the slide, such as "no_cells" or "scale_estimated".
         seconds: wall time by stage.
         unreadable: share of the slide's area where tiles could not be decoded, of those that were needed, 0 to 1.
         quality: what the flags of focus, exposure, stain and density rest on.

@@ -88,7 +88,7 @@ class Sample:
     morphology: Morphology = field(default_factory=dict)
 
 
-def read_manifest(path: Path, *, check_files: bool = False) -> tuple[Sample, ...]:
+def read_manifest(path: Path) -> tuple[Sample, ...]:
     """Read a manifest, and `boxes.csv` and `wbcatt.csv` (as WBCAtt is published) where they lie beside it.
 
     The columns are image, label, dataset, split, group, um_per_px and mask, in any order; only image and label
@@ -97,10 +97,10 @@ def read_manifest(path: Path, *, check_files: bool = False) -> tuple[Sample, ...
 
     Args:
         path: the CSV file, UTF-8.
-        check_files: also see that every image and mask exists (one look at the disk a file).
 
     Raises:
-        UsageError: the file cannot be read, or rows are wrong; the message names each by its line.
+        UsageError: the file cannot be read, or rows are wrong or name files that do not exist; the message names each
+            by its line.
     """
     boxes = _read_boxes(path.with_name("boxes.csv"))
     morphologies = _read_morphologies(path.with_name("wbcatt.csv"))
@@ -113,8 +113,7 @@ def read_manifest(path: Path, *, check_files: bool = False) -> tuple[Sample, ...
             first = lines.setdefault(sample.image, line)
             if first != line:
                 raise ValueError(f"{row['image']} is also on line {first}; keep one of them")
-            if check_files:
-                _check_files(sample)
+            _check_files(sample)
         except ValueError as error:
             problems.append(f"line {line}: {error}")
         else:

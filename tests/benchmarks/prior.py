@@ -29,7 +29,7 @@ def main(manifest: Path, splits: list[str]) -> None:
     threshold = engine.config.saliency_threshold
     sets = defaultdict(lambda: defaultdict(float))
     with analyser.stream as stream:
-        for sample in read_manifest(manifest, check_files=True):
+        for sample in read_manifest(manifest):
             if sample.split not in splits:
                 continue
             with closing(open_slide(sample.image)) as reader:

@@ -51,7 +51,7 @@ def cross_validate(
     from wbc_cli.training.settings import apply_settings  # noqa: PLC0415
 
     config, recipe = apply_settings(settings or ())
-    samples = read_manifest(manifest, check_files=True)
+    samples = read_manifest(manifest)
     folds = parse_folds(fold, samples)
     if weights and len(weights) != len(folds):
         raise UsageError(f"--weights: {len(weights)} folders for {len(folds)} folds; give one for each, in their order")

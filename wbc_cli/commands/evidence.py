@@ -58,13 +58,10 @@ def compare(
     found = read_results(results)
     comparison = compare_readers(read_reference(reference, found), limits)
     about = {"version": wbc_cli.__version__, "results": str(found.table), "readers": str(reference)}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with _written(out):
         write_csv(comparison, out / "comparison.csv")
         write_json(comparison, about, out / "comparison.json")
         write_page(comparison, about, out / "comparison.html")
-    except OSError as error:
-        raise SetupError(f"{out}: cannot be written ({error.strerror}); check the disk, or give another -o") from error
     for text in comparison.warnings:
         terminal.note(f"note: {text}")
     for sample, why in comparison.missing.items():

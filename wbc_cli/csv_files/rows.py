@@ -10,9 +10,6 @@ from pathlib import Path
 from wbc_cli.csv_files.decoding import decode, delimiter_of, from_windows
 from wbc_cli.errors import UsageError
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell of a table begins that a spreadsheet would take for a formula."""
-
 _SEPARATOR = "sep="  # how a first line begins that tells Excel the delimiter
 
 

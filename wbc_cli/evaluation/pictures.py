@@ -90,7 +90,7 @@ def draw_coverage_risk(evaluation: Evaluation, path: Path) -> None:
         if given.any():
             at, wrong = 100 * given.mean(), 100 * (1 - right[given].mean())
             axes.plot(at, wrong, "o", color=colour, markersize=9, markeredgecolor="white")
-    least = f"given a type: confidence of {evaluation.conditions.min_confidence:g} and above, not atypical"
+    least = f"given a type: confidence of {evaluation.conditions.min_confidence:g} and above"
     axes.plot([], [], "o", color=FAINT, markersize=9, label=least)
     axes.set(xlabel="coverage: most confident share of the cells, %", ylabel="risk: wrong among them, %")
     axes.set_xlim(0, 104)

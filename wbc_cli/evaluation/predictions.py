@@ -9,7 +9,7 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.cells import ATYPICAL, Cell
+from wbc_cli.cells import Cell
 from wbc_cli.classes import BLAST, BY_NAME, CLASS_NAMES, ERYTHROBLAST, NOT_BLAST, OTHER, UNIDENTIFIED
 
 MISSED = "missed"
@@ -29,8 +29,7 @@ class Prediction:
         likeliest_right: that class, identified or not, is the true one; None likewise.
         probability: that of the true class, None likewise.
         cell_confidence: what the least confidence of the pipeline is held against, None likewise; the same as
-            `confidence` but where the truth has fewer classes than the model, and 0 for an atypical cell, whose type is
-            the last to be given.
+            `confidence` but where the truth has fewer classes than the model.
         consistency: of the cell's explanation: `cam_in_cell`, `cam_saliency`, `cam_stability`; empty likewise.
         features: of the cell, see `Cell`; None likewise.
     """
@@ -71,13 +70,12 @@ def prediction_for(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Pred
     if cell is None:
         return Prediction(truth, MISSED)
     likeliest = CLASS_NAMES[int(cell.probabilities.argmax())]
-    rank = 0.0 if ATYPICAL in cell.flags else cell.confidence
     consistency = {name: getattr(cell, name) for name in CONSISTENCY}
     if not (blast_or_not and truth in (BLAST, NOT_BLAST)):
         probability = float(cell.probabilities[CLASS_NAMES.index(truth)])
         likely = likeliest == truth
         return Prediction(
-            truth, cell.class_name, cell.confidence, likely, probability, rank, consistency, cell.features
+            truth, cell.class_name, cell.confidence, likely, probability, cell.confidence, consistency, cell.features
         )
     predicts_blast = likeliest == BLAST
     blast_probability = float(cell.probabilities[CLASS_NAMES.index(BLAST)])
@@ -87,7 +85,7 @@ def prediction_for(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Pred
         blast_probability if predicts_blast else 1 - blast_probability,
         predicts_blast == (truth == BLAST),
         blast_probability if truth == BLAST else 1 - blast_probability,
-        rank,
+        cell.confidence,
         consistency,
         cell.features,
     )

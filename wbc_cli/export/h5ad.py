@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wbc_cli.csv_files.formulas import unescape_formula
 from wbc_cli.errors import UsageError
 from wbc_cli.export.columns import type_of
 from wbc_cli.export.library import load
@@ -16,7 +17,6 @@ from wbc_cli.export.results import REVIEW_COLUMNS, Results
 from wbc_cli.products.features import read_features
 from wbc_cli.products.registry import FEATURES
 from wbc_cli.products.slide_folders import CELLS
-from wbc_cli.review.slides import plain
 
 _PLACE = ("x", "y")
 
@@ -44,7 +44,7 @@ def write_h5ad(results: Results, path: Path) -> None:
     scales = {name: _pixel_um(results, name) for name in table["slide"].unique()}
     pixel_um = np.array([scales[name] for name in table["slide"]], np.float64).reshape(-1, 2)
     obs = table.drop(columns=[*figures, *_PLACE]).join(said)
-    obs["slide"] = obs["slide"].map(plain)
+    obs["slide"] = obs["slide"].map(unescape_formula)
     obs.index = obs["slide"] + ":" + obs["cell"].astype(str)
     obs.index.name = None
     texts = [column for column in obs if type_of(column) == "string"]

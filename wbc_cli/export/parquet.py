@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from wbc_cli.csv_files.formulas import unescape_formula
 from wbc_cli.errors import UsageError
 from wbc_cli.export.columns import type_of
 from wbc_cli.export.library import load
 from wbc_cli.export.results import REVIEW_COLUMNS, Results
 from wbc_cli.products.folder import DIFFERENTIAL, OVERLAPS, REVIEWED, REVIEWERS, SAMPLES
 from wbc_cli.products.slide_folders import CELLS
-from wbc_cli.review.slides import plain
 
 TABLES: Mapping[str, str] = {
     DIFFERENTIAL: "slides.parquet",
@@ -68,7 +68,8 @@ def _write_cells(results: Results, path: Path) -> None:
             for batch in _batches(table, {field.name: field.type for field in schema}):
                 written = batch.column("slide").to_pylist()
                 said = results.said_of(written, map(str, batch.column("cell").to_pylist()))
-                columns = [arrow.array(map(plain, written)) if c == "slide" else batch.column(c) for c in header]
+                slides = arrow.array(map(unescape_formula, written))
+                columns = [slides if c == "slide" else batch.column(c) for c in header]
                 columns += [arrow.array(column, arrow.string()) for column in zip(*said, strict=True)]
                 writer.write_batch(arrow.record_batch(columns, schema=whole))
     except arrow.ArrowInvalid as error:
@@ -91,7 +92,7 @@ def _batches(table: Path, types: Mapping[str, object]) -> Iterator[Any]:
 def _value(text: str, column: str, table: str) -> int | float | str | None:
     kind = type_of(column)
     if kind == "string":
-        return plain(text) if column in _NAMES else text
+        return unescape_formula(text) if column in _NAMES else text
     try:
         return None if text == "" else int(text) if kind == "int64" else float(text)
     except ValueError as error:

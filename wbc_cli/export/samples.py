@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wbc_cli.classes import BY_NAME
+from wbc_cli.csv_files.formulas import unescape_formula
 from wbc_cli.errors import UsageError
 from wbc_cli.export.results import Results, Row
 from wbc_cli.products.folder import DIFFERENTIAL, SAMPLES
 from wbc_cli.products.samples import samples_of as fields_by_sample
 from wbc_cli.products.tables import DONE
 from wbc_cli.review.reviewed import SlideReview
-from wbc_cli.review.slides import plain
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ def samples_of(results: Results) -> list[SampleCounts]:
     """
     reviews = results.review.slides if results.review else {}
     if not (rows := results.table(SAMPLES)):
-        by_slide = {plain(review.cells.written): [review] for review in reviews.values()}
+        by_slide = {unescape_formula(review.cells.written): [review] for review in reviews.values()}
         origins = {name: str(record.get("source", "")) for name, record in results.records.items()}
-        return [_sample(row, plain(row["slide"]), origins, by_slide) for row in results.table(DIFFERENTIAL)]
+        return [_sample(row, unescape_formula(row["slide"]), origins, by_slide) for row in results.table(DIFFERENTIAL)]
     groups = {sample.name: sample for sample in fields_by_sample(results.records.values())}
-    if groups.keys() != {plain(row["sample"]) for row in rows}:
+    if groups.keys() != {unescape_formula(row["sample"]) for row in rows}:
         raise UsageError(
             f"{results.folder / SAMPLES}: has other samples than the slides; analyse again to write it anew"
         )
     origins = {name: group.folder for name, group in groups.items()}
     by_sample = {name: [reviews[field] for field in group.used if field in reviews] for name, group in groups.items()}
-    return [_sample(row, plain(row["sample"]), origins, by_sample) for row in rows]
+    return [_sample(row, unescape_formula(row["sample"]), origins, by_sample) for row in rows]
 
 
 def _sample(

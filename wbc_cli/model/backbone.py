@@ -9,18 +9,20 @@ from torch import Tensor, nn
 from wbc_cli.model.stages import STRIDES, build_stages
 from wbc_cli.model.swin import SwinBlock
 
+_WINDOW = 5  # positions a side within which a block attends
+
 
 class SwinStage(nn.Module):
     """Two Swin blocks (plain and shifted windows) on a feature map; the identity at the start of training."""
 
-    def __init__(self, channels: int, side: int, window: int = 5) -> None:
+    def __init__(self, channels: int, side: int) -> None:
         super().__init__()
         heads = max(1, channels // 32)
         while channels % heads:
             heads -= 1
-        shifts = (0, window // 2 if side > window else 0)
+        shifts = (0, _WINDOW // 2 if side > _WINDOW else 0)
         self.blocks = nn.ModuleList(
-            SwinBlock(channels, side, heads, min(window, side), shift, mlp_ratio=2.0) for shift in shifts
+            SwinBlock(channels, side, heads, min(_WINDOW, side), shift, mlp_ratio=2.0) for shift in shifts
         )
         for name, parameter in self.blocks.named_parameters():
             if "attn.proj" in name or "mlp.fc2" in name:

@@ -38,7 +38,7 @@ class CrossLayerFusion(nn.Module):
         enabled: fuse all stages; otherwise only the deepest one is projected and enlarged.
     """
 
-    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], width: int, enabled: bool = True) -> None:
+    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], width: int, enabled: bool) -> None:
         super().__init__()
         self.strides = strides
         self.first = 0 if enabled else len(channels) - 1

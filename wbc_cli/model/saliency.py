@@ -15,6 +15,7 @@ from wbc_cli.model.folded import ActivatedConv
 
 COARSE_UM_PER_PX = 2.0
 STRIDE = 2
+_WIDTH = 32  # channels
 
 BACKGROUND_QUANTILE = 0.9
 """The share of a picture's pixels, by each channel, that are darker than its background."""
@@ -48,15 +49,15 @@ class SaliencyPrior(nn.Module):
     on how an image is split.
     """
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(INPUTS, width // 2, 3, STRIDE, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
+            nn.Conv2d(INPUTS, _WIDTH // 2, 3, STRIDE, 1, bias=False), nn.BatchNorm2d(_WIDTH // 2), nn.ReLU()
         )
-        self.widen = nn.Sequential(nn.Conv2d(width // 2, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-        self.stages = nn.ModuleList(_depthwise(width, dilation) for dilation in (1, 2, 3))
+        self.widen = nn.Sequential(nn.Conv2d(_WIDTH // 2, _WIDTH, 1, bias=False), nn.BatchNorm2d(_WIDTH), nn.ReLU())
+        self.stages = nn.ModuleList(_depthwise(_WIDTH, dilation) for dilation in (1, 2, 3))
         # Applied as a linear layer: a convolution with one output rounds differently from one batch size to the next.
-        self.weight = nn.Parameter(torch.randn(width, 1, 1) * width**-0.5)
+        self.weight = nn.Parameter(torch.randn(_WIDTH, 1, 1) * _WIDTH**-0.5)
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:

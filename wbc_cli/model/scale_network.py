@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PATCH_PX = 160
+_WIDTHS = (16, 32, 64, 96, 128)  # channels
 
 
 class ScaleNet(nn.Module):
@@ -16,11 +17,11 @@ class ScaleNet(nn.Module):
     weigh little (Kendall and Gal, "What uncertainties do we need", 2017).
     """
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 96, 128)) -> None:
+    def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         before = 3
-        for width in widths:
+        for width in _WIDTHS:
             layers += [nn.Conv2d(before, width, 3, 2, 1), nn.GroupNorm(8, width), nn.SiLU()]
             layers += [nn.Conv2d(width, width, 3, 1, 1, groups=width // 8), nn.GroupNorm(8, width), nn.SiLU()]
             before = width

@@ -9,6 +9,10 @@ from typing import Any
 from wbc_cli.classes import BY_NAME, DIFFERENTIAL_NAMES
 from wbc_cli.products.tables import DONE
 
+LEAST_RELATIVE = 0.002
+"""The least standard deviation of a figure to believe in, as a share of its centre: rounding, and scales that are the
+same for all slides."""
+
 Measured = tuple[float, float] | None
 """A value and its weight; None where a slide does not have it."""
 
@@ -22,15 +26,13 @@ class MonitoredFigure:
         label: what people read, with the unit.
         of: takes it from a slide's record, and the mean confidence of its cells (None without cells).
         decimals: that are shown.
-        least_relative, least: the least standard deviation to believe in, as a share of the centre, and as it is:
-            rounding, and scales that are the same for all slides.
+        least: the least standard deviation to believe in, beside LEAST_RELATIVE.
     """
 
     name: str
     label: str
     of: Callable[[Mapping[str, Any], float | None], Measured]
     decimals: int
-    least_relative: float = 0.002
     least: float = 0.0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from wbc_cli.errors import UsageError
 from wbc_cli.monitoring.control import Chart, Group, ReferenceStatistics, chart, reach_of, reference_statistics
-from wbc_cli.monitoring.figures import FIGURES, MonitoredFigure
+from wbc_cli.monitoring.figures import FIGURES, LEAST_RELATIVE, MonitoredFigure
 from wbc_cli.monitoring.reading import Slide
 
 MIN_GROUPS = 5
@@ -181,7 +181,7 @@ def monitor(slides: Sequence[Slide], groups: Sequence[str], period: Period, fals
             unknown.append(figure.label)
             continue
         centre = float(np.mean([group.mean for group in known]))
-        learned = reference_statistics(known, max(figure.least, figure.least_relative * abs(centre)))
+        learned = reference_statistics(known, max(figure.least, LEAST_RELATIVE * abs(centre)))
         charts.append(FigureChart(figure, learned, chart(columns, after, learned, reach_of(chance, learned.freedom))))
     return Monitoring(
         tuple(groups),

@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from wbc_cli.csv_files.formulas import unescape_formula
 from wbc_cli.csv_files.rows import read_rows
 from wbc_cli.errors import UsageError
 from wbc_cli.products.slide_folders import CELLS, RECORD
@@ -70,7 +71,7 @@ def read_dates(path: Path) -> dict[str, str]:
     dates = {}
     for number, row in read_rows(path, ("slide", "date")):
         try:
-            dates[row["slide"].removeprefix("'")] = date.fromisoformat(row["date"]).isoformat()
+            dates[unescape_formula(row["slide"])] = date.fromisoformat(row["date"]).isoformat()
         except ValueError as error:
             raise UsageError(f"{path}, line {number}: {row['date']!r} is no date; write it as 2026-01-31") from error
     return dates

@@ -21,10 +21,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wbc_cli.csv_files.formulas import escape_formula
 from wbc_cli.products.features import read_features
 from wbc_cli.products.records import Records
 from wbc_cli.products.registry import FEATURES, THUMBNAILS
-from wbc_cli.products.tables import DONE, SlideRecord, open_table, text
+from wbc_cli.products.tables import DONE, SlideRecord, open_table
 from wbc_cli.products.thumbnails import read_thumbnails, shown_um
 
 OVERLAP = "overlap"
@@ -165,7 +166,7 @@ def write_overlaps(records: Iterable[SlideRecord], path: Path) -> None:
         rows.writerow(OVERLAP_COLUMNS)
         for record in records:
             for cell, other, twin in record.get(TWICE, ()):
-                rows.writerow([text(record["name"]), cell, text(other), twin])
+                rows.writerow([escape_formula(record["name"]), cell, escape_formula(other), twin])
 
 
 def _weights(record: SlideRecord) -> str | None:

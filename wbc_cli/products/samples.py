@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from wbc_cli.csv_files.formulas import escape_formula
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200, Differential, more_cells, of_counts
 from wbc_cli.products.constants import STOP_WIDTH
 from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED, TWICE
@@ -23,7 +24,6 @@ from wbc_cli.products.tables import (
     add_counts,
     count_columns,
     open_table,
-    text,
 )
 from wbc_cli.slides.names import file_name
 
@@ -161,12 +161,12 @@ def _key(record: SlideRecord) -> tuple[str, str]:
 
 def _row(sample: Sample) -> dict[str, str]:
     row = {
-        "sample": text(sample.name),
+        "sample": escape_formula(sample.name),
         "status": sample.status,
         "fields": str(len(sample.fields)),
         "fields_used": str(len(sample.used)),
         "fields_left_out": str(len(sample.left_out)),
-        "left_out": text("; ".join(sample.left_out)),
+        "left_out": escape_formula("; ".join(sample.left_out)),
     }
     if sample.status != DONE:
         return row

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from wbc_cli.cells import Cell, SlideResult
 from wbc_cli.classes import CLASS_NAMES, DIFFERENTIAL_NAMES, UNIDENTIFIED
-from wbc_cli.csv_files.rows import FORMULA_STARTS
+from wbc_cli.csv_files.formulas import escape_formula
 from wbc_cli.differential import NOT_WHITE_NAMES, count_cells
 from wbc_cli.morphology import ATTRIBUTES, describe
 from wbc_cli.products.constants import SCHEMA_VERSION
@@ -151,7 +151,7 @@ def open_table(path: Path) -> TextIO:
 
 def _cell_row(slide: str, cell: Cell, also: tuple[str, ...]) -> list[str]:
     return [
-        text(slide),
+        escape_formula(slide),
         *map(str, (cell.id, fixed(cell.x, 1), fixed(cell.y, 1), *cell.box)),
         cell.class_name,
         *(fixed(p, 4) for p in cell.probabilities),
@@ -162,14 +162,14 @@ def _cell_row(slide: str, cell: Cell, also: tuple[str, ...]) -> list[str]:
         fixed(cell.cam_in_cell, 3),
         fixed(cell.cam_saliency, 3),
         fixed(cell.cam_stability, 3),
-        text(";".join((*cell.flags, *also))),
+        escape_formula(";".join((*cell.flags, *also))),
         describe(cell.morphology),
         *(cell.morphology.get(name, "") for name in ATTRIBUTES),
     ]
 
 
 def _differential_row(record: SlideRecord) -> dict[str, str]:
-    row = {column: text(record[key]) for column, key in (("slide", "name"), ("status",) * 2, ("reason",) * 2)}
+    row = {column: escape_formula(record[key]) for column, key in (("slide", "name"), ("status",) * 2, ("reason",) * 2)}
     if record["status"] == FAILED:
         return row
     scale = record["scale"]
@@ -177,7 +177,7 @@ def _differential_row(record: SlideRecord) -> dict[str, str]:
         "um_per_px": fixed(scale["um_per_px"], 6),
         "um_per_px_source": scale["source"],
         "um_per_px_relative_error": fixed(scale["relative_error"], 4),
-        "flags": text(";".join(record["flags"])),
+        "flags": escape_formula(";".join(record["flags"])),
     }
     if record["status"] == REFUSED:
         return row
@@ -202,8 +202,3 @@ def _share_columns(name: str, share: Mapping[str, Any]) -> dict[str, str]:
 def fixed(value: float | None, decimals: int) -> str:
     """Format a number with its decimals; empty where there is none."""
     return "" if value is None else f"{value:.{decimals}f}"
-
-
-def text(value: str) -> str:
-    """Return a value as text that no spreadsheet takes for a formula."""
-    return f"'{value}" if value.startswith(FORMULA_STARTS) else value

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from wbc_cli.classes import BY_NAME
-from wbc_cli.csv_files.rows import FORMULA_STARTS, read_rows
+from wbc_cli.csv_files.formulas import FORMULA_STARTS
+from wbc_cli.csv_files.rows import read_rows
 from wbc_cli.errors import UsageError
 from wbc_cli.review.slides import RunCells
 from wbc_cli.review.times import utc_time

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wbc_cli.csv_files.rows import FORMULA_STARTS
+from wbc_cli.csv_files.formulas import unescape_formula
 from wbc_cli.errors import UsageError
 
 
@@ -43,7 +43,7 @@ class RunCells:
 
     def slide_named(self, written: str) -> str | None:
         """Find the slide that a table means by a name; None where the run has no such slide."""
-        return self._names.get(written) or self._names.get(plain(written))
+        return self._names.get(written) or self._names.get(unescape_formula(written))
 
     def of(self, slide: str) -> SlideCells | None:
         """Read the cells of a slide; None where the run has no such slide.
@@ -56,11 +56,6 @@ class RunCells:
         if slide not in self._read:
             self._read[slide] = _read(slide, self.tables[slide])
         return self._read[slide]
-
-
-def plain(written: str) -> str:
-    """Return a text of a table without the apostrophe that keeps spreadsheets from taking it for a formula."""
-    return written[1:] if written[:1] == "'" and written[1:].startswith(FORMULA_STARTS) else written
 
 
 def _printable(name: str) -> str:

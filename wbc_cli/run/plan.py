@@ -68,7 +68,8 @@ def make_plan(
         record = None if options.restart else folder.record(slide.name)
         if not record or record["status"] == FAILED or record.get("model") != model:
             continue
-        if not {"input", "write"} <= record.keys() or record.get("mpp") != samples.um_per_px.get(slide.name):
+        stated = samples.um_per_px.get(slide.name)
+        if not {"input", "write"} <= record.keys() or record.get("sample_um_per_px") != stated:
             continue
         if not still_holds(record.get("acquisition"), acquisitions, samples.keys.get(slide.name)):
             continue

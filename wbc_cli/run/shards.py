@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Shares:
 
     count: int
     slides: dict[str, int]
-    sources: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str]
 
     def shard_of(self, name: str) -> int:
         """Return the shard of a slide, also of one that came late."""
@@ -112,7 +112,7 @@ def read_shares(out: Path) -> Shares | None:
 
 
 def _shares(value: Any) -> Shares:  # noqa: ANN401 - any JSON
-    shares = Shares(value["count"], dict(value["slides"]), dict(value.get("sources", {})))
+    shares = Shares(value["count"], dict(value["slides"]), dict(value["sources"]))
     if type(shares.count) is not int or shares.count < 1 or set(map(type, shares.slides.values())) - {int}:
         raise ValueError("no numbers where shards are counted")
     return shares

@@ -80,7 +80,7 @@ class SlideTask:
         """
         name, path = order.name, order.paths[0]
         provenance: dict[str, Any] = {"source": str(path.absolute()), "model": self.job.model}
-        provenance |= {"used": self.network.runtime, "sample": order.sample, "mpp": order.um_per_px}
+        provenance |= {"used": self.network.runtime, "sample": order.sample, "sample_um_per_px": order.um_per_px}
         with self.heartbeats.working(name) as heartbeat, isolated(path, self.network) as outcome:
             with ExitStack() as held:
                 room = _room(path)

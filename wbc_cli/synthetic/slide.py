@@ -13,7 +13,6 @@ from tifffile import TiffWriter
 from wbc_cli.errors import UsageError
 from wbc_cli.slides.reader import RGBImage
 from wbc_cli.synthetic.smear import Smear, TrueCell
-from wbc_cli.synthetic.stains import CREAM, Look
 
 TILE = 256
 STEP = 4
@@ -21,9 +20,7 @@ STEP = 4
 JPEG_QUALITY = 88
 
 
-def write_slide(
-    path: Path, size: int, um_per_px: float, white_cells: int, seed: int, look: Look = CREAM
-) -> tuple[TrueCell, ...]:
+def write_slide(path: Path, size: int, um_per_px: float, white_cells: int, seed: int) -> tuple[TrueCell, ...]:
     """Write a square slide: tiled JPEG TIFF laid out as Aperio does, levels downsampled by 1, 4 and 16.
 
     One band of tiles is held in memory; the second level waits in a temporary file.
@@ -34,7 +31,6 @@ def write_slide(
         um_per_px: micrometres a pixel.
         white_cells: how many.
         seed: of every random choice.
-        look: stain, lamp and camera.
 
     Returns:
         The white cells and platelets that the slide holds.
@@ -44,7 +40,7 @@ def write_slide(
     """
     if size < TILE or size % TILE:
         raise UsageError(f"{path.name}: a slide of {size} px cannot be tiled: choose a multiple of {TILE}")
-    smear = Smear(size, size, um_per_px, white_cells, seed, look)
+    smear = Smear(size, size, um_per_px, white_cells, seed)
     description = (
         f"Aperio format, synthetic smear by wbc-cli\r\n{size}x{size} ({TILE}x{TILE}) JPEG/RGB Q={JPEG_QUALITY}"
         f"|AppMag = {round(10 / um_per_px)}|MPP = {um_per_px:g}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from wbc_cli.classes import OTHER
+from wbc_cli.classes import BLAST_INDEX, OTHER
 from wbc_cli.inference.engine import choose_precision
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.inference.test_time_augmentation import augment_unclear
@@ -120,9 +120,9 @@ class Validation:
     nucleus_iou: float
 
 
-def validate(views: Sequence[CentredView], blast: int) -> Validation:
+def validate(views: Sequence[CentredView]) -> Validation:
     """Score views against the labels and drawn masks of their images."""
-    right = [_is_right(v, blast) for v in views if v.image.targets and v.image.targets[0].label != UNKNOWN_TYPE]
+    right = [_is_right(v) for v in views if v.image.targets and v.image.targets[0].label != UNKNOWN_TYPE]
     masked = [v for v in views if v.image.masked]
     ious = [(_iou(v, 1), _iou(v, 2)) for v in masked] or [(np.nan, np.nan)]
     cell, nucleus = np.mean(ious, axis=0)
@@ -208,13 +208,13 @@ def _parts(network: SGCLDFF, output: NetworkOutput, masks: NDArray[np.bool_]) ->
     return parts
 
 
-def _is_right(view: CentredView, blast: int) -> bool:
+def _is_right(view: CentredView) -> bool:
     label = view.image.targets[0].label
     predicted = int(view.logits.argmax())
     if view.image.sample.labels == (OTHER,):
         return not view.cell or predicted == label
     if label == NOT_BLAST_TYPE:
-        return bool(view.cell) and predicted != blast
+        return bool(view.cell) and predicted != BLAST_INDEX
     return bool(view.cell) and predicted == label
 
 

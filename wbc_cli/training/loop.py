@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wbc_cli.classes import BLAST_INDEX, CLASS_NAMES, OTHER_INDEX
+from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.inference.engine import choose_precision
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.model.network import SGCLDFF
@@ -109,7 +109,7 @@ def train_network(training: Training, images: Sequence[TrainingImage], held_out:
         held_out: images of the validation split; validated on, never trained on.
     """
     settings, network, device = training.settings, training.network, training.device
-    sampler = WindowSampler(images, network.config, OTHER_INDEX)
+    sampler = WindowSampler(images, network.config)
     weights = (
         class_weights(images).to(device)
         if network.config.class_weights
@@ -170,7 +170,7 @@ def _learn(training: Training, made: Batch, weights: torch.Tensor, generator: to
 
 
 def _validate(training: Training, held_out: Sequence[TrainingImage]) -> None:
-    figures = validate(list(centred_views(training.mean_network, held_out, training.device)), BLAST_INDEX)
+    figures = validate(list(centred_views(training.mean_network, held_out, training.device)))
     log.info(
         "step %d, validation: accuracy %.4f, cell IoU %.4f, nucleus IoU %.4f",
         training.step,

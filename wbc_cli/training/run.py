@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wbc_cli.classes import BLAST_INDEX
 from wbc_cli.errors import UsageError
 from wbc_cli.inference.scale_estimation import estimate_scale
 from wbc_cli.manifest import Sample, read_manifest
@@ -78,7 +77,7 @@ def train(
             weights, or no step, is asked for and there are none.
         SetupError: the ImageNet weights are not installed, or weights to begin from cannot be read.
     """
-    samples = [s for s in read_manifest(manifest, check_files=True) if s.dataset not in exclude]
+    samples = [s for s in read_manifest(manifest) if s.dataset not in exclude]
     training_split, validation_split = ([s for s in samples if s.split == split] for split in ("train", "val"))
     if not training_split or not validation_split:
         raise UsageError(f"{manifest}: training needs rows of the splits train and val")
@@ -99,7 +98,7 @@ def train(
     save(averaged, config, folder)
     if settings.steps:
         draw_curve(folder)
-    write_card(folder, samples, config, settings, exclude, validate(views, BLAST_INDEX), start)
+    write_card(folder, samples, config, settings, exclude, validate(views), start)
     log.info("wrote %s, temperature %.3f", folder, config.temperature)
     return config
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from wbc_cli.classes import OTHER_INDEX
 from wbc_cli.model.config import ModelConfig
 from wbc_cli.model.heads import MAP_STRIDE
 from wbc_cli.training.data import IGNORE, UNKNOWN_TYPE, Target, TrainingImage
@@ -66,11 +67,10 @@ class WindowSampler:
     Args:
         images: what to draw from.
         config: size and scale of the windows.
-        other: index of the class that a window without any cell shows (platelets, dirt).
     """
 
-    def __init__(self, images: Sequence[TrainingImage], config: ModelConfig, other: int) -> None:
-        self.config, self.other = config, other
+    def __init__(self, images: Sequence[TrainingImage], config: ModelConfig) -> None:
+        self.config = config
         groups: dict[str, dict[int, list[_Entry]]] = defaultdict(lambda: defaultdict(list))
         for image in images:
             for target in image.targets or (None,):
@@ -186,8 +186,8 @@ class WindowSampler:
         if masked:
             return TrainingWindow(rgb, code, label, ((code // 4 == instance) & (code != IGNORE)).astype(np.uint8), True)
         if label == UNKNOWN_TYPE and not (code != 0).any():
-            label = self.other
-        radius_um = _NO_TYPE_RADIUS_UM if label == self.other else _MAX_CELL_RADIUS_UM
+            label = OTHER_INDEX  # which a window without any cell shows
+        radius_um = _NO_TYPE_RADIUS_UM if label == OTHER_INDEX else _MAX_CELL_RADIUS_UM
         unit = MAP_STRIDE * self.config.um_per_px
         centre = (np.array(code.shape) / 2 - shift_um[::-1] / unit).round().astype(int)
         pool = np.zeros(code.shape, np.uint8)

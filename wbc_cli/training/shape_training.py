@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wbc_cli.classes import OTHER_INDEX
 from wbc_cli.inference.engine import choose_precision
 from wbc_cli.inference.instances import find_cells
 from wbc_cli.model.network import SGCLDFF
@@ -57,7 +56,7 @@ def _seen(
     network: SGCLDFF, images: Sequence[TrainingImage], settings: TrainSettings, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the maps of typed cells, uint8 [N, CHANNELS, S, S], and their labels, int64 [N], a batch at a time."""
-    sampler = WindowSampler(images, network.config, OTHER_INDEX)
+    sampler = WindowSampler(images, network.config)
     generator = torch.Generator(device)
 
     def make(batch: int) -> Batch:

@@ -20,7 +20,6 @@ from wbc_cli.products.tables import REFUSED
 from wbc_cli.products.teaching import teaching_order
 from wbc_cli.products.thumbnails import MAX_THUMBNAILS, read_thumbnails
 
-BUDGET = 44 << 20  # characters of pictures: with tables and charts the page stays under 50 MB
 MAX_TAUGHT = 200  # cells that the page offers for a laboratory's profile
 _FIGURES = ("area_um2", "nucleus_area_um2", "saliency", "cam_in_cell", "cam_saliency", "cam_stability")
 
@@ -75,16 +74,13 @@ class Gallery:
     to_review: int
 
 
-def collect(
-    tables: Iterable[tuple[str, Path]], thumbnails: str, budget: int = BUDGET, most: int = MAX_THUMBNAILS
-) -> Gallery:
+def collect(tables: Iterable[tuple[str, Path]], thumbnails: str, budget: int) -> Gallery:
     """Choose cells for the page: all where there is room, else those to review first and some of every class.
 
     Args:
         tables: name and cells.csv of each slide.
         thumbnails: name of the file with their pictures beside the tables.
         budget: characters that all pictures may have.
-        most: number of cells.
     """
     pool: list[ReportCell] = []
     seen = Counter[str]()
@@ -95,9 +91,9 @@ def collect(
             pool.append(cell)
             seen["total"] += 1
             seen["review"] += needs_review(cell) and not cell.refused
-        if len(pool) > 8 * most:  # so that memory does not grow with the run
-            pool = sample(pool, 4 * most)
-    chosen = sample(pool, most)
+        if len(pool) > 8 * MAX_THUMBNAILS:  # so that memory does not grow with the run
+            pool = sample(pool, 4 * MAX_THUMBNAILS)
+    chosen = sample(pool, MAX_THUMBNAILS)
     while True:
         chosen.sort(key=attrgetter("folder", "id"))
         pictures = _pictures(chosen, folders, thumbnails)
