@@ -14,7 +14,7 @@ from PIL import Image
 from tiles import FIELD, LOSSY, assert_close, write
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides import slide
+from wbc_cli.slides import pixels
 from wbc_cli.slides.image import ImageReader
 from wbc_cli.slides.slide import OpenSlideReader
 
@@ -95,9 +95,9 @@ def test_a_region_too_large_to_hold_is_read_in_bands_without_seams(
 ) -> None:
     reader = OpenSlideReader(write(tmp_path / "f.tif", FIELD))
     for downsample, tolerance in ((1, 0), (4, 0), (2.7, 1)):  # odd factors: bands begin on whole pixels
-        monkeypatch.setattr(slide, "_BAND_PIXELS", 10**9)
+        monkeypatch.setattr(pixels, "_BAND_PIXELS", 10**9)
         at_once = reader.read(1, 1, 400, 300, downsample)
-        monkeypatch.setattr(slide, "_BAND_PIXELS", 400 * 16)
+        monkeypatch.setattr(pixels, "_BAND_PIXELS", 400 * 16)
         in_bands = reader.read(1, 1, 400, 300, downsample)
         assert np.abs(in_bands.astype(float) - at_once).mean() <= tolerance
 

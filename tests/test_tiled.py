@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiles import APERIO, FIELD, FILES, TILE, most_apart, opened, picture, whole, write, write_jpeg
 
-from wbc_cli.slides import tiled
+from wbc_cli.slides import pixels
 from wbc_cli.slides.reader import SlideReader
 from wbc_cli.slides.slide import OpenSlideReader
 from wbc_cli.slides.tiled import TileGridReader
@@ -169,7 +169,7 @@ def test_a_region_too_large_to_hold_is_read_in_bands_without_seams(
 ) -> None:
     reader = opened(FILES[kind](tmp_path / "f.tif"))
     at_once = reader.read(1, 1, 400, 300, downsample)
-    monkeypatch.setattr(tiled, "_BAND_PIXELS", 400 * 16)
+    monkeypatch.setattr(pixels, "_BAND_PIXELS", 400 * 16)
     in_bands = reader.read(1, 1, 400, 300, downsample)
     assert np.abs(in_bands.astype(float) - at_once).mean() <= (1.5 if downsample == 2.7 else 0)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from wbc_cli.acquisition.file import Light
 from wbc_cli.inference.field_of_view import find_field
-from wbc_cli.slides.pixels import shrink, shrunk_size
+from wbc_cli.slides.pixels import map_over_region, shrink, shrunk_size
 from wbc_cli.slides.reader import UNEVEN, ReaderWrapper, RGBImage, SlideReader
 
 _SIDE, _BLOCK = 256, 16  # pixels of the longer side of the picture that is measured, and of its blocks
@@ -138,15 +137,7 @@ class EvenReader(ReaderWrapper):
         """Read a region, see `SlideReader.read`."""
         columns, rows = shrunk_size(width, height, downsample)
         region = shrink(self.reader.read(x, y, width, height, downsample), columns, rows)
-        scale_x, scale_y = self._gain.shape[1] / self.width, self._gain.shape[0] / self.height
-        step_x, step_y = width / columns * scale_x, height / rows * scale_y
-        gain = cv2.warpAffine(
-            self._gain,
-            np.array([[step_x, 0, x * scale_x + step_x / 2 - 0.5], [0, step_y, y * scale_y + step_y / 2 - 0.5]]),
-            (columns, rows),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        gain = map_over_region(self._gain, self, x, y, width, height, (columns, rows))
         evened: RGBImage = np.clip(np.rint(region * gain), 0, 255).astype(np.uint8)
         return evened
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wbc_cli.slides.fault_tolerant import is_slide
-from wbc_cli.slides.pixels import shrink, shrunk_size
+from wbc_cli.slides.pixels import map_over_region, shrink, shrunk_size
 from wbc_cli.slides.reader import ReaderWrapper, RGBImage, SlideReader
 
 _SIDE_PX = 256  # pixels of the longer side of the picture that the field is found on
@@ -99,18 +99,7 @@ class FieldReader(ReaderWrapper):
         columns, rows = shrunk_size(width, height, downsample)
         region = self.reader.read(x, y, width, height, downsample)
         region = shrink(region, columns, rows).copy()
-        scale_x, scale_y = self._field.shape[1] / self.width, self._field.shape[0] / self.height
-        step_x, step_y = width / columns * scale_x, height / rows * scale_y
-        matrix = np.array(
-            [[step_x, 0, x * scale_x + step_x / 2 - 0.5], [0, step_y, y * scale_y + step_y / 2 - 0.5]], np.float64
-        )
-        inside = cv2.warpAffine(
-            self._field,
-            matrix,
-            (columns, rows),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        inside = map_over_region(self._field, self, x, y, width, height, (columns, rows))
         region[inside < 0.5] = self._background
         return region
 

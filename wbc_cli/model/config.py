@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import SetupError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Distance = TypeVar("Distance", "NDArray[np.float64]", "Tensor")
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,16 @@ class ModelConfig:
     def to_json(self) -> str:
         """Write the config as the text of config.json."""
         return json.dumps(asdict(self), indent=2) + "\n"
+
+    def damping(self, mahalanobis_distance: Distance) -> Distance:
+        """Compute by what the temperature grows with the distance from the training cells, among which it is 1.
+
+        Far from them a network is confident for no reason.
+
+        Args:
+            mahalanobis_distance: of cells, an array or tensor of any shape, see `typicality.Typicality`.
+        """
+        return mahalanobis_distance.clip(1) ** self.temperature_growth
 
     @classmethod
     def from_file(cls, path: Path) -> ModelConfig:

@@ -228,8 +228,7 @@ class SGCLDFF(nn.Module):
 
     def own_temperature(self, mahalanobis_distance: Tensor) -> Tensor:
         """Compute the temperature that the weights' own logits are calibrated by, float [M], at distances [M]."""
-        temperature = self._own_temperature or self.config.temperature
-        return temperature * mahalanobis_distance.clamp_min(1) ** self.config.temperature_growth
+        return (self._own_temperature or self.config.temperature) * self.config.damping(mahalanobis_distance)
 
     def for_inference(self, dtype: torch.dtype) -> SGCLDFF:
         """Return a copy that gives the same outputs sooner, under autocast to `dtype`; it cannot be trained."""

@@ -10,7 +10,6 @@ import torch
 
 from wbc_cli.classes import CLASS_NAMES
 from wbc_cli.errors import UsageError
-from wbc_cli.inference.calibration import damping
 from wbc_cli.model.storage import LoadedModel
 from wbc_cli.profile import MIN_REVIEWED_CELLS
 from wbc_cli.profile.evidence import LearnedHead, learn_head
@@ -34,7 +33,7 @@ class ProfileLearner:
         pooled = features[:, : typicality.centres.shape[1]].astype(np.float32)
         inputs = torch.from_numpy(pooled).to(typicality.centres.device)
         distances = typicality(inputs).cpu().numpy()
-        flatter: Floats = np.array([damping(self.config, float(distance)) for distance in distances])
+        flatter: Floats = self.config.damping(distances.astype(np.float64))
         return TrainingCells(features.astype(np.float64), labels, slides, flatter)
 
     def learn(self, cells: TrainingCells, statistics: FeatureStatistics) -> LearnedHead:

@@ -16,7 +16,7 @@ def available_cores(root: Path = Path("/")) -> int:
     Args:
         root: where `proc` and `sys` are mounted.
     """
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = len(os.sched_getaffinity(0))
     # A part of a core counts as a whole one: threads that are throttled now and then use more of it than one fewer.
     return max(1, min([affinity, *(math.ceil(quota) for quota in _quotas(root))]))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from openslide import OpenSlide
 
 from wbc_cli.slides.fault_tolerant import FaultTolerantReader
-from wbc_cli.slides.formats import HEAD_BYTES, recognise
+from wbc_cli.slides.formats import HEAD_BYTES, read_head, recognise
 from wbc_cli.slides.oblong import SquareReader, is_oblong
 from wbc_cli.slides.openers import open_picture, open_with_openslide
 from wbc_cli.slides.reader import SlideReader, TiledReader
@@ -36,15 +36,7 @@ def choose_reader(path: Path, field: int | None = None) -> SlideReader:
 
 def _open(path: Path, field: int | None) -> SlideReader:
     vendor = OpenSlide.detect_format(path)
-    if known := recognise(_head(path), vendor):
+    if known := recognise(read_head(path, HEAD_BYTES), vendor):
         return known.open(path, field)
     # A kind that a later OpenSlide knows, or none at all, of which the reader of pictures says what is wrong with it.
     return open_with_openslide(path) if vendor else open_picture(path, field)
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
-    except OSError:
-        return b""  # whoever opens it next says why

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wbc_cli.errors import UsageError
 from wbc_cli.slides.file_sets import find_companions, find_parts
-from wbc_cli.slides.formats import named_format
+from wbc_cli.slides.formats import named_format, read_head
 from wbc_cli.slides.lists import LIST_SUFFIXES, read_list
-from wbc_cli.slides.marks import HEAD_BYTES, is_product
+from wbc_cli.slides.marks import MARKED_BYTES, is_product
 from wbc_cli.slides.names import field_name, unique_names
 from wbc_cli.slides.no_specimens import why_no_specimens
 from wbc_cli.slides.unsupported import UNREAD_SUFFIXES
@@ -308,20 +308,11 @@ def _is_read_at_once(path: Path) -> bool:
 
 
 def _begins_as_product(path: Path) -> bool:
-    return is_product(_head(path))
+    return is_product(read_head(path, MARKED_BYTES))
 
 
 def _hung(path: Path, error: TimeoutError) -> str:
     return f"{path}: cannot be read: {error}. Look at its disk, or allow more with --time-limit."
-
-
-def _head(path: Path) -> bytes:
-    """Read the first bytes of a file; none where it cannot be read, which opening it will tell."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            return file.read(HEAD_BYTES)
-    except OSError:
-        return b""
 
 
 def _target(link: Path) -> str:

@@ -138,6 +138,15 @@ def named_format(path: Path) -> Format | None:
     return next((own for own in FORMATS if suffix in own.suffixes), None)
 
 
+def read_head(path: Path, count: int) -> bytes:
+    """Read the first bytes of a file; none where it cannot be read, which opening it will tell."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return file.read(count)
+    except OSError:
+        return b""
+
+
 def recognise(head: bytes, vendor: str | None = None) -> Format | None:
     """Recognise the format of a file by its content, whatever it is named; None where it is none of these.
 

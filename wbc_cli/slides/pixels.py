@@ -10,9 +10,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wbc_cli.slides.reader import RGBImage
+from wbc_cli.slides.reader import RGBImage, SlideReader
+
+Floats = NDArray[np.floating[Any]]
 
 WHITE = (255, 255, 255)
+LEVEL_TOLERANCE = 1.01
+"""How much coarser than asked for a level may be: levels are rounded to whole pixels, so that a fourth of the size has
+a downsample of 4.0003."""
+
+_BAND_PIXELS = 64_000_000  # of a level, read at once: 256 MB as RGBA
 _INTEGER_RANGES = tuple(float(2**bits - 1) for bits in (8, 10, 12, 14, 16, 32))
 _STRAY = 1e-3  # share of the samples that may be beyond the range: hot pixels
 _OVERSHOOT = 1.1  # of floats around 1, as sharpening and interpolation leave them
@@ -77,24 +84,50 @@ def shrink(image: RGBImage, width: int, height: int) -> RGBImage:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def shrink_in_bands(
-    read: Callable[[int, int], RGBImage], columns: int, rows: int, width: int, height: int, most: int
-) -> RGBImage:
+def shrink_in_bands(read: Callable[[int, int], RGBImage], columns: int, rows: int, width: int, height: int) -> RGBImage:
     """Shrink a picture that is too large to be held whole.
 
     Args:
         read: gives the rows from the first to before the last, uint8 [last - first, columns, 3].
         columns, rows: of the picture.
         width, height: of the answer.
-        most: pixels of the picture to read at once, about.
     """
     picture = np.empty((height, width, 3), np.uint8)
-    band = max(1, math.floor(most / (columns * rows) * height))
+    band = max(1, math.floor(_BAND_PIXELS / (columns * rows) * height))
     for top in range(0, height, band):
         bottom = min(top + band, height)
         first, last = round(top * rows / height), round(bottom * rows / height)
         picture[top:bottom] = shrink(read(first, max(last, first + 1)), width, bottom - top)
     return picture
+
+
+def map_over_region(
+    values: NDArray[np.floating[Any]],
+    reader: SlideReader,
+    x: int,
+    y: int,
+    width: int,
+    height: int,
+    size: tuple[int, int],
+) -> NDArray[np.floating[Any]]:
+    """Interpolate a coarse map of a whole picture over a region of it.
+
+    Args:
+        values: float [h, w], over the whole picture.
+        reader: the picture.
+        x, y, width, height: the region in level-0 pixels.
+        size: width and height of the answer in pixels.
+
+    Returns:
+        float [height, width] of `size`, of the same precision.
+    """
+    columns, rows = size
+    scale_x, scale_y = values.shape[1] / reader.width, values.shape[0] / reader.height
+    step_x, step_y = width / columns * scale_x, height / rows * scale_y
+    # Places of the map are the middles of what they stand for, and so are pixels.
+    matrix = np.array([[step_x, 0, x * scale_x + step_x / 2 - 0.5], [0, step_y, y * scale_y + step_y / 2 - 0.5]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(values, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
 def shrunk_size(width: int, height: int, downsample: float) -> tuple[int, int]:

@@ -20,12 +20,10 @@ from openslide import (
 
 from wbc_cli.errors import SlideError
 from wbc_cli.slides.pixel_size import from_ome, plausible
-from wbc_cli.slides.pixels import shrink_in_bands, shrunk_size, to_rgb
+from wbc_cli.slides.pixels import LEVEL_TOLERANCE, shrink_in_bands, shrunk_size, to_rgb
 from wbc_cli.slides.reader import RGBImage, TiledReader
 from wbc_cli.slides.tiff import MAX_SLIDE_PIXELS, refuse_missing_tiles
 
-_BAND_PIXELS = 64_000_000  # of a level, read at once: 256 MB as RGBA
-_LEVEL_TOLERANCE = 1.01  # levels are rounded to whole pixels, so that a fourth of the size has a downsample of 4.0003
 _MAX_TILE_PIXELS = 1 << 28  # 1 GB as RGBA; where memory for a tile is lacking, the library ends the process
 _USUAL_TILE = 256  # where the file does not say, as in MRXS, whose tiles overlap
 
@@ -76,7 +74,7 @@ class OpenSlideReader(TiledReader):
         def read_rows(first: int, last: int) -> RGBImage:
             return self._read_level(x, y + round(first * step), level, columns, last - first)
 
-        return shrink_in_bands(read_rows, columns, rows, out_width, out_height, _BAND_PIXELS)
+        return shrink_in_bands(read_rows, columns, rows, out_width, out_height)
 
     def close(self) -> None:
         """Close the slide; the reader is of no more use."""
@@ -98,7 +96,7 @@ class OpenSlideReader(TiledReader):
             )
 
     def _level(self, downsample: float) -> int:
-        fine_enough = [i for i, own in enumerate(self._downsamples) if own <= downsample * _LEVEL_TOLERANCE]
+        fine_enough = [i for i, own in enumerate(self._downsamples) if own <= downsample * LEVEL_TOLERANCE]
         return max(fine_enough, default=0)
 
     def _read_level(self, x: int, y: int, level: int, columns: int, rows: int) -> RGBImage:

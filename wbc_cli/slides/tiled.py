@@ -12,14 +12,12 @@ import cv2
 import numpy as np
 
 from wbc_cli.errors import SlideError
-from wbc_cli.slides.pixels import shrink, shrink_in_bands, shrunk_size
+from wbc_cli.slides.pixels import LEVEL_TOLERANCE, shrink, shrink_in_bands, shrunk_size
 from wbc_cli.slides.reader import RGBImage, TiledReader
 from wbc_cli.slides.tiff import DAMAGE
 from wbc_cli.slides.tile_cache import TileCache
 from wbc_cli.slides.tile_layout import Layout, Level, read_layout
 
-_BAND_PIXELS = 64_000_000  # of a level, read at once: 192 MB as RGB
-_LEVEL_TOLERANCE = 1.01  # levels are rounded to whole pixels, so that a fourth of the size has a downsample of 4.0003
 _CACHE_BYTES = 64_000_000
 _WHITE = 255  # of what was not scanned, as in OpenSlide
 
@@ -80,7 +78,7 @@ class TileGridReader(TiledReader):
         def read_rows(first: int, last: int) -> RGBImage:
             return self._pixels(level, reduction, left, top + first, columns, last - first)
 
-        return shrink_in_bands(read_rows, columns, rows, out_width, out_height, _BAND_PIXELS)
+        return shrink_in_bands(read_rows, columns, rows, out_width, out_height)
 
     def close(self) -> None:
         """Close the file; the reader is of no more use."""
@@ -89,7 +87,7 @@ class TileGridReader(TiledReader):
 
     def _source(self, downsample: float) -> tuple[Level, int]:
         """Choose the coarsest level that is fine enough, and by how much to shrink its tiles."""
-        most = downsample * _LEVEL_TOLERANCE
+        most = downsample * LEVEL_TOLERANCE
         level = max((own for own in self._levels if own.downsample <= most), key=lambda own: own.downsample)
         return level, max(r for r in level.reductions if level.downsample * r <= most)
 

@@ -64,7 +64,7 @@ def write_card(
         "## Validation (centred windows, averaged weights)",
         "",
         f"Type accuracy {figures.accuracy:.3f}, cell IoU {figures.cell_iou:.3f}, nucleus IoU {figures.nucleus_iou:.3f} "
-        "(masks drawn by people), with the second look; the learning curve in `curve.png` is without.",
+        "(masks drawn by people), with test-time augmentation; the learning curve in `curve.png` is without.",
         "",
     ]
     (folder / CARD_NAME).write_text("\n".join(lines), encoding="utf-8")
