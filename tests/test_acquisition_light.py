@@ -49,5 +49,5 @@ def test_under_an_eyepiece_only_the_field_counts():
     disc = np.zeros((240, 320, 1))
     cv2.circle(disc, (160, 120), 118, 1, -1)
     lights = [measure_light(reader) for reader in unevenly_lit(vignette(0.0) * disc)]
-    assert np.isnan(lights[0].glass[0, 0]).all()
-    assert np.isfinite(lights[0].glass[7, 10]).all()
+    assert np.isnan(lights[0].background[0, 0]).all()
+    assert np.isfinite(lights[0].background[7, 10]).all()

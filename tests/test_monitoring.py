@@ -37,7 +37,7 @@ def laboratory(seed, days, drift=lambda day: 1.0, slides=6):
     """Slides of so many days: days differ by 3 %, slides by 4 %, and patients as patients do."""
     random = np.random.default_rng(seed)
     for day in range(days):
-        of_day = {"focus": 0.7, "glass": 225.0, "nucleus": 1.2 * drift(day), "colour": 0.6, "hue": 0.2}
+        of_day = {"focus": 0.7, "background": 225.0, "nucleus": 1.2 * drift(day), "colour": 0.6, "hue": 0.2}
         of_day = {name: value * (1 + random.normal(0, 0.03)) for name, value in of_day.items()}
         for number, shares in enumerate(patients(random, 1 + random.poisson(slides - 1))):
             cells = int(random.integers(80, 300))

@@ -131,7 +131,7 @@ def test_without_cells_focus_is_measured_where_they_were_looked_for():
 def test_nothing_is_said_of_an_empty_slide():
     empty = np.full((300, 300, 3), 235, np.uint8) + np.random.default_rng(0).integers(-2, 3, (300, 300, 3), np.int8)
     found = quality(empty.astype(np.uint8), [], [Window(0, 0, 160), Window(100, 100, 160)], background=(235, 235, 235))
-    assert replace(found, glass=None, cells_per_mm2=None) == Quality()
+    assert replace(found, background=None, cells_per_mm2=None) == Quality()
     assert judge(found) == ((), "")
 
 

@@ -112,7 +112,7 @@ class Quality:
 
     Attributes:
         focus: contrast between 0.4 and 0.8 um over that between 0.8 and 1.6 um: 0.7 at sharp edges, 0.25 out of focus.
-        glass: mean of the background colour, that of the slide where nothing lies, 0 to 255.
+        background: mean of the colour of the slide where nothing lies, 0 to 255.
         clipped: share of the cells' values that are white, 0 to 1.
         nucleus: optical density of nuclei against the background in green light (natural logarithm).
         colour: how far the densities of nuclei in red, green and blue differ, 0 (grey) to 1.
@@ -123,7 +123,7 @@ class Quality:
     """
 
     focus: float | None = None
-    glass: float | None = None
+    background: float | None = None
     clipped: float | None = None
     nucleus: float | None = None
     colour: float | None = None

@@ -49,7 +49,7 @@ class Acquisition:
         pictures: how many were measured.
         scales: one, or several where the zoom was changed, the one of most pictures first; empty where files state it.
         light: the light field to divide out; None where the light is even, or the pictures do not agree on it.
-        background: red, green and blue of the empty glass, 0 to 255.
+        background: red, green and blue of the background, 0 to 255.
         nuclei: optical density of nuclei in red, green and blue (natural logarithm). Told, and not used.
         neutrophils, class_prior: of the population of its cells, see `inference.population`; None where these are too
             few.

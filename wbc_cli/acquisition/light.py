@@ -13,8 +13,8 @@ from wbc_cli.slides.pixels import map_over_region, shrink, shrunk_size
 from wbc_cli.slides.reader import UNEVEN, ReaderWrapper, RGBImage, SlideReader
 
 _SIDE, _BLOCK = 256, 16  # pixels of the longer side of the picture that is measured, and of its blocks
-_GLASS_PERCENTILE = 85  # of a block's pixels
-_BRIGHT_PERCENTILE = 70  # of a place over the pictures: in most of them there is some glass
+_BACKGROUND_PERCENTILE = 85  # of a block's pixels
+_BRIGHT_PERCENTILE = 70  # of a place over the pictures: in most of them there is some background
 _DEGREE = 4  # of the polynomial
 _ROUNDS = 5
 _MIN_PICTURES = 8
@@ -31,12 +31,12 @@ class Lighting(NamedTuple):
     """A lighting holds what one picture tells of light and stain.
 
     Attributes:
-        glass: float32 [rows, columns, 3], natural logarithm of the light of the glass in each block, white being 0;
-            not a number outside the field of view of an eyepiece.
+        background: float32 [rows, columns, 3], natural logarithm of the background's colour in each block, white being
+            0; not a number outside the field of view of an eyepiece.
         nuclei: float32 [3], optical density of what is densest in red.
     """
 
-    glass: Floats
+    background: Floats
     nuclei: Floats
 
 
@@ -52,22 +52,22 @@ def measure_light(reader: SlideReader) -> Lighting:
     height, width = rgb.shape[:2]
     inside = np.ones((height, width), bool) if field is None else field
     rows, columns = max(1, round(height / _BLOCK)), max(1, round(width / _BLOCK))
-    glass = np.full((rows, columns, 3), np.nan, np.float32)
+    background = np.full((rows, columns, 3), np.nan, np.float32)
     ys, xs = np.linspace(0, height, rows + 1).astype(int), np.linspace(0, width, columns + 1).astype(int)
     for row in range(rows):
         for column in range(columns):
             block = slice(ys[row], ys[row + 1]), slice(xs[column], xs[column + 1])
             if inside[block].mean() > 0.5:
-                glass[row, column] = np.percentile(rgb[block][inside[block]], _GLASS_PERCENTILE, axis=0)
-    glass = np.log(np.maximum(glass, 1) / 255)
-    density = np.nanmedian(glass, axis=(0, 1)) - np.log(np.maximum(rgb[inside], 1) / np.float32(255))
+                background[row, column] = np.percentile(rgb[block][inside[block]], _BACKGROUND_PERCENTILE, axis=0)
+    background = np.log(np.maximum(background, 1) / 255)
+    density = np.nanmedian(background, axis=(0, 1)) - np.log(np.maximum(rgb[inside], 1) / np.float32(255))
     nuclei = density[density[:, 0] >= np.percentile(density[:, 0], _NUCLEI_PERCENTILE)].mean(axis=0)
-    return Lighting(glass, nuclei.astype(np.float32))
+    return Lighting(background, nuclei.astype(np.float32))
 
 
 def background_of(pictures: list[Lighting]) -> tuple[float, ...]:
-    """Return the median red, green and blue of the glass in pictures, 0 to 255."""
-    colours = [255 * np.exp(np.nanmedian(picture.glass, axis=(0, 1))) for picture in pictures]
+    """Return the median red, green and blue of the background in pictures, 0 to 255."""
+    colours = [255 * np.exp(np.nanmedian(picture.background, axis=(0, 1))) for picture in pictures]
     return tuple(round(float(value), 1) for value in np.median(colours, axis=0))
 
 
@@ -79,8 +79,8 @@ def nuclei_of(pictures: list[Lighting]) -> tuple[float, ...]:
 def pool_light(pictures: list[Lighting]) -> Light | None:
     """Estimate the light field that pictures of one size share.
 
-    A place is as bright as it is in the brighter of the pictures, since it shows glass in some of them; a polynomial
-    goes through the places.
+    A place is as bright as it is in the brighter of the pictures, since it shows background in some of them; a
+    polynomial goes through the places.
 
     Returns:
         Coefficients of the logarithm of the field, see `field_of`; None where the light is even, where there are too
@@ -88,11 +88,11 @@ def pool_light(pictures: list[Lighting]) -> Light | None:
     """
     if len(pictures) < _MIN_PICTURES:
         return None
-    glass = np.stack([picture.glass for picture in pictures])
-    seen = np.isfinite(glass).all(axis=(0, 3))
+    background = np.stack([picture.background for picture in pictures])
+    seen = np.isfinite(background).all(axis=(0, 3))
     if seen.mean() < _MIN_SEEN_SHARE:
         return None
-    relative = glass[:, seen] - np.nanpercentile(glass, 80, axis=(1, 2))[:, None]
+    relative = background[:, seen] - np.nanpercentile(background, 80, axis=(1, 2))[:, None]
     terms = _terms(*seen.shape)[seen]
     coefficients, field, residue = _fit(terms, relative)
     halves = [_fit(terms, relative[start::2])[1] for start in (0, 1)]

@@ -43,7 +43,7 @@ class Limit:
 
 LIMITS = (
     Limit("focus", "blurred", 0.50, 0.42, "out of focus, or too few pixels a micrometre: focus and take it again"),
-    Limit("glass", "dark", 40, 15, "too dark: expose it longer"),
+    Limit("background", "dark", 40, 15, "too dark: expose it longer"),
     Limit("clipped", "overexposed", 0.20, 0.60, "overexposed, so that cells are white: expose it shorter"),
     Limit("nucleus", "pale_stain", 0.50, 0.30, "nuclei hardly stained: stain it again"),
     Limit("colour", NO_COLOUR, 0.15, -math.inf, "without colour"),

@@ -71,7 +71,7 @@ def measure_quality(
         focus = [sharpness(rgb[..., 1], um_per_px, float(background[1])) for rgb in squares]
     return Quality(
         focus=_median([figure for figure in focus if figure is not None]),
-        glass=round(float(np.mean(background)), 1),
+        background=round(float(np.mean(background)), 1),
         clipped=_median(clipped),
         nucleus=_median(green),
         colour=_median(colour),

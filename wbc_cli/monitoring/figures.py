@@ -77,7 +77,7 @@ def _percent(record: Mapping[str, Any], share: Mapping[str, Any], cells: int) ->
 
 FIGURES: tuple[MonitoredFigure, ...] = (
     MonitoredFigure("focus", "Focus (contrast ratio)", _quality("focus"), 3),
-    MonitoredFigure("glass", "Background (0 to 255)", _quality("glass"), 1),
+    MonitoredFigure("background", "Background (0 to 255)", _quality("background"), 1),
     MonitoredFigure("nucleus", "Stain of the nuclei (optical density)", _quality("nucleus"), 3),
     MonitoredFigure("colour", "Colour of the nuclei (0 to 1)", _quality("colour"), 3),
     MonitoredFigure("hue", "Hue of the nuclei (blue above 0)", _quality("hue"), 3, least=0.002),

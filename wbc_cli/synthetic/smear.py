@@ -75,9 +75,9 @@ class Smear:
         look = look.varied(rng)
         self._stamps = Stamps(seed, look, um_per_px, blur_um)
         self._lay_out(rng, white_cells)
-        glass = -np.log(np.array(look.glass) / 255)
+        background = -np.log(np.array(look.background) / 255)
         (light,) = rng.spawn(1)  # the layout draws more the larger the smear; a seed has one light at every size
-        self._film_x = _units(glass + _film(light, width, um_per_px))
+        self._film_x = _units(background + _film(light, width, um_per_px))
         self._film_y = _units(_film(light, height, um_per_px))
         noise = rng.normal(0, NOISE, (NOISE_SIDE, NOISE_SIDE, 3))
         self._noise = _units(cv2.GaussianBlur(noise, (0, 0), 0.6, borderType=cv2.BORDER_REFLECT))

@@ -24,17 +24,17 @@ class Look:
     """How one laboratory's stain, lamp and camera show a smear.
 
     Attributes:
-        glass: sRGB of the empty background.
+        background: sRGB where nothing lies.
         density: float64 [len(Stain), 3], optical density (natural logarithm) of one unit of each stain in R, G, B.
     """
 
-    glass: tuple[int, int, int]
+    background: tuple[int, int, int]
     density: NDArray[np.float64]
 
     def varied(self, rng: np.random.Generator) -> Look:
         """Return the look of another day: every density a little stronger or weaker, the lamp a little warmer."""
         strength = rng.normal(1, 0.05) * rng.normal(1, 0.03, self.density.shape)
-        red, green, blue = np.clip(np.array(self.glass) + rng.normal(0, 2.5, 3), 0, 252).astype(int).tolist()
+        red, green, blue = np.clip(np.array(self.background) + rng.normal(0, 2.5, 3), 0, 252).astype(int).tolist()
         return Look((red, green, blue), self.density * strength)
 
 
