@@ -71,7 +71,7 @@ def test_all_pictures_of_a_shards_folders_and_of_those_beside_them_are_known_and
         write_picture(tmp_path / name.replace(".svs", ".png"), spots()).rename(tmp_path / name)
     slides = discover([tmp_path]).slides
     first = next(slide for slide in slides if slide.name.endswith("1.png"))
-    found = pictures_by_folder(slides, [first])
+    found = pictures_by_folder(slides, [first], {})
     assert {folder: [picture.name for picture in pictures] for folder, pictures in found.items()} == {
         str(tmp_path / "in/a"): ["in__a__1.png", "in__a__2.png"],
         str(tmp_path / "in/b"): ["in__b__3.png"],

@@ -201,7 +201,7 @@ def test_of_a_large_folder_no_more_pictures_are_looked_at_than_the_acquisition_t
     job = Job(
         out=str(tmp_path / "out"),
         scratch=str(tmp_path / "out"),
-        pictures=pictures_by_folder(slides, slides),
+        pictures=pictures_by_folder(slides, slides, {}),
         unmeasurable=[],
         unknown=True,
         model={},

@@ -194,10 +194,11 @@ def test_damaged_weights_are_said_in_a_sentence(analyze, toy_weights, tmp_path):
 
 def test_results_that_cannot_be_written_are_the_environments_fault(analyze, tmp_path):
     (tmp_path / "out").write_text("a file where the folder should be")
-    answer = analyze()
-    assert answer.code == 5
-    assert "Traceback" not in answer.err
-    assert str(tmp_path / "out") in answer.err
+    for out in ("out", "out/deeper"):
+        answer = analyze(out=out)
+        assert answer.code == 5
+        assert one_sentence(answer.err)
+        assert f"{tmp_path / 'out'} is a file; give a folder" in answer.err
 
 
 def test_ctrl_c_ends_with_130(analyze, monkeypatch):

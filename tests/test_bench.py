@@ -35,3 +35,10 @@ def test_a_slide_of_ones_own_is_measured(call, tmp_path):
     answer = call("bench", tmp_path / "field-1.png", "--rounds", 1, "--device", "cpu", "--json")
     assert json.loads(answer.out)["cells"] == 7
     assert call("bench", tmp_path / "truth.csv").code != 0
+
+
+@pytest.mark.parametrize(("name", "why"), [("nosuch.svs", "No such file"), ("", "Is a directory")])
+def test_a_slide_that_is_not_there_is_wrong_usage(call, tmp_path, name, why):
+    answer = call("bench", tmp_path / name)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"{tmp_path / name}: {why}" in answer.err

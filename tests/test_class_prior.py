@@ -125,7 +125,7 @@ def test_what_a_profile_has_learned_arrives_whatever_is_known_of_the_population(
 
 def test_a_sample_that_is_a_part_of_a_folder_has_no_say_of_the_others_in_it():
     key = AcquisitionKey("/blood", 640, 480, "", None)
-    known = Acquisition(key, 6, (), None, (240.0, 240.0, 240.0), (0.5, 0.6, 0.3), (0.0,) * KEPT, COMMON)
+    known = Acquisition(key, 6, (), None, (240.0, 240.0, 240.0), (0.5, 0.6, 0.3), (0.0,) * KEPT, COMMON, "")
     whole, part, none = (known.as_part_of(sample) for sample in (IN_FOLDER, BY_TABLE, None))
     assert whole.population == (known.neutrophils, COMMON)
     assert part.population == none.population == (known.neutrophils, None)

@@ -97,7 +97,22 @@ def test_kappa_agrees_with_a_radiologists_example_and_is_not_defined_where_chanc
     kappa = kappa_of(np.array([[21, 12, 0, 0], [4, 17, 1, 0], [3, 9, 15, 2], [0, 0, 0, 1]]))
     assert round(kappa.value, 4) == 0.4728
     assert kappa_of(np.array([[7, 0], [0, 0]])) is None
-    assert kappa_of(np.array([[7, 0], [0, 3]])).low is None  # all agree: its formula would give an interval of no width
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("table", "value"),
+    [
+        ([[7, 0], [0, 3]], 1),
+        ([[0, 5], [0, 0]], 0),
+        ([[5, 5], [0, 0]], 0),
+        ([[0, 5], [5, 0]], -1),
+        ([[0, 7, 0], [0, 0, 7], [7, 0, 0]], -0.5),
+    ],
+)
+def test_kappa_has_no_interval_where_its_formula_would_give_one_of_no_width(table, value):
+    kappa = kappa_of(np.array(table))
+    assert (kappa.value, kappa.low, kappa.high) == (value, None, None)
 
 
 @pytest.mark.parametrize(

@@ -87,12 +87,16 @@ def test_each_laboratory_has_a_row_with_its_scale_hidden_and_given_and_there_is_
     ]
     given = {row["laboratory"]: row for row in found if row["scale"] == "given"}
     # The toy network takes each window for a neutrophil: one of two is right, and a blast is none of the five types.
-    assert (given["typed"]["types_right"], given["typed"]["cells"], given["typed"]["typed_cells"]) == ("0.5", "2", "2")
-    assert (given["small"]["types_right"], given["small"]["types_right_all"]) == ("", "0")
-    assert (given["boxed"]["found"], given["boxed"]["types_right_all"]) != ("", "")
-    assert (given["mean"]["types_right"], given["mean"]["types_right_all"]) == ("0.5", "0.25")
+    assert (given["typed"]["accuracy_differential"], given["typed"]["cells"], given["typed"]["typed_cells"]) == (
+        "0.5",
+        "2",
+        "2",
+    )
+    assert (given["small"]["accuracy_differential"], given["small"]["accuracy"]) == ("", "0")
+    assert (given["boxed"]["found"], given["boxed"]["accuracy"]) != ("", "")
+    assert (given["mean"]["accuracy_differential"], given["mean"]["accuracy"]) == ("0.5", "0.25")
     assert given["mean"]["prior_recall"] == "1"
-    for figure in ("prior_area", "found", "macro_f1", "cell_iou", "ece", "right_where_typed"):
+    for figure in ("prior_area", "found", "macro_f1_differential", "cell_iou", "calibration_error_differential"):
         assert given["typed"][figure], figure
     page = (tmp_path / "cv" / "away.md").read_text()
     assert "| small (val) | 1 |" in page
@@ -207,4 +211,4 @@ def test_the_mean_is_over_the_laboratories_that_have_the_figure(tmp_path):
     sets = [laboratory("a", found=1.0, accuracy_differential=0.8), laboratory("b", found=0.5)]
     write_away({"hidden": sets, "given": sets}, tmp_path, ["one fact"])
     mean = next(row for row in rows_of(tmp_path) if row["laboratory"] == "mean")
-    assert (mean["found"], mean["types_right"], mean["cell_iou"]) == ("0.75", "0.8", "")
+    assert (mean["found"], mean["accuracy_differential"], mean["cell_iou"]) == ("0.75", "0.8", "")

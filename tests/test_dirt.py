@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from fakes import ArrayReader
+from test_assembly import predict_discs
 
+from wbc_cli.cells import UNKNOWN
+from wbc_cli.classes import BLAST, CLASS_NAMES, OTHER
+from wbc_cli.inference.engine import Engine
 from wbc_cli.inference.neutral_density import evenness
+from wbc_cli.inference.pipeline import Analyser
+from wbc_cli.inference.stream import Stream
+from wbc_cli.inference.windows import Window
 
 SIDE = 160
 GLASS, RED_CELL = (232, 226, 214), (205, 150, 140)
@@ -54,3 +64,20 @@ def test_in_greyish_light_a_nucleus_is_no_dirt_since_red_cells_are_greyer_still(
 
 def test_a_picture_without_colour_has_no_dirt_by_this():
     assert evenness_of(window(NUCLEUS, grey=True), window(DIRT, grey=True)) == [0, 0]
+
+
+@pytest.mark.parametrize(("confidence", "called"), [(0.7, OTHER), (0.9, BLAST)])
+def test_two_signs_against_a_white_cell_outweigh_a_type_that_is_not_sure(toy_network, monkeypatch, confidence, called):
+    probabilities = np.full(len(CLASS_NAMES), (1 - confidence) / (len(CLASS_NAMES) - 1), np.float32)
+    probabilities[CLASS_NAMES.index(BLAST)] = confidence
+    prediction = predict_discs(Window(0, 0, SIDE), (80, 80, 40))
+    logits = toy_network.config.temperature * np.log(probabilities)
+    doubtful = [replace(cell, logits=logits, saliency=0.05, cam_in_cell=0.2) for cell in prediction.cells]
+    engine = Engine(toy_network, torch.device("cpu"), torch.float32, cores=1)
+    monkeypatch.setattr(engine, "predict", lambda windows, _: [replace(prediction, cells=tuple(doubtful))])
+    with Stream(engine, 1) as stream:
+        found = Analyser(stream, 0.5).analyse(ArrayReader(window(NUCLEUS)[0]), "a", 0.2, population=UNKNOWN)
+    (cell,) = found.cells
+    assert cell.class_name == called
+    assert cell.confidence == pytest.approx(probabilities[CLASS_NAMES.index(called)], rel=1e-3)
+    assert ("no_cells" in found.flags) == (called == OTHER)

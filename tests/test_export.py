@@ -21,6 +21,8 @@ from test_review import corrections, make_run, review
 from wbc_cli.classes import BY_NAME, CLASS_NAMES
 from wbc_cli.export.loinc import CODES
 from wbc_cli.products.folder import RunFolder
+from wbc_cli.products.overlap import OVERLAP_COLUMNS
+from wbc_cli.products.report.words import SLIDE_FLAGS, in_words
 from wbc_cli.products.tables import CELL_COLUMNS, DIFFERENTIAL_COLUMNS
 
 
@@ -86,6 +88,16 @@ def test_parquet_has_the_same_types_whatever_the_rows_hold(run, call, tmp_path):
     assert schema.field("blast_count").type == schema.field("cells").type == pa.int64()
     assert schema.field("um_per_px").type == schema.field("monocyte_low").type == pa.float64()
     assert schema.field("flags").type == schema.field("um_per_px_source").type == pa.string()
+
+
+def test_a_run_with_samples_has_a_typed_table_of_overlaps_where_none_overlap(call, tmp_path):
+    run = with_samples(tmp_path, {"a": "anna", "b": "bert"})
+    table = pq.read_table(export(call, run, "parquet", tmp_path / "out") / "overlaps.parquet")
+    assert table.num_rows == 0
+    types = (pa.string(), pa.int64(), pa.string(), pa.int64())
+    assert dict(zip(table.schema.names, table.schema.types, strict=True)) == dict(
+        zip(OVERLAP_COLUMNS, types, strict=True)
+    )
 
 
 def test_parquet_says_what_reviewers_said(run, call, tmp_path):
@@ -224,6 +236,26 @@ def test_where_there_are_samples_each_has_a_report_with_the_reviews_of_its_field
         for name, bundle in found.items()
     }
     assert (blasts["anna"]["valueInteger"], blasts["bert"]["valueInteger"]) == (5, 2)
+
+
+def test_fhir_names_the_doubts_of_a_samples_fields_and_how_many_were_left_out(tmp_path, call):
+    run = RunFolder(tmp_path / "run")
+    sample = {"sample": {"name": "anna", "folder": ""}}
+    flags_of = {"a": ("blurred", "scale_pooled"), "b": ("scale_pooled",), "c": ()}
+    for name, flags in flags_of.items():
+        run.commit(make_result(some_cells(20), 300, 200, name, flags=flags), blank(), NO_PRODUCTS, sample)
+    refused = replace(make_result(some_cells(20), 300, 200, "d", flags=("dark",)), refusal="too dark")
+    run.commit(refused, blank(), NO_PRODUCTS, sample)
+    run.record_failure("e", tmp_path / "e.png", "cut off", sample)
+    run.write_tables(committed(run))
+    run.write_run(RUN, committed(run))
+    (bundle,) = bundles(export(call, run, "fhir", tmp_path / "fhir")).values()
+    (report,) = parts(bundle, "DiagnosticReport")
+    assert "fewer than 100 cells" in report["conclusion"]
+    for flag, number in (("blurred", 1), ("scale_pooled", 2)):
+        assert f"{in_words(flag, SLIDE_FLAGS)} ({number} of 3 fields)" in report["conclusion"]
+    assert in_words("dark", SLIDE_FLAGS) not in report["conclusion"]
+    assert "2 of 5 fields" in report["conclusion"]
 
 
 def test_a_table_of_other_samples_than_the_slides_is_refused(tmp_path, call):

@@ -25,6 +25,14 @@ def through_an_eyepiece(surround, blur=0.0):
     return (rgb * opening[..., None] + np.array(surround) * (1 - opening[..., None])).astype(np.uint8)
 
 
+def test_islands_on_black_are_no_field_of_view():
+    islands = [(x, y) for x in range(20, SIDE, 40) for y in range(20, SIDE, 40)]
+    picture = np.zeros((SIDE, SIDE, 3), np.uint8)
+    for x, y in islands:
+        cv2.circle(picture, (x, y), 9, PALE, -1)
+    assert find_field(ArrayReader(picture)) is None
+
+
 @pytest.mark.parametrize(
     ("surround", "blur"), [((0, 0, 0), 0.0), ((22, 18, 25), 0.0), ((0, 0, 0), 5.0), ((255, 255, 255), 0.0)]
 )

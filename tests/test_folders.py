@@ -103,6 +103,7 @@ def test_a_link_to_nothing_is_a_slide_that_fails(tmp_path: Path) -> None:
         ("clam.csv", b"slide_id,label\npics/a.png,1\npics/b b.png,1\n"),
         ("second.csv", b"patient,path\n1,pics/a.png\n2,pics/b b.png\n"),
         ("excel.csv", b"\xef\xbb\xbfpics/a.png;1\r\npics/b b.png;1\r\n;\r\n"),
+        ("pandas.csv", b",path,label\n0,pics/a.png,1\n1,pics/b b.png,1\n"),
         ("sep.csv", b"sep=;\r\nFile;Patient\r\npics/a.png;1\r\npics/b b.png;1\r\n"),
         ("unicode text.csv", "pics/a.png\t1\r\npics/b b.png\t1\r\n".encode("utf-16")),
         ("quoted.txt", b'"pics/a.png"\r\n"pics/b b.png"\r\n'),

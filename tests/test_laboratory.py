@@ -262,6 +262,25 @@ def test_pictures_of_a_camera_share_their_neutrophils(call, tmp_path):
     assert len(acquisition["neutrophils"]) == KEPT
 
 
+def test_at_another_scale_the_neutrophils_of_a_camera_are_measured_anew(call, tmp_path):
+    table = ["path,sample,mpp"]
+    for number in range(6):
+        smear = Smear(480, 360, UM_PER_PX, 8, seed=number)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_field(tmp_path / f"in/{number}.png", smear.render(0, 0, 480, 360), UM_PER_PX)
+        table.append(f"in/{number}.png,ann,0.17")
+    (tmp_path / "table.csv").write_text("\n".join(table))
+    scale, stated = ("--mpp", "0.17"), ("--samples", tmp_path / "table.csv")
+
+    def neutrophils(out, *more):
+        assert call("analyze", tmp_path / "in", "-o", tmp_path / out, "--write", "none", *more).code == 0
+        (acquisition,) = json.loads((tmp_path / out / ACQUISITIONS).read_text())["acquisitions"]
+        return acquisition["neutrophils"]
+
+    first = neutrophils("out")
+    assert first != neutrophils("out", *scale) == neutrophils("fresh", *scale) == neutrophils("table", *stated)
+
+
 def test_a_folder_with_too_few_cells_takes_the_neutrophils_of_the_folders_beside_it(call, tmp_path):
     for name, cells in (("many", 12), ("few", 1)):
         (tmp_path / "in" / name).mkdir(parents=True)

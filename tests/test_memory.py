@@ -6,7 +6,11 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tifffile
+
+from wbc_cli.run.slide_task import room_of
 
 PROGRAM = """
 import resource
@@ -29,6 +33,12 @@ held = resident()
 release_holes()
 print(before, held, resident())
 """
+
+
+def test_a_compressed_picture_takes_the_room_of_its_pixels(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((1500, 2000, 3), 230, np.uint8), compression="zlib", photometric="rgb")
+    assert (tmp_path / "a.tif").stat().st_size < 100_000
+    assert room_of(tmp_path / "a.tif", None) >= 1500 * 2000 * 3
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library manages its memory itself")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from contextlib import contextmanager
 
 from conftest import spots, write_picture
-from fakes import blank, small_result
+from fakes import blank, committed, small_result
 from runs_apart import rows, tables
+from test_review import make_run
 
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.run.lock import LOCK, locked
@@ -37,6 +39,14 @@ def test_shards_beside_each_other_merge_to_what_one_run_gives(command, analyze_a
     assert analyze_apart(tmp_path, "--shard", "0/4").returncode == 2
 
 
+def test_a_file_in_the_place_of_the_results_is_named(call, tmp_path):
+    make_run(tmp_path / "run", "a")
+    (tmp_path / "out").write_text("a file where the folder should be")
+    answer = call("merge", tmp_path / "run", "-o", tmp_path / "out")
+    assert answer.code == 5
+    assert f"{tmp_path / 'out'} is a file; give a folder" in " ".join(answer.err.split())
+
+
 def test_merge_says_which_shards_are_missing(analyze_apart, call, tmp_path):
     assert analyze_apart(tmp_path, "--shard", "1/3").returncode == 0
     answer = call("merge", tmp_path, "-o", tmp_path)
@@ -61,6 +71,19 @@ def test_runs_of_different_folders_merge_and_contradictions_are_refused(analyze_
     answer = call("merge", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "both")
     assert answer.code == 2
     assert "other results for s0.png" in answer.err
+
+
+def test_a_slide_that_left_the_input_came_back_and_failed_is_merged_as_failed(call, tmp_path):
+    folder = RunFolder(tmp_path)
+    for name in ("a", "b", "c"):
+        folder.commit(small_result(name), blank(), frozenset())
+    folder.write_run({"not_in_input": ["a", "b"]}, committed(folder))
+    folder.record_failure("a", tmp_path / "a.png", "cut off", {})  # by a run that was killed before it wrote its record
+    assert call("merge", tmp_path, "-o", tmp_path).code == 3
+    found = rows(tmp_path)
+    assert {name: row["status"] for name, row in found.items()} == {"a": "failed", "b": "done", "c": "done"}
+    assert {name for name, row in found.items() if "not_in_input" in row["flags"]} == {"b"}
+    assert json.loads((tmp_path / "run.json").read_text())["not_in_input"] == ["b"]
 
 
 def test_merge_reads_what_shards_wrote_once_it_holds_their_locks(call, tmp_path, monkeypatch):

@@ -22,6 +22,11 @@ def clock(monkeypatch):
     return now
 
 
+def left_in(said):
+    (left,) = re.findall(r"about (\d+) s left", said)
+    return int(left)
+
+
 def terminal(*, watched):
     err = Console(file=io.StringIO(), force_terminal=watched, width=120, soft_wrap=not watched)
     return Terminal(err=err)
@@ -30,6 +35,7 @@ def terminal(*, watched):
 def test_lines_tell_slides_windows_and_cells_and_what_is_left_by_size(clock):
     out = terminal(watched=False)
     with run_progress(out, SIZES) as run:
+        run.watch("small.png", 0, 2, 0)
         clock[0] = 10
         run.finish("small.png", 2)
         assert out.err.file.getvalue() == ""  # not every slide has a line
@@ -38,8 +44,31 @@ def test_lines_tell_slides_windows_and_cells_and_what_is_left_by_size(clock):
     said = out.err.file.getvalue()
     assert "slides: 1 of 2, cells: 2" in said
     assert "scan [red].svs: 200 of 1000 windows, cells: 30" in said
-    left = int(re.search(r"about (\d+) s left", said)[1])
-    assert left == pytest.approx(20 * (1 - 0.28) / 0.28, abs=1)  # 100 and a fifth of 900 bytes took 20 s
+    assert left_in(said) == pytest.approx(20 * (1 - 0.28) / 0.28, abs=1)  # 100 and a fifth of 900 bytes took 20 s
+
+
+def test_nothing_is_said_of_the_time_left_before_enough_is_done_to_tell(clock):
+    out = terminal(watched=False)
+    with run_progress(out, SIZES) as run:
+        run.finish("small.png", 0)  # it could not be opened: that took no time
+        clock[0] = 60  # until then acquisitions were measured
+        run.watch("scan [red].svs", 1, 1000, 0)
+        clock[0] = 76
+        run.watch("scan [red].svs", 9, 1000, 0)
+        assert "slides: 1 of 2" in out.err.file.getvalue()
+        assert "left" not in out.err.file.getvalue()
+        clock[0] = 160
+        run.watch("scan [red].svs", 101, 1000, 5)
+    assert left_in(out.err.file.getvalue()) == 899  # a window a second
+
+
+def test_on_a_terminal_the_time_left_takes_some_seconds_of_work_to_tell(clock):
+    out = terminal(watched=True)
+    with run_progress(out, SIZES) as run:
+        run.watch("scan [red].svs", 0, 1000, 0)
+        clock[0] = 14
+        run.watch("scan [red].svs", 500, 1000, 0)
+    assert "left" not in out.err.file.getvalue()
 
 
 def test_the_last_slide_always_has_a_line(clock):

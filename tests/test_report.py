@@ -22,6 +22,7 @@ from wbc_cli.products.registry import THUMBNAILS
 from wbc_cli.products.report import page as report_page
 from wbc_cli.products.report import slide_list
 from wbc_cli.products.report.cells import collect
+from wbc_cli.products.report.charts import class_chart
 from wbc_cli.products.thumbnails import read_thumbnails, write_thumbnails
 
 
@@ -94,6 +95,13 @@ def test_charts_have_the_colours_of_the_other_products(small_run):
     assert all("#0072b2" in chart for chart in charts[:2])
     assert all("&lt;img src=" in chart and "<img" not in chart for chart in charts[1:])
     assert ".c-neutrophil{background:rgb(0,114,178)}" in text
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_name_in_letters_that_the_charts_font_lacks_is_left_to_the_browsers():
+    share = {"percent": 50.0, "count": 5, "low": 30.0, "high": 70.0}
+    chart = class_chart("neutrophil", [("日本.png", share)], share)
+    assert ">日本.png</text>" in chart
 
 
 def test_the_same_slides_give_the_same_page_however_long_the_run_took(small_run, tmp_path):

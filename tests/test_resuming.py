@@ -56,6 +56,22 @@ def test_what_has_changed_or_is_missing_is_done_again_and_nothing_else(
     assert analyze_apart(out, source=staged).returncode == 0
 
 
+def test_a_picture_of_another_folder_takes_no_results_of_its_name(analyze_apart, tmp_path):
+    for day, number, x in (("monday", 1, 240), ("tuesday", 1, 280), ("tuesday", 2, 320)):
+        write_picture(tmp_path / day / f"{number}.png", spots((100, 100), (x, 100)))
+    assert analyze_apart(tmp_path / "out", source=tmp_path / "monday").returncode == 0
+    before = rows(tmp_path / "out")["1.png"]
+    for _ in range(2):
+        assert analyze_apart(tmp_path / "out", source=tmp_path / "tuesday").returncode == 0
+        found = rows(tmp_path / "out")
+        assert found["1.png"] == before | {"flags": found["1.png"]["flags"]}
+        assert "not_in_input" in found["1.png"]["flags"]
+        (new,) = found.keys() - {"1.png", "2.png"}
+        assert new.startswith("1_")
+    assert analyze_apart(tmp_path / "out", source=tmp_path / "monday").returncode == 0
+    assert rows(tmp_path / "out").keys() == found.keys()
+
+
 def test_restart_does_all_anew(analyze_apart, tmp_path, undisturbed):
     assert analyze_apart(tmp_path).returncode == 0
     before = committed(tmp_path)

@@ -205,6 +205,38 @@ def test_an_older_file_that_comes_late_does_not_overrule_a_newer_word(run, tmp_p
     assert review(run, old).slides["a"].after == ("neutrophil", "basophil")
 
 
+@pytest.mark.parametrize("order", [("first", "both"), ("first", "third", "second"), ("first", "second", "third")])
+def test_who_comes_back_to_an_earlier_word_is_believed_whichever_file_is_entered_first(run, tmp_path, order):
+    first, second, third = (
+        f"a,2,{kind},anna,2026-01-0{day}T10:00:00Z"
+        for day, kind in enumerate(("monocyte", "basophil", "monocyte"), start=1)
+    )
+    lines = {"first": [first], "second": [second], "third": [third], "both": [second, third]}
+    header = "slide,cell,class,reviewer,time"
+    files = [corrections(tmp_path, *lines[name], header=header, name=f"{name}.csv") for name in order]
+    for file in files:
+        found = review(run, file)
+    assert found.slides["a"].after == ("neutrophil", "monocyte")
+    assert len(found.log.entries) == 3
+    assert review(run, *files).log == found.log  # twice is once
+
+
+def test_a_word_said_now_counts_after_an_older_one_that_comes_in_beside_it(run, tmp_path):
+    review(run, corrections(tmp_path, "a,2,monocyte"), now=NOW.replace(day=1))
+    old = corrections(tmp_path, "a,2,basophil,2026-01-02T10:00:00Z", header="slide,cell,class,time", name="old.csv")
+    files = [old, corrections(tmp_path, "a,2,monocyte")]
+    found = review(run, *files)
+    assert found.slides["a"].after == ("neutrophil", "monocyte")
+    assert review(run, *files, now=NOW.replace(hour=20)).log == found.log
+
+
+def test_what_two_reviewers_said_at_once_changes_nothing_when_it_is_entered_again(run, tmp_path):
+    file = corrections(tmp_path, "a,2,monocyte,Ann", "a,2,basophil,Bob", header="slide,cell,class,reviewer")
+    found = review(run, file)
+    assert found.slides["a"].after == ("neutrophil", "basophil")
+    assert review(run, file, now=NOW.replace(hour=20)).log == found.log
+
+
 def test_the_same_file_twice_is_entered_once(run, tmp_path):
     file = corrections(tmp_path, "a,2,basophil", "b,1,monocyte")
     review(run, file)

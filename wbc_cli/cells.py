@@ -70,7 +70,7 @@ class Cell:
         mask: uint8 [y1 - y0, x1 - x0] at level 0: 0 outside, CYTOPLASM, NUCLEUS.
         class_name: a name of `classes.CLASSES`, or "unidentified".
         probabilities: float32 [len(CLASSES)], calibrated, summing to 1.
-        confidence: the largest of the probabilities.
+        confidence: the probability of its class; of an unidentified cell that of the likeliest one.
         area_um2, nucleus_area_um2: square micrometres.
         saliency: mean of the prior inside the mask, 0 to 1.
         cam_in_cell: share of the Grad-CAM energy that lies inside the cell, 0 to 1.

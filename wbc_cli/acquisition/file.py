@@ -53,6 +53,7 @@ class Acquisition:
         nuclei: optical density of nuclei in red, green and blue (natural logarithm). Told, and not used.
         neutrophils, class_prior: of the population of its cells, see `inference.population`; None where these are too
             few.
+        measured_with: digest of the program, weights and options by which it was measured, see `digest_of`.
     """
 
     key: AcquisitionKey
@@ -63,6 +64,7 @@ class Acquisition:
     nuclei: tuple[float, ...]
     neutrophils: tuple[float, ...] | None
     class_prior: tuple[float, ...] | None
+    measured_with: str
 
     @property
     def population(self) -> Population:
@@ -100,11 +102,17 @@ class Acquisition:
             nuclei=tuple(map(float, value["nuclei"])),
             neutrophils=None if neutrophils is None else tuple(map(float, neutrophils)),
             class_prior=None if class_prior is None else tuple(map(float, class_prior)),
+            measured_with=str(value["measured_with"]),
         )
 
 
 Acquisitions = dict[str, Acquisition]
 """The acquisitions of a run folder by their ids."""
+
+
+def digest_of(model: Mapping[str, str]) -> str:
+    """Return the digest of a fingerprint of program, weights and options, see `run.fingerprint.model_fingerprint`."""
+    return hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest()
 
 
 def provenance_of(key: AcquisitionKey | None, acquisition: Acquisition | None) -> dict[str, str] | None:
@@ -128,6 +136,22 @@ def still_holds(
     return provenance["values"] == (known.as_part_of(sample).digest if known else "")
 
 
+def known_acquisitions(out: Path, model: Mapping[str, str]) -> Acquisitions:
+    """Read what a run folder knows of acquisitions that were measured with a program, weights and options.
+
+    By others their cells would have been another population.
+
+    Args:
+        out: the run folder.
+        model: the fingerprint of these.
+
+    Raises:
+        SetupError: as `read_acquisitions`.
+    """
+    own = digest_of(model)
+    return {name: found for name, found in read_acquisitions(out).items() if found.measured_with == own}
+
+
 def read_acquisitions(out: Path) -> Acquisitions:
     """Read what a run folder knows of acquisitions; nothing where it has no such file.
 
@@ -144,9 +168,9 @@ def read_acquisitions(out: Path) -> Acquisitions:
 
 
 def add_acquisitions(out: Path, new: Iterable[Acquisition]) -> Acquisitions:
-    """Write down acquisitions that are not known yet; of one that is, what was written first stays.
+    """Write down acquisitions that are not known yet, or were measured with another program, weights or options.
 
-    Whoever calls sees to it that nobody else writes meanwhile.
+    Of one that is known, what was written first stays. Whoever calls sees to it that nobody else writes meanwhile.
 
     Returns:
         All that the run folder knows now.
@@ -155,7 +179,11 @@ def add_acquisitions(out: Path, new: Iterable[Acquisition]) -> Acquisitions:
         SetupError: the file is damaged, or cannot be written.
     """
     known = read_acquisitions(out)
-    joined = {acquisition.key.id: acquisition for acquisition in new} | known
+    joined = known | {
+        acquisition.key.id: acquisition
+        for acquisition in new
+        if (old := known.get(acquisition.key.id)) is None or old.measured_with != acquisition.measured_with
+    }
     if joined != known:
         write_shared({"acquisitions": [asdict(joined[name]) for name in sorted(joined)]}, out / ACQUISITIONS)
     return joined

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -37,11 +37,19 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImageP
 
 
 class Picture(NamedTuple):
-    """A plain picture of a run, as JSON has it: the slide's name, the path of its file, and which field of it."""
+    """A plain picture of a run, as JSON has it.
+
+    Attributes:
+        name: of the slide.
+        path: of its file.
+        field: which of the file's fields it is, from 0; None where it has one.
+        um_per_px: what the table of samples states; None where it states nothing.
+    """
 
     name: str
     path: str
     field: int | None
+    um_per_px: float | None
 
 
 @dataclass(frozen=True)
@@ -92,19 +100,22 @@ def parent_of(folder: str) -> str:
     return str(Path(folder).parent)
 
 
-def pictures_by_folder(slides: Iterable[SlideSource], wanted: Iterable[SlideSource]) -> dict[str, list[Picture]]:
+def pictures_by_folder(
+    slides: Iterable[SlideSource], wanted: Iterable[SlideSource], um_per_px: Mapping[str, float]
+) -> dict[str, list[Picture]]:
     """Gather the plain pictures of the folders that hold the wanted slides, and of those beside them; no file is read.
 
     Args:
         slides: all of the run, whichever shard they belong to.
         wanted: those that are to be analysed.
+        um_per_px: micrometres a pixel that the table of samples states, by name.
     """
     parents = {parent_of(folder_of(slide.path)) for slide in wanted if _may_be_plain(slide)}
     found: dict[str, list[Picture]] = defaultdict(list)
     for slide in slides:
         folder = folder_of(slide.path)
         if parent_of(folder) in parents and _may_be_plain(slide):
-            found[folder].append(Picture(slide.name, str(slide.path), slide.field))
+            found[folder].append(Picture(slide.name, str(slide.path), slide.field, um_per_px.get(slide.name)))
     return dict(found)
 
 

@@ -21,7 +21,7 @@ from wbc_cli.commands.options import (
     compute_options,
     terminal_of,
 )
-from wbc_cli.errors import ExitCode
+from wbc_cli.errors import ExitCode, UsageError
 
 
 def demo(
@@ -64,6 +64,11 @@ def bench(
     from wbc_cli.diagnostics import bench as benchmark  # noqa: PLC0415
     from wbc_cli.run.loading import load_analyser  # noqa: PLC0415
 
+    if slide:
+        try:
+            slide.open("rb").close()
+        except OSError as error:
+            raise UsageError(f"{slide}: {error.strerror}. Check the path and that you may read it.") from error
     terminal = terminal_of(False, False)
     analyser, _ = load_analyser(compute_options(device, precision, weights, batch_size, workers, None))
     with analyser.stream, tempfile.TemporaryDirectory() as scratch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from wbc_cli.commands.options import (
     products,
     terminal_of,
 )
-from wbc_cli.errors import UsageError
+from wbc_cli.errors import SetupError, UsageError
 from wbc_cli.products.constants import STOP_WIDTH
 from wbc_cli.products.registry import PRODUCT_NAMES, PRODUCTS, USUAL_PRODUCTS
 from wbc_cli.run.options import AnalyzeOptions
@@ -108,6 +109,7 @@ def analyze(
     Writes differential.csv, cells.csv, run.json, report.html, and for each slide a mask, an overlay and an explanation
     sheet.
     """
+    _see_folder(out)
     terminal = terminal_of(quiet, verbose)
     compute = compute_options(device, precision, weights, batch_size, workers, min_confidence, profile)
     part = Shard.parse(shard) if shard else None
@@ -176,6 +178,7 @@ def merge(
     from wbc_cli.run.merge import merge as join  # noqa: PLC0415 - it takes a second, which `--help` must not
     from wbc_cli.run.reviews import NewReview  # noqa: PLC0415
 
+    _see_folder(out)
     terminal = terminal_of(quiet, False)
     merged = join(runs, out, NewReview(review or (), sign or (), reviewer))
     for what in merged.review.in_words if merged.review else ():
@@ -210,6 +213,17 @@ def slurm(
     places = [Path(path) for path in paths[:count]]
     resources = Resources(gpus, cpus, time, mem)
     sys.stdout.write(batch_script(places, out, tasks, resources, _for_analyze(places, paths[count:])))
+
+
+def _see_folder(out: Path) -> None:
+    """See that no file is where the results go.
+
+    Raises:
+        SetupError: one is.
+    """
+    with suppress(OSError):  # whatever else is wrong with the folder is said by who reads or makes it
+        if file := next((place for place in (out, *out.parents) if place.is_file()), None):
+            raise SetupError(f"-o {out}: {file} is a file; give a folder, which is made where there is none")
 
 
 def _for_analyze(paths: list[Path], options: list[str]) -> list[str]:

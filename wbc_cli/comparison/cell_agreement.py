@@ -63,12 +63,18 @@ def cell_agreement(reference: Mapping[CellKey, str], tested: Mapping[CellKey, st
 def kappa_of(table: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> Estimate | None:
     """Compute Cohen's kappa of a square table, with the interval of Fleiss, Cohen and Everitt; None where undefined.
 
-    Where all agree there is no interval: that formula's has no width then.
+    Where that formula's interval would have no width, as where all agree, there is none.
     """
-    total = int(table.sum())
-    if total == 0 or (table.sum(axis=0) * table.sum(axis=1)).sum() == total**2:
+    right, total = int(np.trace(table)), int(table.sum())
+    of_reference, of_tested = table.sum(axis=1), table.sum(axis=0)
+    chance = int(of_reference @ of_tested)
+    if chance == total**2:
         return None
-    if np.trace(table) == total:
-        return Estimate(1.0, None, None, total)
+    # How far one cell more would move kappa, by its place in the table: where it is the same for all cells that there
+    # are, the variance is 0. In whole numbers, as the variance itself comes out as a tiny number of either sign.
+    moved = (total**2 - chance) * np.eye(len(table), dtype=np.int64)
+    moved -= (total - right) * (of_tested[:, None] + of_reference)
+    if np.ptp(moved[table > 0]) == 0:
+        return Estimate((right * total - chance) / (total**2 - chance), None, None, total)
     found = cohens_kappa(table)
     return Estimate(float(found.kappa), max(-1.0, float(found.kappa_low)), min(1.0, float(found.kappa_upp)), total)

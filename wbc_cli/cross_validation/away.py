@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +15,25 @@ from wbc_cli.cross_validation.measuring import SCALES, Laboratory
 Row = dict[str, str]
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One figure: what the CSV calls it, what readers call it, and its name in `report.FIGURES`."""
+_TITLES = {
+    "prior_recall": "prior recall",
+    "prior_area": "prior area",
+    "found": "found",
+    "accuracy_differential": "types right",
+    "accuracy": "types right, all",
+    "accuracy_identified_differential": "right where typed",
+    "accuracy_identified": "right where typed, all",
+    "macro_f1_differential": "macro F1",
+    "cell_iou": "cell IoU",
+    "nucleus_iou": "nucleus IoU",
+    "calibration_error_differential": "ECE",
+    "false_cells_per_field": "false cells a field",
+}
+"""What readers call the figures of `report.FIGURES` that the table has."""
 
-    name: str
-    title: str
-    figure: str
-
-
-_COLUMNS = (
-    _Column("prior_recall", "prior recall", "prior_recall"),
-    _Column("prior_area", "prior area", "prior_area"),
-    _Column("found", "found", "found"),
-    _Column("types_right", "types right", "accuracy_differential"),
-    _Column("types_right_all", "types right, all", "accuracy"),
-    _Column("right_where_typed", "right where typed", "accuracy_identified_differential"),
-    _Column("right_where_typed_all", "right where typed, all", "accuracy_identified"),
-    _Column("macro_f1", "macro F1", "macro_f1_differential"),
-    _Column("cell_iou", "cell IoU", "cell_iou"),
-    _Column("nucleus_iou", "nucleus IoU", "nucleus_iou"),
-    _Column("ece", "ECE", "calibration_error_differential"),
-    _Column("false_cells_a_field", "false cells a field", "false_cells_per_field"),
-)
 _TYPES = "accuracy_differential"
 _HEAD = ("scale", "laboratory", "fold", "split", "images", "failed", "cells", "typed_cells")
-_INTERVAL = ("types_right_low", "types_right_high", "types_right_majority")
+_INTERVAL = (f"{_TYPES}_low", f"{_TYPES}_high", f"{_TYPES}_majority")
 
 _NOTE = """Each laboratory was measured through the whole pipeline with a model that was trained without it and the
 other sets of its fold. "Types right", "right where typed", macro-F1 and ECE (15 bins) are over the five types of the
@@ -63,9 +55,7 @@ def write_away(measured: Mapping[str, Sequence[Laboratory]], folder: Path, facts
     """
     rows = [row for scale in SCALES for row in _rows(scale, measured[scale])]
     with (folder / "away.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(
-            file, (*_HEAD, *(column.name for column in _COLUMNS), *_INTERVAL), lineterminator="\n", restval=""
-        )
+        writer = csv.DictWriter(file, (*_HEAD, *_TITLES, *_INTERVAL), lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(rows)
     parts = ["# Away: laboratories that the model has not seen\n", _NOTE]
@@ -106,7 +96,7 @@ def _rows(scale: str, laboratories: Sequence[Laboratory]) -> list[Row]:
             "cells": _count(lab, "found"),
             "typed_cells": _count(lab, _TYPES),
         }
-        row |= {c.name: _text(lab.figures[c.figure]["value"]) for c in _COLUMNS if c.figure in lab.figures}
+        row |= {figure: _text(lab.figures[figure]["value"]) for figure in _TITLES if figure in lab.figures}
         if _TYPES in lab.figures:
             types = lab.figures[_TYPES]
             values = (types["low"], types["high"], types["baselines"]["majority"])
@@ -122,26 +112,27 @@ def _lines(scale: str, laboratories: Sequence[Laboratory], *, intervals: bool) -
         split = row.get("split", "test")
         name = row["laboratory"] if split == "test" else f"{row['laboratory']} ({split})"
         line = [name, row.get("cells", ""), row.get("typed_cells", "")]
-        for column in _COLUMNS:
-            text = row.get(column.name, "")
+        for figure in _TITLES:
+            text = row.get(figure, "")
             text = f"{float(text):.3f}" if text else ""
-            if intervals and column.figure == _TYPES and "types_right_low" in row:
-                text += f" ({float(row['types_right_low']):.2f}-{float(row['types_right_high']):.2f})"
+            if intervals and figure == _TYPES and _INTERVAL[0] in row:
+                low, high = (float(row[name]) for name in _INTERVAL[:2])
+                text += f" ({low:.2f}-{high:.2f})"
             line.append(text)
         lines.append(line)
     return lines
 
 
 def _titles() -> list[str]:
-    return ["", "cells", "five types", *(column.title for column in _COLUMNS)]
+    return ["", "cells", "five types", *_TITLES.values()]
 
 
 def _means(laboratories: Sequence[Laboratory]) -> dict[str, float]:
     means = {}
-    for column in _COLUMNS:
-        values = [lab.figures[column.figure]["value"] for lab in laboratories if column.figure in lab.figures]
+    for figure in _TITLES:
+        values = [lab.figures[figure]["value"] for lab in laboratories if figure in lab.figures]
         if values:
-            means[column.name] = float(np.mean(values))
+            means[figure] = float(np.mean(values))
     return means
 
 

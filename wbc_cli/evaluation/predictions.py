@@ -69,13 +69,13 @@ def prediction_for(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Pred
     """
     if cell is None:
         return Prediction(truth, MISSED)
-    likeliest = CLASS_NAMES[int(cell.probabilities.argmax())]
+    likeliest, confidence = CLASS_NAMES[int(cell.probabilities.argmax())], float(cell.probabilities.max())
     consistency = {name: getattr(cell, name) for name in CONSISTENCY}
     if not (blast_or_not and truth in (BLAST, NOT_BLAST)):
         probability = float(cell.probabilities[CLASS_NAMES.index(truth)])
         likely = likeliest == truth
         return Prediction(
-            truth, cell.class_name, cell.confidence, likely, probability, cell.confidence, consistency, cell.features
+            truth, cell.class_name, confidence, likely, probability, cell.confidence, consistency, cell.features
         )
     predicts_blast = likeliest == BLAST
     blast_probability = float(cell.probabilities[CLASS_NAMES.index(BLAST)])

@@ -121,13 +121,19 @@ def _observations(sample: SampleCounts) -> Iterator[tuple[str, Resource]]:
 def _conclusion(sample: SampleCounts) -> str:
     if sample.problem:
         return f"No differential. {sample.problem}. {NOTICE}"
-    flags = "; ".join(in_words(flag, SLIDE_FLAGS) for flag in sample.flags)
+    flags = [in_words(flag, SLIDE_FLAGS) for flag in sample.flags]
+    flags += [
+        f"{in_words(flag, SLIDE_FLAGS)} ({number} of {sample.fields_used} fields)"
+        for flag, number in sample.field_flags.items()
+    ]
+    left_out = sample.fields - sample.fields_used
     signed = [f"{s.reviewer} ({s.time})" for review in sample.reviews for s in review.signatures if s.stands]
     disputed = sum(review.disputed for review in sample.reviews)
     parts = (
         NOTICE,
         "Percentages are of all white cells that were given a type, immature granulocytes and blasts among them.",
-        f"Doubts: {flags}." if flags else "",
+        f"Doubts: {'; '.join(flags)}." if flags else "",
+        f"Left out, as they were refused or failed: {left_out} of {sample.fields} fields." if left_out else "",
         f"Reviewed slides: {', '.join(review.slide for review in sample.reviews)}." if sample.reviews else "",
         f"The reviewers differ on {disputed} cells; the last word counts." if disputed else "",
         f"Signed by {', '.join(signed)}." if signed else "",

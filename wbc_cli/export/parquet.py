@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,10 @@ def write_parquet(results: Results, out: Path) -> list[Path]:
     written = [out / CELLS_FILE]
     _write_cells(results, written[0])
     for name, file in TABLES.items():
-        if rows := results.table(name):
-            columns = list(rows[0])
-            schema = arrow.schema([(column, getattr(arrow, type_of(column))()) for column in columns])
-            values = {column: [_value(row[column], column, name) for row in rows] for column in columns}
+        rows = results.table(name)
+        if (results.folder / name).exists():
+            schema = _schema(results.folder / name)
+            values = {column: [_value(row[column], column, name) for row in rows] for column in schema.names}
             parquet.write_table(arrow.table(values, schema=schema), out / file)
             written.append(out / file)
     return written
@@ -57,10 +58,7 @@ def write_parquet(results: Results, out: Path) -> list[Path]:
 def _write_cells(results: Results, path: Path) -> None:
     arrow, parquet = load("pyarrow", "pyarrow"), load("pyarrow.parquet", "pyarrow")
     table = results.folder / CELLS
-    with table.open(encoding="utf-8", newline="") as file:
-        header = file.readline().rstrip("\n").split(",")
-    schema = arrow.schema([(column, getattr(arrow, type_of(column))()) for column in header])
-    whole = schema
+    schema = whole = _schema(table)
     for column in REVIEW_COLUMNS:
         whole = whole.append(arrow.field(column, arrow.string()))
     try:
@@ -69,11 +67,19 @@ def _write_cells(results: Results, path: Path) -> None:
                 written = batch.column("slide").to_pylist()
                 said = results.said_of(written, map(str, batch.column("cell").to_pylist()))
                 slides = arrow.array(map(unescape_formula, written))
-                columns = [slides if c == "slide" else batch.column(c) for c in header]
+                columns = [slides if c == "slide" else batch.column(c) for c in schema.names]
                 columns += [arrow.array(column, arrow.string()) for column in zip(*said, strict=True)]
                 writer.write_batch(arrow.record_batch(columns, schema=whole))
     except arrow.ArrowInvalid as error:
         raise UsageError(f"{table}: does not hold what its columns promise ({error}); analyse again") from error
+
+
+def _schema(table: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """Read the columns of a table from its header; they have their types whatever the rows hold."""
+    arrow = load("pyarrow", "pyarrow")
+    with table.open(encoding="utf-8", newline="") as file:
+        header = next(csv.reader(file), [])
+    return arrow.schema([(column, getattr(arrow, type_of(column))()) for column in header])
 
 
 def _batches(table: Path, types: Mapping[str, object]) -> Iterator[Any]:

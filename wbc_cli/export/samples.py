@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wbc_cli.classes import BY_NAME
 from wbc_cli.csv_files.formulas import unescape_formula
@@ -27,6 +27,9 @@ class SampleCounts:
         counts: cells of each class, by the reviewers' last word where they have given one.
         flags: of the sample.
         reviews: of its slides that are reviewed.
+        fields: the number of its pictures; 1 of a slide.
+        fields_used: how many of them are counted.
+        field_flags: how many of those have each of the flags that only pictures have.
     """
 
     name: str
@@ -35,6 +38,9 @@ class SampleCounts:
     counts: Counter[str]
     flags: tuple[str, ...]
     reviews: tuple[SlideReview, ...]
+    fields: int = 1
+    fields_used: int = 1
+    field_flags: Mapping[str, int] = field(default_factory=dict)
 
 
 def samples_of(results: Results) -> list[SampleCounts]:
@@ -71,4 +77,6 @@ def _sample(
     for review in own:
         counts.subtract(review.before)
         counts.update(review.after)
-    return SampleCounts(name, origin, "", counts, flags, own)
+    fields, used = (int(row.get(column, 1)) for column in ("fields", "fields_used"))
+    of_fields = (text.rpartition(":") for text in row.get("field_flags", "").split(";") if text)
+    return SampleCounts(name, origin, "", counts, flags, own, fields, used, {flag: int(n) for flag, _, n in of_fields})

@@ -62,7 +62,7 @@ def find_field(reader: SlideReader) -> NDArray[np.bool_] | None:
     # What lies beyond the picture is no surround.
     reach = max(1, round(_RIM_SHARE * max(field.shape)))
     inner: NDArray[np.bool_] = cv2.erode(hull, _disc(reach), borderType=cv2.BORDER_CONSTANT, borderValue=1) > 0
-    return inner
+    return inner if inner.any() else None
 
 
 def within_field(reader: SlideReader) -> SlideReader:

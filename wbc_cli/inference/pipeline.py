@@ -20,7 +20,7 @@ from wbc_cli.cells import (
     Scale,
     SlideResult,
 )
-from wbc_cli.classes import DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
+from wbc_cli.classes import BY_NAME, DIFFERENTIAL_NAMES, OTHER, UNIDENTIFIED
 from wbc_cli.inference.assembly import Detection
 from wbc_cli.inference.calibration import calibrated
 from wbc_cli.inference.coarse import slide_colours
@@ -48,6 +48,7 @@ _MAX_SCALE_ERROR = 0.2
 # On 90 training fields of laboratories that the model had not seen (BCCD, RV-PBS) one cell of 106 shows two of these
 # signs, and 26 of 30 objects that are no white cells do.
 _MIN_SALIENCY, _MIN_NUCLEUS_UM2, _MIN_CAM_IN_CELL, _MIN_SIGNS = 0.1, 10.0, 0.3, 2
+_SURE = 0.8  # confidence from which on signs do not count: in 1,252 pictures two objects with signs have it, both cells
 _MAX_EVENNESS = 0.5  # of what has a stain, see `neutral_density.evenness`
 _GAP_MARGIN_UM = 0.5  # outlines are about as exact
 
@@ -159,8 +160,8 @@ class Analyser:
     def _class_name(self, likeliest: str, confidence: float, detection: Detection, um_per_px: float) -> str:
         """Name the class of a cell: unsure ones are unidentified, which counts as a white cell.
 
-        No sign makes it none by itself, but two of three do: the prior is low, there is no nucleus, and the Grad-CAM
-        lies elsewhere. What takes up all colours alike is none, as no stain does so.
+        No sign makes it none by itself, but where its type is not sure two of three do: the prior is low, there is no
+        nucleus, and the Grad-CAM lies elsewhere. What takes up all colours alike is none, as no stain does so.
         """
         nucleus_um2 = float(np.count_nonzero(detection.mask == NUCLEUS)) * um_per_px**2
         signs = (
@@ -168,7 +169,7 @@ class Analyser:
             nucleus_um2 < _MIN_NUCLEUS_UM2,
             detection.cell.cam_in_cell < _MIN_CAM_IN_CELL,
         )
-        if signs.count(True) >= _MIN_SIGNS or detection.cell.evenness > _MAX_EVENNESS:
+        if (signs.count(True) >= _MIN_SIGNS and confidence < _SURE) or detection.cell.evenness > _MAX_EVENNESS:
             return OTHER
         return likeliest if confidence >= self.min_confidence else UNIDENTIFIED.name
 
@@ -176,7 +177,8 @@ class Analyser:
         config = self.stream.engine.config
         probabilities = calibrated(config, detection.cell.logits, detection.cell.mahalanobis_distance)
         best = int(probabilities.argmax())
-        confidence = float(probabilities[best])
+        class_name = self._class_name(config.classes[best], float(probabilities[best]), detection, scale.um_per_px)
+        named = best if class_name == UNIDENTIFIED.name else config.classes.index(class_name)
         x0, y0, x1, y1 = detection.box
         flags = []
         near = round(_GAP_MARGIN_UM / scale.um_per_px)
@@ -196,9 +198,9 @@ class Analyser:
             y=detection.y,
             box=detection.box,
             mask=detection.mask,
-            class_name=self._class_name(config.classes[best], confidence, detection, scale.um_per_px),
+            class_name=class_name,
             probabilities=probabilities,
-            confidence=confidence,
+            confidence=float(probabilities[named]),
             area_um2=float(np.count_nonzero(detection.mask)) * pixel_um2,
             nucleus_area_um2=float(np.count_nonzero(detection.mask == NUCLEUS)) * pixel_um2,
             saliency=detection.cell.saliency,
@@ -230,6 +232,6 @@ def _slide_flags(scale: Scale, cells: tuple[Cell, ...], reader: SlideReader) -> 
         flags.append("scale_doubtful")
     if gaps_of(reader).share:
         flags.append("unreadable_tiles")
-    if not cells:
+    if not any(BY_NAME[cell.class_name].white_cell for cell in cells):
         flags.append("no_cells")
     return tuple(flags)

@@ -30,9 +30,8 @@ class Typicality(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Compute the distances, float [N], of features [N, width]; above 1 a cell is unlike the training cells."""
-        away = (pooled[:, None] - self.centres) @ self.whitening
-        nearest: Tensor = away.norm(dim=-1).amin(dim=1)
-        return nearest
+        whitened, centres = pooled @ self.whitening, self.centres @ self.whitening
+        return torch.stack([(whitened - centre).norm(dim=1) for centre in centres]).amin(dim=0)
 
     @torch.no_grad()
     def fit(self, pooled: Tensor, labels: Tensor, held_out: Tensor, typical: float) -> None:

@@ -160,31 +160,40 @@ def review_of(log: ReviewLog, cells: RunCells) -> Review:
 
 
 def news_of(corrections: Iterable[Correction], review: Review, cells: RunCells, now: datetime) -> list[Entry]:
-    """List the entries that corrections add to a log; what it has already is left out."""
-    columns = ("slide", "cells_sha256", "cell", "class", "reviewer", "time")
-    known = {tuple(e[column] for column in columns) for e in review.log.entries if e["kind"] == CORRECTION}
+    """List the entries that corrections add to a log; what it has already is left out.
+
+    A correction with a time of its own is known if the log has it with that time. One that is said now would be new
+    each time that its file is entered, so it is known if its reviewer said so before and nobody has spoken since.
+
+    Args:
+        corrections: by their times.
+        review: what the log comes to.
+        cells: of the run.
+        now: the time of the corrections that did not give theirs.
+    """
+    words: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    for entry in review.log.entries:
+        if entry["kind"] == CORRECTION:
+            words[entry["slide"], entry["cells_sha256"], entry["cell"]].append(entry)
     entries = []
     for correction in corrections:
         found = cells.of(correction.slide)
         assert found is not None  # as read_corrections has made sure
-        time = utc_text(correction.time)
-        key = (correction.slide, found.sha256, correction.cell, correction.class_name, correction.reviewer, time)
-        slide = review.slides.get(correction.slide)
-        last = slide.said.get(correction.cell) if slide else None
-        if key in known or (last and (last["class"], last["reviewer"]) == (correction.class_name, correction.reviewer)):
-            continue
-        entries.append(
-            {
-                "kind": CORRECTION,
-                "slide": correction.slide,
-                "cells_sha256": found.sha256,
-                "cell": correction.cell,
-                "class": correction.class_name,
-                "reviewer": correction.reviewer,
-                "time": time,
-                "logged": utc_text(now),
-            }
-        )
+        said = words[correction.slide, found.sha256, correction.cell]
+        own = {
+            "kind": CORRECTION,
+            "slide": correction.slide,
+            "cells_sha256": found.sha256,
+            "cell": correction.cell,
+            "class": correction.class_name,
+            "reviewer": correction.reviewer,
+            "time": utc_text(correction.time),
+            "logged": utc_text(now),
+        }
+        known = _stands(own, said) if correction.time == now else any(_is_same(own, entry) for entry in said)
+        if not known:
+            entries.append(own)
+            said.append(own)
     return entries
 
 
@@ -231,6 +240,18 @@ def signatures_of(
             }
         )
     return entries
+
+
+def _is_same(one: Entry, other: Entry) -> bool:
+    """Tell whether two entries say the same of one cell, by the same reviewer at the same time."""
+    return all(one[key] == other[key] for key in ("class", "reviewer", "time"))
+
+
+def _stands(word: Entry, said: Sequence[Entry]) -> bool:
+    """Tell whether the last that was said of a cell, by one reviewer or by several at once, has a reviewer's word."""
+    last = max((entry["time"] for entry in said), key=utc_time, default="")
+    classes = {entry["reviewer"]: entry["class"] for entry in said if entry["time"] == last}
+    return classes.get(word["reviewer"]) == word["class"]
 
 
 def _by_time(entries: Sequence[Entry]) -> tuple[Entry, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import NamedTuple, TypeVar
 
-from wbc_cli.acquisition.file import Acquisition, PooledScale, add_acquisitions, read_acquisitions
+from wbc_cli.acquisition.file import Acquisition, PooledScale, add_acquisitions, digest_of, known_acquisitions
 from wbc_cli.acquisition.grouping import (
     CROP,
     MAX_PICTURES,
@@ -97,7 +97,7 @@ class AcquisitionFinder:
             emit: is told which picture is being measured.
         """
         self._out, self._shared, self._unmeasurable = Path(job.out), SharedWork(job, emit), job.unmeasurable
-        self._um_per_px, self._typed_at_once = job.um_per_px, 1 if job.alone else _TYPED_AT_ONCE
+        self._model, self._um_per_px, self._typed_at_once = job.model, job.um_per_px, 1 if job.alone else _TYPED_AT_ONCE
         self._network, self._heartbeats, self._emit = network, heartbeats, emit
         self._known: dict[AcquisitionKey, Acquisition | None] = {}
         self._pictures, self._folders = job.pictures, dict[str, _Folder]()
@@ -118,7 +118,7 @@ class AcquisitionFinder:
             return self._known[key]
         with heartbeat.waiting(), self._folder(key.folder).finding:
             if key not in self._known:
-                known = read_acquisitions(self._out).get(key.id)
+                known = known_acquisitions(self._out, self._model).get(key.id)
                 self._known[key] = known or self._shared.once(
                     key.id, lambda: self._measured(key), Acquisition.from_dict
                 )
@@ -169,6 +169,7 @@ class AcquisitionFinder:
             nuclei=nuclei_of(lights),
             neutrophils=None,
             class_prior=None,
+            measured_with=digest_of(self._model),
         )
 
     def _measure(self, picture: Picture, with_scale: bool) -> _Measurement | None:
@@ -237,8 +238,9 @@ class AcquisitionFinder:
 
         def analyse(reader: WatchedReader, heartbeat: Heartbeat) -> tuple[Cell, ...]:
             analyser, lit = self._network.get(), even(reader, acquisition.light if acquisition else None)
+            um_per_px = self._um_per_px if picture.um_per_px is None else picture.um_per_px
             return analyser.analyse(
-                lit, picture.name, self._um_per_px, heartbeat=heartbeat, pooled=pooled, population=UNKNOWN
+                lit, picture.name, um_per_px, heartbeat=heartbeat, pooled=pooled, population=UNKNOWN
             ).cells
 
         return self._look(picture, analyse) or ()

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from wbc_cli.acquisition.file import read_acquisitions
+from wbc_cli.acquisition.file import known_acquisitions
 from wbc_cli.errors import NothingToAnalyseError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.run.execution import Run
@@ -18,7 +19,7 @@ from wbc_cli.run.fingerprint import model_fingerprint
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.outputs import write_outputs
-from wbc_cli.run.plan import known_names, make_plan, share_out
+from wbc_cli.run.plan import is_copy, known_names, make_plan, share_out
 from wbc_cli.run.samples import find_samples
 from wbc_cli.run.stopping import Stop
 from wbc_cli.run.summary import RunSummary
@@ -34,7 +35,8 @@ def find_slides(options: AnalyzeOptions, terminal: Terminal) -> Discovery:
         UsageError: a path does not exist.
         SetupError: the run folder's list of shards is damaged.
     """
-    discovery = discover(options.paths, known_names(options.out), options.time_limit)
+    known = known_names(options.out)
+    discovery = discover(options.paths, known, options.time_limit, partial(is_copy, options.out))
     for path, reason in discovery.skipped:
         terminal.note(f"skipped {path}: {reason}")
     unread = ", ".join(f"{count} {kind}" for kind, count in discovery.unread.items())
@@ -77,7 +79,7 @@ def analyze(options: AnalyzeOptions, terminal: Terminal, stop: Stop, log_level: 
         run = Run(options, folder, plan, samples, terminal, discovery)
         stop.begun = True
         run.do(stop, locks, log_level)
-        if read_acquisitions(options.out) != plan.acquisitions:
+        if known_acquisitions(options.out, model) != plan.acquisitions:
             # Some that were kept, or done by themselves before their acquisition was known, are now to be done with it.
             before = [slide for slide in part if slide.name in run.kept]
             run.revise(make_plan(before, replace(options, restart=False), samples, model, folder, stop))

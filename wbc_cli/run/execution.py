@@ -97,7 +97,8 @@ class Run:
             Supervisor(job, able, self._order, stop, locks, on_event, on_failure).run()
 
     def _job(self, able: Mapping[str, SlideSource], size: int, log_level: int) -> Job:
-        processes, pictures = self.options.processes, pictures_by_folder(self.discovery.slides, able.values())
+        processes = self.options.processes
+        pictures = pictures_by_folder(self.discovery.slides, able.values(), self.samples.um_per_px)
         plain = {picture.name for found in pictures.values() for picture in found}
         return Job(
             out=str(self.folder.out),

@@ -19,7 +19,7 @@ from wbc_cli.products.atomic import link_or_copy
 from wbc_cli.products.folder import RUN, RunFolder
 from wbc_cli.products.records import Records
 from wbc_cli.products.samples import stop_width_of
-from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
+from wbc_cli.products.tables import DONE, FAILED, NOT_IN_INPUT, REFUSED, SlideRecord
 from wbc_cli.review.reviewed import Review
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.reviews import NOTHING_NEW, NewReview, add_review, joined_log
@@ -89,7 +89,8 @@ def merge(sources: Sequence[Path], out: Path, added: NewReview = NOTHING_NEW, no
             for name, record in _records(part, missing):
                 _take(record, part.folder, folder, records.get(name))
                 records.add(record)
-        absent = _absent(parts).intersection(records.names())
+        # One that failed by now was there again when it did.
+        absent = _absent(parts).intersection(records.names(DONE, REFUSED))
         for record in [records[name] for name in absent]:
             records.add({**record, "flags": [*record["flags"], NOT_IN_INPUT]})
         review = add_review(folder, records, log, added, now or datetime.now(UTC))

@@ -7,20 +7,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from wbc_cli.acquisition.file import Acquisitions, read_acquisitions, still_holds
+from wbc_cli.acquisition.file import Acquisitions, known_acquisitions, still_holds
 from wbc_cli.errors import UsageError
 from wbc_cli.products.folder import RunFolder
 from wbc_cli.products.records import Records
-from wbc_cli.products.slide_folders import names_in, read_source
+from wbc_cli.products.slide_folders import names_in, read_record, read_source
 from wbc_cli.products.tables import FAILED, NOT_IN_INPUT, SlideRecord
-from wbc_cli.run.fingerprint import Fingerprint, input_stamp
+from wbc_cli.run.fingerprint import Fingerprint, input_content, input_stamp
 from wbc_cli.run.lock import LOCK, locked
 from wbc_cli.run.options import AnalyzeOptions
 from wbc_cli.run.samples import SampleKey, Samples
 from wbc_cli.run.shards import SHARDS, Shard, Shares, assign_shards, read_shares
 from wbc_cli.run.stopping import Stop
 from wbc_cli.slides.discover import SlideSource, file_size
-from wbc_cli.slides.names import file_name
+from wbc_cli.slides.names import field_name, file_name
+
+_MAX_FIELD_DIGITS = 6  # of the number of a field in its name
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Plan:
         known: by name, the input of slides whose files have been touched or that lack products, see
             `fingerprint.input_stamp`; where the files hold the same as then, what was found stands.
         model: what the run is made with.
-        acquisitions: what the run folder knows of them.
+        acquisitions: what the run folder knows of them, measured with the same.
     """
 
     slides: Mapping[str, SlideSource]
@@ -60,7 +62,7 @@ def make_plan(
         StoppedError, KeyboardInterrupt: a signal came.
         SetupError: the run folder cannot be written, or what it says of acquisitions is damaged.
     """
-    acquisitions = read_acquisitions(folder.out)
+    acquisitions = known_acquisitions(folder.out, model)
     kept = Records()
     known: dict[str, Fingerprint] = {}
     for slide in slides:
@@ -97,6 +99,23 @@ def known_names(out: Path) -> dict[str, str]:
         with suppress(OSError, ValueError):  # what is damaged there is done again anyway
             known[read_source(slides, name)] = file_name(name)
     return known
+
+
+def is_copy(out: Path, files: Sequence[Path], name: str) -> bool:
+    """Tell whether a slide's files are copies of those that a run folder has results of under a name.
+
+    They are also where it has none yet, or does not say what they were made from: then there is nothing to lose.
+
+    Args:
+        out: the run folder.
+        files: the one that opens the slide, and its others.
+        name: of a file, of which the slides may be fields.
+    """
+    for slide in (name, *(field_name(name, 0, 10**digits) for digits in range(_MAX_FIELD_DIGITS))):
+        with suppress(OSError, ValueError, KeyError):
+            old: Fingerprint = read_record(out / "slides", slide)["input"]
+            return old["stamp"] == input_stamp(files) or old["content"] == input_content(files, lambda: None)
+    return True
 
 
 def absent(folder: RunFolder, present: Collection[SlideSource], records: Records) -> list[SlideRecord]:
@@ -136,13 +155,16 @@ def share_out(slides: Sequence[SlideSource], shard: Shard, out: Path) -> Callabl
         UsageError: the folder was begun with another number of shards.
         SetupError: what was written down is damaged, or nothing can be.
     """
-    with locked(out / f"{LOCK}-shards"):
-        shares = read_shares(out)
-        if shares is None:
-            sizes = {slide.name: file_size(slide.path) for slide in slides}
-            sources = {slide.name: str(slide.path.absolute()) for slide in slides}
-            shares = Shares(shard.count, assign_shards(sizes, shard.count), sources)
-            shares.write(out / SHARDS)
+    shares = read_shares(out)
+    if shares is None:
+        # Before the lock, as asking a slow disk for the sizes of very many files takes longer than others wait for it.
+        sizes = {slide.name: file_size(slide.path) for slide in slides}
+        sources = {slide.name: str(slide.path.absolute()) for slide in slides}
+        with locked(out / f"{LOCK}-shards"):
+            shares = read_shares(out)
+            if shares is None:
+                shares = Shares(shard.count, assign_shards(sizes, shard.count), sources)
+                shares.write(out / SHARDS)
     if shares.count != shard.count:
         raise UsageError(
             f"--shard {shard}: {out} was begun with {shares.count} shards; "

@@ -83,7 +83,7 @@ class SlideTask:
         provenance |= {"used": self.network.runtime, "sample": order.sample, "sample_um_per_px": order.um_per_px}
         with self.heartbeats.working(name) as heartbeat, isolated(path, self.network) as outcome:
             with ExitStack() as held:
-                room = _room(path)
+                room = room_of(path, order.field)
                 with heartbeat.waiting():
                     held.enter_context(self.memory.acquire(room))
                 if self.network.closed:
@@ -161,8 +161,13 @@ class SlideTask:
         return len(result.cells)
 
 
-def _room(path: Path) -> int:
-    """Estimate the memory that a slide needs, in bytes: a picture's pixels, or a part of a slide's file."""
+def room_of(path: Path, field: int | None) -> int:
+    """Estimate the memory that a slide needs, in bytes: a picture's pixels, or a part of a slide's file.
+
+    Args:
+        path: the file that opens it.
+        field: which of the file's fields it is, from 0; None where it has one.
+    """
     own = named_format(path)
     if own and own.companions:  # a small file may stand for large ones
         return _MAX_SLIDE_BYTES
@@ -171,4 +176,7 @@ def _room(path: Path) -> int:
         header = read_header(path)
     except SlideError:
         return min(size, _MAX_SLIDE_BYTES)
-    return min(max(3 * header.width * header.height, size), _MAX_SLIDE_BYTES)
+    width, height = header.width, header.height
+    if header.kind == "tiff" and (key := key_of(path, field)):  # a picture, however small its file is by compression
+        width, height = key.width, key.height
+    return min(max(3 * width * height, size), _MAX_SLIDE_BYTES)

@@ -80,7 +80,10 @@ class _Found(NamedTuple):
 
 
 def discover(
-    paths: Sequence[Path], known: Mapping[str, str] = MappingProxyType({}), time_limit: float = TIME_LIMIT
+    paths: Sequence[Path],
+    known: Mapping[str, str] = MappingProxyType({}),
+    time_limit: float = TIME_LIMIT,
+    is_copy: Callable[[Sequence[Path], str], bool] = lambda files, name: True,
 ) -> Discovery:
     """Find the slides in files, folders and list files.
 
@@ -98,6 +101,7 @@ def discover(
         paths: files, folders and lists.
         known: absolute paths of files that have results, and under which name: they keep it.
         time_limit: seconds that the read of one file's head may take.
+        is_copy: tells whether a slide's files are copies of those that have results under a name.
 
     Returns:
         The slides, sorted by name; none is no error.
@@ -114,8 +118,13 @@ def discover(
         del known_by[path]
     contents = _contents(search, known_by, known)
     parts = find_parts(known_by.keys() - search.problems.keys())
+
+    def is_copied(path: Path, name: str) -> bool:
+        others = contents[path].files - {path} if path in contents else parts.get(path, ())
+        return path in search.problems or bool(search.watched(lambda own: is_copy((own, *sorted(others)), name), path))
+
     slides = []
-    for path, name in unique_names(known_by, known).items():
+    for path, name in unique_names(known_by, known, is_copied).items():
         slide = SlideSource(name, path, None, parts.get(path, ()), search.problems.get(path, ""), known_by[path])
         slides += _fields(slide, contents[path]) if path in contents else [slide]
     ordered = tuple(sorted(slides, key=attrgetter("name")))

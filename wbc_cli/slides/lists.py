@@ -77,7 +77,7 @@ def _entries(rows: Sequence[Row], folder: Path) -> list[Entry]:
 
 def _column(first: Sequence[str], folder: Path) -> int | None:
     """Find the column of the paths by the header; None where the first row is no header."""
-    if _path(first[0], folder).exists():
+    if first[0] and _path(first[0], folder).exists():
         return None
     names = [cell.casefold().replace(" ", "_") for cell in first]
     known = next((names.index(name) for name in _PATH_COLUMNS if name in names), None)

@@ -31,7 +31,7 @@ FIELDS = (
     Field("field-3.jpg", 1280, 960, 0.16, 8, CREAM, 0.10, True),
     Field("field-4.jpg", 1280, 960, 0.10, 4, ROSE, 0.05, False),
     Field("field-5-no-white-cell.png", 1280, 960, 0.10, 0, NEUTRAL, 0.0, True),
-    Field("field-6-blurred.jpg", 1280, 960, 0.125, 6, CREAM, 0.20, False),
+    Field("field-6.jpg", 1280, 960, 0.125, 6, CREAM, 0.20, False),
 )
 SLIDE_NAME, SLIDE_SIZE, SLIDE_UM_PER_PX, SLIDE_WHITE_CELLS = "slide.svs", 4096, 0.25, 30
 

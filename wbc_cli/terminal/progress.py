@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from wbc_cli.terminal.console import LINE_SECONDS, Terminal
 
 _LARGE = 200  # windows; a slide with fewer is done before one could read its line
+_ENOUGH_SECONDS, _ENOUGH = 15.0, 0.01  # of looking at windows, and share of the work: with less nobody can foretell
 
 
 @dataclass
@@ -31,7 +32,9 @@ class _Slide:
 class RunProgress:
     """Counts slides, windows and cells, from any thread.
 
-    What is left is told from the sizes of the files that are done, since slides differ a thousandfold.
+    What is left is told from the sizes of the files that are done, since slides differ a thousandfold. Its clock starts
+    with the first windows: to load the network and to measure acquisitions takes its time, but once. Nothing is said of
+    it before enough is done that it means something.
 
     Args:
         terminal: where to show it.
@@ -41,11 +44,12 @@ class RunProgress:
 
     def __init__(self, terminal: Terminal, sizes: Mapping[str, int], bars: Progress | None) -> None:
         self._terminal, self._sizes, self._bars = terminal, sizes, bars
-        self._whole = max(1, sum(sizes.values()))
+        self._whole = sum(sizes.values())
         self._finished = self._finished_bytes = self._cells = 0
+        self._first: tuple[float, float] | None = None  # when the first windows were done, and of how many bytes
         self._slides: dict[str, _Slide] = {}
         self._lock = threading.Lock()
-        self._began = self._said = time.monotonic()
+        self._said = time.monotonic()
         self._run = bars.add_task("slides", total=len(sizes), cells=0, left="") if bars else None
 
     def watch(self, name: str, done: int, planned: int, cells: int) -> None:
@@ -53,6 +57,7 @@ class RunProgress:
         with self._lock:
             slide = self._slides.setdefault(name, _Slide())
             slide.done, slide.planned, slide.cells = done, planned, cells
+            self._first = self._first or (time.monotonic(), self._bytes())
             if self._bars and planned >= _LARGE:
                 if slide.bar is None:
                     slide.bar = self._bars.add_task(name, total=planned, cells=0, left="")
@@ -87,11 +92,18 @@ class RunProgress:
         self._terminal.note("; ".join(parts))
 
     def _left(self, now: float) -> str:
-        begun = ((self._sizes[name], s) for name, s in self._slides.items() if s.planned)
-        share = (self._finished_bytes + sum(size * s.done / s.planned for size, s in begun)) / self._whole
-        if not share or self._finished == len(self._sizes):
+        if self._first is None or self._finished == len(self._sizes):
             return ""
-        return f", about {(now - self._began) * (1 - share) / share:.0f} s left"
+        began, before = self._first
+        seconds, share = now - began, (self._bytes() - before) / max(1, self._whole - before)
+        if seconds < _ENOUGH_SECONDS or share < _ENOUGH:
+            return ""
+        return f", about {seconds * (1 - share) / share:.0f} s left"
+
+    def _bytes(self) -> float:
+        """Return the bytes that are done, of a slide in hand as many as its windows have."""
+        begun = ((self._sizes[name], s) for name, s in self._slides.items() if s.planned)
+        return self._finished_bytes + sum(size * s.done / s.planned for size, s in begun)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,7 +119,9 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 def svg(figure: Figure) -> str:
     """Draw a figure, without date and random ids: the same chart has the same bytes."""
     drawn = io.StringIO()
-    with matplotlib.rc_context(AS_TEXT):
+    with matplotlib.rc_context(AS_TEXT), warnings.catch_warnings():
+        # Text stays text: the letters that matplotlib's font lacks are drawn by the browser's.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = drawn.getvalue()
     return text[text.index("<svg") :]
