@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +16,9 @@ from fakes import ArrayReader, blank, committed, disc, make_cell, make_result, r
 from wbc_cli.differential import count_classes, more_cells
 from wbc_cli.errors import UsageError
 from wbc_cli.intervals import clopper_pearson
+from wbc_cli.products import overlap
 from wbc_cli.products.folder import RunFolder
-from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED
+from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED, TWICE
 from wbc_cli.products.tables import COUNT_COLUMNS
 from wbc_cli.run.samples import find_samples
 from wbc_cli.slides.discover import discover
@@ -101,7 +104,7 @@ def test_a_sample_has_the_differential_of_all_its_cells_to_the_last_digit(tmp_pa
         assert {c: row[c] for c in COUNT_COLUMNS} == {c: expected[c] for c in COUNT_COLUMNS}
     assert (first["sample"], first["fields"], first["fields_used"], first["fields_left_out"]) == ("p1", "4", "2", "2")
     assert first["left_out"] == "p1__c refused: out of focus; p1__d failed: cut off"
-    assert first["field_flags"] == "blurred:1"
+    assert first["field_flags"] == f"blurred:1;{OVERLAP_UNCHECKED}:2"  # their cells have no features
     assert "fewer_than_100_cells" in first["flags"]
 
 
@@ -199,6 +202,75 @@ def test_cells_on_two_overlapping_fields_are_said_to_be_possibly_counted_twice(t
     assert (p["possibly_twice"], q["possibly_twice"]) == ("2", "0")
     assert OVERLAP in p["flags"].split(";")
     assert OVERLAP not in q["flags"].split(";")
+
+
+def overlapping(*names):
+    """Fields of one smear, each 20 pixels to the right of the one before, with the same two cells."""
+    ground, kinds = texture(1), np.random.default_rng(5).normal(0, 1, (2, 16))
+    for i, name in enumerate(names):
+        places = [(160 - 20 * i, 60), (240 - 20 * i, 150)]
+        yield field(name, ground[:, 20 * i : 20 * i + 360], places, kinds, i)
+
+
+def test_a_cell_on_four_fields_is_possibly_twice_but_once_for_each_field_after_the_first(tmp_path):
+    run = RunFolder(tmp_path)
+    for result, reader in overlapping("a", "b", "c", "d"):
+        run.commit(result, reader, KEPT, sample("p"))
+    run.write_tables(run.with_overlaps(committed(run)))
+    (row,) = rows(tmp_path / "samples.csv")
+    assert (row["cells"], row["possibly_twice"]) == ("8", "6")
+    assert len(rows(tmp_path / "overlaps.csv")) == 2 * (1 + 2 + 3)
+
+
+def test_field_flags_tell_of_how_many_pictures_differential_csv_has_each_flag(tmp_path):
+    run = RunFolder(tmp_path)
+    for result, reader in overlapping("a", "b"):
+        run.commit(replace(result, flags=("blurred",) if result.name == "a" else ()), reader, KEPT, sample("p"))
+    run.commit(make_result((), 300, 200, "c"), blank(), frozenset({"report"}), sample("p"))
+    run.write_tables(run.with_overlaps(committed(run)))
+    told = Counter(flag for row in rows(tmp_path / "differential.csv") for flag in row["flags"].split(";"))
+    assert told.pop("fewer_than_100_cells") == 3  # which says little of a field, and of the sample stands in flags
+    (row,) = rows(tmp_path / "samples.csv")
+    assert row["field_flags"] == ";".join(f"{flag}:{count}" for flag, count in sorted(told.items()))
+    assert told == {"blurred": 1, OVERLAP: 2, OVERLAP_UNCHECKED: 1}
+
+
+@pytest.mark.parametrize(("folder", "together"), [("/data", False), ("", True)])  # a table may put them together
+def test_large_scans_in_one_folder_are_samples_of_their_own_and_not_compared(tmp_path, folder, together):
+    run = RunFolder(tmp_path)
+    for result, reader in overlapping("a", "b"):
+        key = {"sample": {"name": "p", "folder": folder}, "source": f"/data/{result.name}.tif"}
+        run.commit(replace(result, width=20_000, height=6_000), reader, KEPT, key)
+    run.write_tables(run.with_overlaps(committed(run)))
+    assert len(rows(tmp_path / "samples.csv")) == 2 - together
+    assert bool(rows(tmp_path / "overlaps.csv")) == together
+    assert all((OVERLAP in row["flags"].split(";")) == together for row in rows(tmp_path / "differential.csv"))
+
+
+def test_twice_the_cells_are_twice_the_work_even_where_every_match_has_a_shift_of_its_own(tmp_path):
+    side = 50  # of a square that the pictures repeat, so that each cell looks like any other
+
+    def calls(count):
+        """Tell how often functions are called to compare two pictures, each with its cells in an order of its own."""
+        run, random = RunFolder(tmp_path / str(count)), np.random.default_rng(count)
+        wide = round(count**0.5)
+        pixels = np.tile(texture(3, side, side), (wide + 6, wide + 6, 1))
+        grid = [(side * (3 + i % wide), side * (3 + i // wide)) for i in range(count)]
+        kinds = random.normal(0, 1, (count, 16))
+        for name in ("a", "b"):
+            result, reader = field(name, pixels, random.permutation(grid).tolist(), kinds, ord(name))
+            run.commit(result, reader, KEPT, sample("p"))
+        counted = Counter()
+        sys.setprofile(lambda frame, event, _: counted.update([(frame.f_code.co_filename, event)]))
+        try:
+            found = run.with_overlaps(committed(run))
+        finally:
+            sys.setprofile(None)
+        pairs = {(cell, twin) for cell, _, twin in found["b"][TWICE]}
+        assert {(str(i + 1), str(i + 1)) for i in range(count)} <= pairs
+        return counted[overlap.__file__, "call"]
+
+    assert calls(80) < 3 * calls(40)  # four times, if it were that of pairs
 
 
 def test_fields_that_cannot_be_compared_say_so(tmp_path):

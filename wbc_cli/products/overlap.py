@@ -2,7 +2,7 @@
 
 A cell and its twin have nearly the same features and the same surroundings, grain by grain. So each cell is compared
 with the few that its features are nearest to, and where two pictures match, everything else that lies in the same place
-under the same shift is the same cell, too. The cost grows with the cells, not with the pairs of fields.
+under the same shift is the same cell, too. The cost grows with the cells, not with their pairs or those of fields.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from wbc_cli.products.records import Records
 from wbc_cli.products.registry import FEATURES, THUMBNAILS
 from wbc_cli.products.tables import DONE, SlideRecord, open_table
 from wbc_cli.products.thumbnails import read_thumbnails, shown_um
+from wbc_cli.slides.names import file_name
 
 OVERLAP = "overlap"
 """The flag of a slide that shares cells with another of its sample."""
@@ -46,6 +47,8 @@ _GRAIN = 3.0  # pixels of a thumbnail: what is coarser is alike in all cells of 
 _PATCH, _SEARCH = 52, 80  # pixels: of the part that is looked for, and of the part it is looked for in
 _AT_ONCE = 4096  # cells whose features are in memory
 _SAME_PLACE = 0.12  # of a thumbnail's width, that is 3 um
+_MOST_SHIFTS = 32  # of two fields: they have one, and more where one is a little turned, or their stage has drifted
+_LARGEST_FIELD = 100_000_000  # pixels: what is larger is no camera field but a scan, and a sample by itself
 
 
 class _Cell(NamedTuple):
@@ -101,9 +104,10 @@ class _Fields:
         """Return the place of the field that has a cell."""
         return bisect_right(self.starts, cell) - 1
 
-    def cells(self, field: int) -> list[_Cell]:
-        """Return the cells of a field."""
-        return [self[place] for place in range(self.starts[field], self.starts[field + 1])]
+    def cells(self, field: int) -> NDArray[np.float64]:
+        """Return the cells of a field, float64 [cells, 4], each as a `_Cell`."""
+        start, end = (len(_Cell._fields) * place for place in self.starts[field : field + 2])
+        return np.array(self._cells[start:end]).reshape(-1, len(_Cell._fields))
 
     def picture(self, cell: int) -> bytes:
         """Read the thumbnail of a cell."""
@@ -115,6 +119,19 @@ class _Fields:
         self._features.seek(0)
         while part := self._features.read(_AT_ONCE * self._width * np.dtype(np.float16).itemsize):
             yield np.frombuffer(part, np.float16).reshape(-1, self._width).astype(np.float64)
+
+
+def sample_of(record: SlideRecord) -> tuple[str, str] | None:
+    """Return the name of a slide's sample, and the place that tells it from another of that name.
+
+    None where the slide belongs to no sample.
+    """
+    sample = record.get("sample")
+    if not sample:
+        return None
+    if sample["folder"] and record.get("width", 0) * record.get("height", 0) > _LARGEST_FIELD:
+        return file_name(record["name"]), record["source"]
+    return sample["name"], sample["folder"]
 
 
 def flag_overlaps(records: Records, slides: Path) -> Records:
@@ -130,8 +147,8 @@ def flag_overlaps(records: Records, slides: Path) -> Records:
     """
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for record in records:
-        if record["status"] == DONE and record.get("sample"):
-            groups[record["sample"]["name"], record["sample"]["folder"]].append(record["name"])
+        if record["status"] == DONE and (sample := sample_of(record)):
+            groups[sample].append(record["name"])
     flagged = records.copy()
     for names in groups.values():
         if len(names) > 1:
@@ -185,43 +202,50 @@ def _cell(row: Mapping[str, str], record: SlideRecord) -> _Cell:
 
 def _twins(fields: _Fields) -> dict[str, list[tuple[str, str, str]]]:
     """Find by slide each of its cells that another shows, the other slide and the cell there."""
-    matched: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    shifts: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
+    twins: dict[tuple[int, int], set[tuple[int, int]]] = defaultdict(set)
     for one, other in _near(fields):
         a, b = fields[one], fields[other]
         pair = fields.field_of(one), fields.field_of(other)
         shift = b.x - a.x, b.y - a.y
         # One look at a shift is enough.
-        known = any(_close(shift, seen, a.side) for seen in matched.get(pair, ()))
+        known = any(_close(shift, seen, a.side) for seen in shifts.get(pair, ()))
         if not known and _agreement(fields, one, other) >= _MATCH:
-            matched.setdefault(pair, []).append(shift)
+            twins[pair].add((a.id, b.id))
+            # What matches under yet another shift counts, but says no more of the other cells.
+            if len(shifts[pair]) < _MOST_SHIFTS:
+                shifts[pair].append(shift)
     found: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
-    for (first, second), shifts in matched.items():
-        pairs = {
-            (a.id, b.id)
-            for shift in shifts
-            for a in fields.cells(first)
-            for b in fields.cells(second)
-            if _close((b.x - a.x, b.y - a.y), shift, a.side)
-        }
+    for (first, second), pairs in twins.items():
+        pairs.update(_in_place(fields.cells(first), fields.cells(second), shifts[first, second]))
         for a_id, b_id in sorted(pairs):
             found[fields.names[first]].append((str(a_id), fields.names[second], str(b_id)))
             found[fields.names[second]].append((str(b_id), fields.names[first], str(a_id)))
     return found
 
 
+def _in_place(
+    first: NDArray[np.float64], second: NDArray[np.float64], shifts: Iterable[tuple[float, float]]
+) -> Iterator[tuple[int, int]]:
+    """Yield the cells of one field and those of another that lie in the same place under any of some shifts."""
+    ids, middles, sides = first[:, 0], first[:, 1:3], first[:, 3]
+    tree = _tree(second[:, 1:3])
+    for shift in shifts:
+        near = tree.query_ball_point(middles + shift, _SAME_PLACE * sides, p=np.inf)
+        for cell, places in zip(ids, near, strict=True):
+            yield from ((int(cell), int(twin)) for twin in second[places, 0])
+
+
 def _near(fields: _Fields) -> Iterator[tuple[int, int]]:
     """Yield pairs of cells of different fields with nearly the same features; that of the earlier field first."""
     if len(fields) < 2:
         return
-    # Here and not above: it takes a third of a second, and where nothing has changed nothing is compared.
-    from scipy.spatial import cKDTree  # noqa: PLC0415
-
     mean = reduce(np.add, (part.sum(axis=0) for part in fields.features())) / len(fields)
     centred = (part - mean for part in fields.features())
     _, directions = np.linalg.eigh(reduce(np.add, (part.T @ part for part in centred)))
     reduced = np.concatenate([(part - mean) @ directions[:, -_COMPONENTS:] for part in fields.features()])
     count = min(_NEIGHBOURS + 1, len(fields))
-    _, nearest = cKDTree(reduced).query(reduced, k=count)
+    _, nearest = _tree(reduced).query(reduced, k=count)
     one, other = np.repeat(np.arange(len(fields)), count), nearest.ravel()
     pairs = np.minimum(one, other) * len(fields) + np.maximum(one, other)
     _, first = np.unique(pairs, return_index=True)
@@ -229,6 +253,14 @@ def _near(fields: _Fields) -> Iterator[tuple[int, int]]:
         earlier, later = divmod(int(pair), len(fields))
         if fields.field_of(earlier) != fields.field_of(later):
             yield earlier, later
+
+
+def _tree(points: NDArray[np.float64]) -> Any:  # noqa: ANN401 - scipy has no types
+    """Return the cKDTree of points, float64 [points, dimensions]."""
+    # Here and not above: it takes a third of a second, and where nothing has changed nothing is compared.
+    from scipy.spatial import cKDTree  # noqa: PLC0415
+
+    return cKDTree(points)
 
 
 def _close(shift: tuple[float, float], other: tuple[float, float], side: float) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from wbc_cli.csv_files.formulas import escape_formula
 from wbc_cli.differential import FEWER_THAN_100, FEWER_THAN_200, Differential, more_cells, of_counts
 from wbc_cli.products.constants import STOP_WIDTH
-from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED, TWICE
+from wbc_cli.products.overlap import OVERLAP, OVERLAP_UNCHECKED, TWICE, sample_of
 from wbc_cli.products.records import Records
 from wbc_cli.products.tables import (
     COUNT_COLUMNS,
@@ -25,15 +25,13 @@ from wbc_cli.products.tables import (
     count_columns,
     open_table,
 )
-from wbc_cli.slides.names import file_name
 
 SAMPLE_COLUMNS: tuple[str, ...] = (
     *("sample", "status", "fields", "fields_used", "fields_left_out", "left_out"),
     *COUNT_COLUMNS,
     *("more_cells", "possibly_twice", "flags", "field_flags"),
 )
-_OWN_FLAGS = frozenset({OVERLAP, OVERLAP_UNCHECKED, FEWER_THAN_100, FEWER_THAN_200})  # which a sample has by itself
-_LARGEST_FIELD = 100_000_000  # pixels: what is larger is no camera field but a scan, and a sample by itself
+_FEW_CELLS = frozenset({FEWER_THAN_100, FEWER_THAN_200})  # what a sample is told by all its cells, not by its fields
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,9 @@ class Sample:
         status: done where something is counted, else refused or failed.
         differential: of all cells of the used fields together.
         more: cells to go until the widest interval is narrow enough; None where that is not known.
-        twice: the number of cells that an overlapping field has, too.
+        twice: the number of cells that an earlier field shows, too.
         flags: of the sample as a whole.
-        field_flags: how many of the used fields have each of the other flags.
+        field_flags: how many of the used fields have each flag, but for those of few cells.
     """
 
     name: str
@@ -89,7 +87,7 @@ class _Tally:
         self.used.append(name)
         add_counts(self.counts, record)
         self.flags.update(record["flags"])
-        self.twice += len(record.get(TWICE, ()))
+        self.twice += len({cell for cell, *_ in record.get(TWICE, ())})
 
     def sample(self, name: str, stop_width: float) -> Sample:
         differential = of_counts(self.counts)
@@ -105,7 +103,7 @@ class _Tally:
             more_cells(differential, stop_width),
             self.twice,
             (*doubts, *differential.flags),
-            {flag: count for flag, count in sorted(self.flags.items()) if flag not in _OWN_FLAGS},
+            {flag: count for flag, count in sorted(self.flags.items()) if flag not in _FEW_CELLS},
         )
 
 
@@ -118,8 +116,7 @@ def samples_of(records: Records | Iterable[SlideRecord], stop_width: float = STO
     """
     groups: dict[tuple[str, str], _Tally] = {}
     for record in Records.of(records):
-        if record.get("sample"):
-            key = _key(record)
+        if key := sample_of(record):
             if key not in groups:
                 groups[key] = _Tally(str(record["sample"]["folder"]))
             groups[key].add(record)
@@ -149,14 +146,6 @@ def stop_width_of(run: Mapping[str, Any]) -> float:
     """Return what run.json says of the widest interval; of merged runs the narrowest, as none would have stopped."""
     widths = [stop_width_of(part) for part in run.get("merged_from", ())]
     return min(widths) if widths else float(run.get("options", {}).get("stop_width", STOP_WIDTH))
-
-
-def _key(record: SlideRecord) -> tuple[str, str]:
-    """Return a sample's name, and the place that tells it from another of that name."""
-    key = record["sample"]
-    if key["folder"] and record.get("width", 0) * record.get("height", 0) > _LARGEST_FIELD:
-        return file_name(record["name"]), record["source"]
-    return key["name"], key["folder"]
 
 
 def _row(sample: Sample) -> dict[str, str]:
