@@ -102,7 +102,8 @@ class ModelConfig:
         except (OSError, ValueError) as error:
             raise SetupError(f"{path}: cannot read the model's config ({error}); reinstall wbc-cli") from error
         names = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or values.keys() != names:
+        # What a later version added has its default in weights that are older, from which training goes on.
+        if not isinstance(values, dict) or not {"backbone", "classes"} <= values.keys() <= names:
             raise SetupError(f"{path}: not the settings that this version knows; use weights made by it")
         # Tables and probabilities have the classes in this program's order.
         if list(values["classes"]) != list(CLASS_NAMES):
