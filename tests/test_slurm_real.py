@@ -65,7 +65,7 @@ def test_a_stopped_task_goes_on_and_the_merge_waits_for_it_and_for_failed_ones(n
     assert (third["JobState"], third["ExitCode"]) == ("FAILED", "3:0")
     shards = ["shard 0/3, restarts 1", "shard 1/3, restarts 0", "shard 2/3, restarts 0"]
     assert (out / "merged").read_text().splitlines() == shards
-    assert "back in the queue" in (out / "logs" / "task-0.log").read_text()
+    assert "back into the queue" in (out / "logs" / "task-0.log").read_text()
 
 
 def test_a_cancelled_task_stays_cancelled(node, submit_stand_in, tmp_path):

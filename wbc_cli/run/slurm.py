@@ -121,7 +121,8 @@ if [ "$code" -eq "$stopped" ]; then
   if [ "$restarts" -ge "$max_restarts" ]; then
     echo "stopped after $restarts restarts; submit again with --array=$SLURM_ARRAY_TASK_ID to go on"
   else
-    scontrol requeue "$SLURM_JOB_ID" && echo "stopped; back in the queue, to go on"
+    echo "stopped; back into the queue, to go on"  # before: Slurm may end this script as soon as it is requeued
+    scontrol requeue "$SLURM_JOB_ID"
   fi
 fi
 exit "$code"
