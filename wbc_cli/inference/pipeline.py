@@ -48,7 +48,6 @@ _MAX_SCALE_ERROR = 0.2
 # On 90 training fields of laboratories that the model had not seen (BCCD, RV-PBS) one cell of 106 shows two of these
 # signs, and 26 of 30 objects that are no white cells do.
 _MIN_SALIENCY, _MIN_NUCLEUS_UM2, _MIN_CAM_IN_CELL, _MIN_SIGNS = 0.1, 10.0, 0.3, 2
-_SURE = 0.8  # confidence from which on signs do not count: in 1,252 pictures two objects with signs have it, both cells
 _MAX_EVENNESS = 0.5  # of what has a stain, see `neutral_density.evenness`
 _GAP_MARGIN_UM = 0.5  # outlines are about as exact
 
@@ -160,8 +159,8 @@ class Analyser:
     def _class_name(self, likeliest: str, confidence: float, detection: Detection, um_per_px: float) -> str:
         """Name the class of a cell: unsure ones are unidentified, which counts as a white cell.
 
-        No sign makes it none by itself, but where its type is not sure two of three do: the prior is low, there is no
-        nucleus, and the Grad-CAM lies elsewhere. What takes up all colours alike is none, as no stain does so.
+        No sign makes it none by itself, but two of three do: the prior is low, there is no nucleus, and the Grad-CAM
+        lies elsewhere. What takes up all colours alike is none, as no stain does so.
         """
         nucleus_um2 = float(np.count_nonzero(detection.mask == NUCLEUS)) * um_per_px**2
         signs = (
@@ -169,7 +168,7 @@ class Analyser:
             nucleus_um2 < _MIN_NUCLEUS_UM2,
             detection.cell.cam_in_cell < _MIN_CAM_IN_CELL,
         )
-        if (signs.count(True) >= _MIN_SIGNS and confidence < _SURE) or detection.cell.evenness > _MAX_EVENNESS:
+        if signs.count(True) >= _MIN_SIGNS or detection.cell.evenness > _MAX_EVENNESS:
             return OTHER
         return likeliest if confidence >= self.min_confidence else UNIDENTIFIED.name
 
