@@ -75,7 +75,7 @@ def prediction_for(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Pred
         probability = float(cell.probabilities[CLASS_NAMES.index(truth)])
         likely = likeliest == truth
         return Prediction(
-            truth, cell.class_name, confidence, likely, probability, cell.confidence, consistency, cell.features
+            truth, cell.class_name, confidence, likely, probability, confidence, consistency, cell.features
         )
     predicts_blast = likeliest == BLAST
     blast_probability = float(cell.probabilities[CLASS_NAMES.index(BLAST)])
@@ -85,7 +85,7 @@ def prediction_for(truth: str, cell: Cell | None, *, blast_or_not: bool) -> Pred
         blast_probability if predicts_blast else 1 - blast_probability,
         predicts_blast == (truth == BLAST),
         blast_probability if truth == BLAST else 1 - blast_probability,
-        cell.confidence,
+        confidence,
         consistency,
         cell.features,
     )

@@ -19,7 +19,7 @@ _CHECKSUM = "sha256"
 
 @dataclass(frozen=True)
 class Profile:
-    """What a laboratory's reviewed cells have taught.
+    """A profile holds what a laboratory's reviewed cells have taught.
 
     Attributes:
         weights_sha256: of the weights whose features it reads.

@@ -48,7 +48,7 @@ class Task(Generic[R]):
 
 
 class Tasks:
-    """What one slide has given to a pool that it shares with others.
+    """The tasks are what one slide has given to a pool that it shares with others.
 
     On leaving, what has not begun is dropped and what runs is waited for, so that nothing reads a file that is closed.
 

@@ -17,7 +17,7 @@ from wbc_cli.review.times import utc_time
 
 @dataclass(frozen=True)
 class Correction:
-    """What a reviewer says that a cell is.
+    """A correction says what a cell is by a reviewer's word.
 
     Attributes:
         slide, cell: the cell.

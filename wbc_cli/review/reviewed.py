@@ -35,7 +35,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class SlideReview:
-    """What reviewers say of one slide, which counts as reviewed in full: what nobody mentions is right as it was.
+    """A review holds what is said of one slide, which counts as reviewed in full: what nobody mentions is right.
 
     Attributes:
         slide: its name.

@@ -80,7 +80,7 @@ class _Folder:
 
 
 class AcquisitionFinder:
-    """What the acquisitions of a run's pictures are; threads share it, and the first that needs one measures it.
+    """Finds the acquisitions of a run's pictures; threads share it, and the first that needs one measures it.
 
     The pictures that are measured depend on nothing but the names of all that the run has, and what comes out is
     written down at once, for other processes as well: those of the same run wait for it, and of two shards that measure
@@ -97,7 +97,7 @@ class AcquisitionFinder:
             emit: is told which picture is being measured.
         """
         self._out, self._shared, self._unmeasurable = Path(job.out), SharedWork(job, emit), job.unmeasurable
-        self._model, self._um_per_px, self._typed_at_once = job.model, job.um_per_px, 1 if job.alone else _TYPED_AT_ONCE
+        self._job, self._typed_at_once = job, 1 if job.alone else _TYPED_AT_ONCE
         self._network, self._heartbeats, self._emit = network, heartbeats, emit
         self._known: dict[AcquisitionKey, Acquisition | None] = {}
         self._pictures, self._folders = job.pictures, dict[str, _Folder]()
@@ -118,7 +118,7 @@ class AcquisitionFinder:
             return self._known[key]
         with heartbeat.waiting(), self._folder(key.folder).finding:
             if key not in self._known:
-                known = known_acquisitions(self._out, self._model).get(key.id)
+                known = known_acquisitions(self._out, self._job.model).get(key.id)
                 self._known[key] = known or self._shared.once(
                     key.id, lambda: self._measured(key), Acquisition.from_dict
                 )
@@ -169,7 +169,7 @@ class AcquisitionFinder:
             nuclei=nuclei_of(lights),
             neutrophils=None,
             class_prior=None,
-            measured_with=digest_of(self._model),
+            measured_with=digest_of(self._job.model),
         )
 
     def _measure(self, picture: Picture, with_scale: bool) -> _Measurement | None:
@@ -238,7 +238,7 @@ class AcquisitionFinder:
 
         def analyse(reader: WatchedReader, heartbeat: Heartbeat) -> tuple[Cell, ...]:
             analyser, lit = self._network.get(), even(reader, acquisition.light if acquisition else None)
-            um_per_px = self._um_per_px if picture.um_per_px is None else picture.um_per_px
+            um_per_px = self._job.stated_scale(picture.um_per_px)
             return analyser.analyse(
                 lit, picture.name, um_per_px, heartbeat=heartbeat, pooled=pooled, population=UNKNOWN
             ).cells

@@ -102,6 +102,10 @@ class Job:
     time_limit: float
     log_level: int
 
+    def stated_scale(self, of_table: float | None) -> float | None:
+        """Return the micrometres a pixel that the user states: those of the table of samples go before the option's."""
+        return self.um_per_px if of_table is None else of_table
+
     def to_line(self) -> str:
         """Return a line for the worker's standard input; names that are no UTF-8 survive."""
         return json.dumps(vars(self)) + "\n"

@@ -154,7 +154,7 @@ class SlideTask:
         provenance["acquisition"] = provenance_of(key, acquisition)
         pooled = [shared.scale for shared in acquisition.scales] if acquisition else []
         evened = even(reader, acquisition.light if acquisition else None)
-        um_per_px = self.job.um_per_px if order.um_per_px is None else order.um_per_px
+        um_per_px = self.job.stated_scale(order.um_per_px)
         population = acquisition.population if acquisition else None
         result = analyser.analyse(evened, order.name, um_per_px, watch, heartbeat, pooled, population)
         self.folder.commit(result, reader, self.job.write, provenance, heartbeat.beat)
